@@ -1,0 +1,37 @@
+# Each recipe is a few plain lines, so that a machine without make can paste them.
+
+.PHONY: demo test lint lint-go fmt doc bench image setup manifests
+
+demo: ## Enforces a policy set on real packets, without root and without a cluster.
+	cargo run --locked --release --package postern -- try -f manifests/examples/13-three-tiers
+
+test: setup lint lint-go doc ## Everything that must hold before a change lands.
+	cargo test --locked --workspace
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# The flags are those of .ci/control-plane, so that what it compiled is taken from Go's cache.
+lint-go:
+	test -z "$$(gofmt -l integration/control-plane)"
+	cd integration/control-plane && GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false" go vet ./...
+
+fmt:
+	cargo fmt --all
+	gofmt -w integration/control-plane
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+bench:
+	cargo bench --locked --workspace
+
+image: ## The image of the Dockerfile as an OCI archive, without Docker: target/postern.oci.tar.
+	cargo run --locked --package integration --bin image
+
+manifests: ## Renders manifests/install.yaml and the overlays' installs anew.
+	UPDATE_EXPECT=1 cargo test --locked --package integration --test manifests rendered
+
+setup: ## Installs what is missing, or says what it is.
+	.ci/setup
