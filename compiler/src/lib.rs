@@ -1,1 +1,20 @@
-//! Placeholder that the next commit replaces.
+//! From Kubernetes objects to an nftables transaction, without I/O.
+//!
+//! One event travels through the modules in the order in which they stand here:
+//!
+//! ```text
+//! api      parse    Kubernetes object          -> validated model, findings
+//! cluster  apply    event                      -> indexed state
+//! policy   resolve  state, node                -> policy IR: who may talk to whom on this node
+//! nft      lower    IR                         -> Table: chains, sets, maps, rules as typed values
+//! diff     next     desired table, kernel's    -> Transaction
+//! ```
+//!
+//! Nothing here reads a file, a clock or the environment, and nothing depends on the order of past events: the
+//! same objects give the same table, byte for byte.
+
+pub mod api;
+pub mod cluster;
+pub mod diff;
+pub mod nft;
+pub mod policy;

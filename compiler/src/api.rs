@@ -1,0 +1,30 @@
+//! Kubernetes objects, read once and made plain.
+//!
+//! This is the last place where the API's own shapes are seen. What leaves here has its defaults applied, its
+//! strings parsed, and nothing optional that the API does not mean to be optional. Reading never fails as a
+//! whole where a part can be saved: what cannot be understood becomes a [`Finding`] and matches nothing, and a
+//! policy that is broken still isolates the pods that it selects.
+//!
+//! Sources: the API reference of `networking.k8s.io/v1` NetworkPolicy, and of `v1` Pod and Namespace.
+
+mod finding;
+mod ip_block;
+mod labels;
+mod name;
+mod namespace;
+mod network_policy;
+mod pod;
+mod port;
+mod selector;
+
+pub use finding::{Finding, ObjectRef, Parsed};
+pub use ip_block::IpBlock;
+pub use labels::Labels;
+pub use name::{NodeName, PodKey, PolicyKey, Str};
+pub use namespace::Namespace;
+pub use network_policy::{
+    ApiGeneration, Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, Ports, Rule,
+};
+pub use pod::{ContainerPort, Phase, Pod};
+pub use port::{Port, PortMatch, PortRange, Protocol};
+pub use selector::{Operator, Requirement, Selector};

@@ -1,0 +1,74 @@
+//! Pods, as far as policies can see them.
+
+use std::net::IpAddr;
+
+use super::{Labels, NodeName, PodKey, Protocol, Str};
+
+/// A Pod, as far as policies can see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// `metadata.labels`
+    pub labels: Labels,
+    /// `spec.nodeName`; `None` before the pod is scheduled.
+    pub node: Option<NodeName>,
+    /// `spec.hostNetwork`: the pod has its node's addresses, is selected by no policy and is nobody's peer.
+    pub host_network: bool,
+    /// `status.phase`
+    pub phase: Phase,
+    /// Whether `metadata.deletionTimestamp` is set. The pod keeps its policies until it is gone.
+    pub terminating: bool,
+    /// `metadata.creationTimestamp`, in seconds since 1970; 0 where the object has none.
+    pub created: i64,
+    /// `status.podIPs`, and `status.podIP` where that list is absent; each address once, in the object's order.
+    pub ips: Vec<IpAddr>,
+    /// `status.hostIPs` and `status.hostIP`: the addresses of the pod's node, each once.
+    pub host_ips: Vec<IpAddr>,
+    /// The named ports of its containers, and of init containers that keep running (`restartPolicy: Always`).
+    pub ports: Vec<ContainerPort>,
+}
+
+impl Pod {
+    /// Whether the pod counts in the eyes of a policy: it has a network of its own and has not finished.
+    pub fn is_policed(&self) -> bool {
+        !self.host_network && !self.phase.is_finished() && !self.ips.is_empty()
+    }
+}
+
+/// One entry of `ports` of a container, if it has a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerPort {
+    /// `name`
+    pub name: Str,
+    /// `protocol`, TCP where absent.
+    pub protocol: Protocol,
+    /// `containerPort`
+    pub number: u16,
+}
+
+/// `status.phase` of a Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Phase {
+    /// Accepted, not all containers have started.
+    Pending,
+    /// Bound to a node, at least one container runs.
+    #[default]
+    Running,
+    /// All containers ended well, for good. The address may belong to somebody else by now.
+    Succeeded,
+    /// All containers ended, for good, at least one badly.
+    Failed,
+    /// The node does not answer.
+    Unknown,
+}
+
+impl Phase {
+    /// Whether the pod has ended for good.
+    pub fn is_finished(self) -> bool {
+        match self {
+            Phase::Succeeded | Phase::Failed => true,
+            Phase::Pending | Phase::Running | Phase::Unknown => false,
+        }
+    }
+}

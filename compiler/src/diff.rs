@@ -1,0 +1,13 @@
+//! From what the kernel holds to what it should hold.
+//!
+//! [`next`] compares the desired table with the [`Mirror`] and gives the next [`Transaction`] on the way from
+//! one to the other; the caller commits it and asks again until there is none. Nearly always that is one
+//! transaction. More are given when a big load is cut into chunks, and on kernels that release a chain late.
+
+mod mirror;
+mod next;
+mod transaction;
+
+pub use mirror::{Generation, Mirror};
+pub use next::{Limits, next};
+pub use transaction::{Op, Transaction};

@@ -1,0 +1,56 @@
+//! The nftables program as typed values: what `nft list table inet postern` would print.
+//!
+//! [`Table`] is the unit of ownership. Everything in it is plain data with a canonical order, so that equal
+//! programs are equal values, and the diff, the text, the codec and the tracer match on the same enums.
+//!
+//! Terms are nftables' own: a *rule* is a list of *statements*; a *set* holds *keys*; a *verdict map* holds
+//! *elements* that lead from a key to a *verdict*; a *base chain* hangs on a netfilter hook, a *regular chain*
+//! is reached by jump or goto.
+
+mod chain;
+pub mod name;
+mod rule;
+mod set;
+mod table;
+
+pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
+pub use name::{ChainName, Comment, CounterName, SetName};
+pub use rule::{CtState, Field, Match, Reject, Rule, Stmt, Verdict};
+pub use set::{Key, KeyType, MapElement, Set, VerdictMap};
+pub use table::{TABLE, Table};
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+/// An address family. The table is `inet`: rules of both families stand side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Family {
+    /// IPv4, `ip` in nft.
+    V4,
+    /// IPv6, `ip6` in nft.
+    V6,
+}
+
+impl Family {
+    /// Both families, in the order in which they appear in the table.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The only place where names and comments of kernel objects are made.
+//!
+//! A name is a readable part plus eight characters of a SHA-256 over everything that the object stands for, so
+//! that two objects never share a name and one object always has the same. The readable part is cut; the hash
+//! is not, and it stands in front of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+/// `NFT_NAME_MAXLEN` of `linux/netfilter/nf_tables.h`, which counts the closing NUL.
+const NAME_MAX: usize = 256;
+/// The readable part of a name. With prefix, hash and family it stays far below [`NAME_MAX`], and a line of
+/// `nft list` stays legible.
+const READABLE_MAX: usize = 96;
+/// The longest prefix (`ingress-pods-` and the like), the hash, the family and the dashes between them.
+const FIXED_MAX: usize = 40;
+/// nft prints comments of up to 127 characters and hides longer ones.
+const COMMENT_MAX: usize = 127;
+
+const _: () = assert!(READABLE_MAX + FIXED_MAX < NAME_MAX, "a name must fit the kernel's limit");
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes a name as the kernel reports it.
+            pub fn from_kernel(name: &str) -> Self {
+                Self(name.into())
+            }
+
+            /// The name as the kernel knows it, without NUL.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// The name of a chain.
+    ChainName
+}
+name_type! {
+    /// The name of a set or of a verdict map: the kernel keeps both in one name space.
+    SetName
+}
+name_type! {
+    /// The name of a counter object.
+    CounterName
+}
+name_type! {
+    /// A comment: at most 127 printable ASCII characters without a double quote.
+    Comment
+}
+
+impl ChainName {
+    /// A chain that every table has once, such as `ingress` or `deny-egress`.
+    pub(super) fn fixed(name: &'static str) -> ChainName {
+        ChainName(name.into())
+    }
+
+    /// `<prefix>-<hash>-<readable>`; `identity` is what the chain stands for.
+    pub(super) fn hashed(prefix: &str, identity: &str, readable: &str) -> ChainName {
+        ChainName(hashed(prefix, identity, readable).into())
+    }
+}
+
+impl SetName {
+    /// A set that every table has once, such as `ingress-pods-v4`.
+    pub(super) fn fixed(name: &str) -> SetName {
+        SetName(name.into())
+    }
+
+    /// `<prefix>-<hash>-<readable>`; `identity` is what the set stands for.
+    pub(super) fn hashed(prefix: &str, identity: &str, readable: &str) -> SetName {
+        SetName(hashed(prefix, identity, readable).into())
+    }
+}
+
+impl CounterName {
+    /// A counter that every table has once.
+    pub(super) fn fixed(name: &'static str) -> CounterName {
+        CounterName(name.into())
+    }
+}
+
+impl Comment {
+    /// Makes a comment of any text: what nft could not print or parse becomes `?`, and what is too long is cut
+    /// and ends in `...`.
+    pub fn new(text: &str) -> Comment {
+        let legal = |c: char| if (c.is_ascii_graphic() || c == ' ') && c != '"' { c } else { '?' };
+        if text.chars().count() <= COMMENT_MAX {
+            return Comment(text.chars().map(legal).collect::<String>().into());
+        }
+        let kept: String = text.chars().take(COMMENT_MAX - 3).map(legal).collect();
+        Comment(format!("{kept}...").into())
+    }
+}
+
+fn hashed(prefix: &str, identity: &str, readable: &str) -> String {
+    let hash = hash8(identity);
+    // nft's identifiers are letters, digits and `/ \ _ . -`, and start with a letter.
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "/_.-".contains(c) { c } else { '_' };
+    let readable: String = readable.chars().take(READABLE_MAX).map(legal).collect();
+    let name = if readable.is_empty() { format!("{prefix}-{hash}") } else { format!("{prefix}-{hash}-{readable}") };
+    debug_assert!(name.len() < NAME_MAX, "the parts are bounded above");
+    name
+}
+
+/// Eight characters of Crockford's base 32 (no I, L, O, U): 40 bits of a SHA-256.
+fn hash8(identity: &str) -> String {
+    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let digest = Sha256::digest(identity.as_bytes());
+    let bits = digest.iter().take(5).fold(0u64, |bits, byte| (bits << 8) | u64::from(*byte));
+    (0..8).rev().map(|i| char::from(ALPHABET[((bits >> (5 * i)) & 31) as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longest_kubernetes_names_fit() {
+        let readable = format!("{}/{}", "n".repeat(63), "p".repeat(253));
+        let name = ChainName::hashed("ingress-np", &readable, &readable);
+        assert!(name.as_str().len() < NAME_MAX, "{} is {} long", name, name.as_str().len());
+        let other = ChainName::hashed("ingress-np", &format!("{readable}x"), &readable);
+        assert_ne!(name, other, "names that are cut still differ by their hash");
+    }
+
+    #[test]
+    fn names_are_identifiers_of_nft() {
+        let name = SetName::hashed("pods", "x", "Ns:a b\"/é");
+        assert!(name.as_str().ends_with("Ns_a_b_/_"), "{name}");
+    }
+
+    #[test]
+    fn comments_are_cut_and_cleaned() {
+        assert_eq!(Comment::new("a \"b\"\n").as_str(), "a ?b??");
+        let long = Comment::new(&"x".repeat(200));
+        assert_eq!(long.as_str().len(), COMMENT_MAX);
+        assert!(long.as_str().ends_with("x..."));
+        assert_eq!(Comment::new(&"x".repeat(127)).as_str(), "x".repeat(127));
+    }
+}

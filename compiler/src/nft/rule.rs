@@ -1,0 +1,109 @@
+//! Rules and their statements: the closed list of what postern ever writes.
+//!
+//! A new variant must break the printer, the encoder, the decoder and the tracer at compile time, so none of
+//! them has a wildcard arm.
+
+use super::{ChainName, Comment, CounterName, Family, KeyType, SetName};
+use crate::api::{PortRange, Protocol};
+
+/// One rule: statements from left to right; the first match that fails ends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Matches first, then counters, then what ends the rule.
+    pub stmts: Vec<Stmt>,
+    /// Shown by `nft list` behind the rule.
+    pub comment: Option<Comment>,
+}
+
+/// One statement of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stmt {
+    /// Goes on only if the packet matches.
+    Match(Match),
+    /// `counter`: counts packets and bytes that come this far.
+    Counter,
+    /// `counter name "x"`: the same in a named counter.
+    CounterName(CounterName),
+    /// Drops the packet and tells its sender.
+    Reject(Reject),
+    /// Ends the rule.
+    Verdict(Verdict),
+    /// `<field> vmap @map`: ends the rule with the verdict of the element, or goes on if there is none.
+    VerdictMap(Field, SetName),
+}
+
+/// A condition on a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Match {
+    /// `ct state established,related`, or whichever of them are listed. Never empty, in the order of the enum.
+    CtState(Vec<CtState>),
+    /// `ip saddr @set`, `ip daddr . meta l4proto . th dport @set` and the like.
+    In(Field, SetName),
+    /// `meta l4proto tcp`: any port.
+    Protocol(Protocol),
+    /// `tcp dport 80`, `tcp dport 80-90`.
+    Port(Protocol, PortRange),
+    /// `tcp dport @set`, where the set holds port ranges.
+    PortIn(Protocol, SetName),
+    /// `icmpv6 type 133`, `icmpv6 type 133-137`: first and last type, inclusive (RFC 4443, RFC 4861).
+    Icmpv6Type(u8, u8),
+    /// `icmp type destination-unreachable icmp code frag-needed`: the path-MTU error of IPv4 (RFC 1191).
+    IcmpFragNeeded,
+}
+
+/// A state of connection tracking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CtState {
+    /// The flow has seen packets of both directions.
+    Established,
+    /// Belongs to a flow that another one announced, or is an error about a known flow.
+    Related,
+}
+
+/// The part of a packet that is looked up in a set or map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// `ip saddr`, `ip6 saddr`
+    Source(Family),
+    /// `ip daddr`, `ip6 daddr`
+    Destination(Family),
+    /// `ip daddr . meta l4proto . th dport`, and the same with `ip6`: an address with protocol and port.
+    Endpoint(Family),
+    /// `ip saddr . ip daddr`, and the same with `ip6`.
+    Pair(Family),
+}
+
+impl Field {
+    /// The type of the keys of a set in which this field is looked up.
+    pub fn key_type(self) -> KeyType {
+        match self {
+            Field::Source(family) | Field::Destination(family) => KeyType::Address(family),
+            Field::Endpoint(family) => KeyType::Endpoint(family),
+            Field::Pair(family) => KeyType::Pair(family),
+        }
+    }
+}
+
+/// How a refused packet is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reject {
+    /// `reject with tcp reset`
+    TcpReset,
+    /// `reject with icmpx admin-prohibited`: ICMP or ICMPv6, whichever fits.
+    AdminProhibited,
+}
+
+/// What becomes of the packet, or where its evaluation goes on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Ends this base chain; later base chains still see the packet.
+    Accept,
+    /// Ends everything.
+    Drop,
+    /// Goes on after the jump that led here.
+    Return,
+    /// Goes to a chain and comes back.
+    Jump(ChainName),
+    /// Goes to a chain and does not come back.
+    Goto(ChainName),
+}

@@ -1,0 +1,111 @@
+//! Sets, verdict maps, and their keys.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::{Comment, Family, Verdict};
+use crate::api::{PortRange, Protocol};
+
+/// A named set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// The type of all keys.
+    pub key_type: KeyType,
+    /// `size`: the most elements that the kernel takes (ENFILE beyond). A hash set that knows its size loads
+    /// two to three times faster. `None` for interval sets.
+    pub size: Option<u32>,
+    /// Shown by `nft list`: the selector or the list of CIDRs that the set stands for.
+    pub comment: Option<Comment>,
+    /// The keys, ascending, each once; ranges are disjoint and not adjacent.
+    pub keys: Arc<Vec<Key>>,
+}
+
+impl Set {
+    /// Whether the set differs from another in anything but its keys.
+    pub fn same_header(&self, other: &Set) -> bool {
+        self.key_type == other.key_type && self.size == other.size && self.comment == other.comment
+    }
+}
+
+/// A named map from a key to a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictMap {
+    /// The type of all keys. Ranges are not used here.
+    pub key_type: KeyType,
+    /// Shown by `nft list`.
+    pub comment: Option<Comment>,
+    /// The elements.
+    pub elements: Arc<BTreeMap<Key, MapElement>>,
+}
+
+/// What a key of a verdict map leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapElement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Shown by `nft list`: the pod that has the address.
+    pub comment: Option<Comment>,
+}
+
+/// The type of a key, which is also the kind of set that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyType {
+    /// `ipv4_addr` or `ipv6_addr`, a hash set.
+    Address(Family),
+    /// `ipv4_addr` or `ipv6_addr` with `flags interval`.
+    AddressRange(Family),
+    /// `inet_service` with `flags interval`.
+    PortRange,
+    /// `ipv4_addr . inet_proto . inet_service`, or with `ipv6_addr`; a hash set.
+    Endpoint(Family),
+    /// `ipv4_addr . ipv4_addr`, or of `ipv6_addr`; a hash set.
+    Pair(Family),
+}
+
+/// One key of a set or map. Ranges hold their first and last member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 address.
+    V6(Ipv6Addr),
+    /// IPv4 addresses from first to last, inclusive.
+    V4Range(Ipv4Addr, Ipv4Addr),
+    /// IPv6 addresses from first to last, inclusive.
+    V6Range(Ipv6Addr, Ipv6Addr),
+    /// Ports, in host order.
+    Ports(PortRange),
+    /// An IPv4 address, a protocol and a port in host order.
+    V4Endpoint(Ipv4Addr, Protocol, u16),
+    /// An IPv6 address, a protocol and a port in host order.
+    V6Endpoint(Ipv6Addr, Protocol, u16),
+    /// Source and destination.
+    V4Pair(Ipv4Addr, Ipv4Addr),
+    /// Source and destination.
+    V6Pair(Ipv6Addr, Ipv6Addr),
+}
+
+impl KeyType {
+    /// Whether the set holds ranges (`flags interval`).
+    pub fn is_interval(self) -> bool {
+        matches!(self, KeyType::AddressRange(_) | KeyType::PortRange)
+    }
+}
+
+impl Key {
+    /// The type of this key.
+    pub fn key_type(&self) -> KeyType {
+        match self {
+            Key::V4(_) => KeyType::Address(Family::V4),
+            Key::V6(_) => KeyType::Address(Family::V6),
+            Key::V4Range(..) => KeyType::AddressRange(Family::V4),
+            Key::V6Range(..) => KeyType::AddressRange(Family::V6),
+            Key::Ports(_) => KeyType::PortRange,
+            Key::V4Endpoint(..) => KeyType::Endpoint(Family::V4),
+            Key::V6Endpoint(..) => KeyType::Endpoint(Family::V6),
+            Key::V4Pair(..) => KeyType::Pair(Family::V4),
+            Key::V6Pair(..) => KeyType::Pair(Family::V6),
+        }
+    }
+}
