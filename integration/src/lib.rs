@@ -1,1 +1,4 @@
-//! Placeholder that the next commit replaces.
+//! Tests of the whole agent, and what they stand on: a real API server, the manifests, the image.
+
+pub mod control_plane;
+pub mod repository;

@@ -1,0 +1,85 @@
+//! Where the checkout keeps what the tests use, and the programs that they build in it.
+//!
+//! Each program has one script in `.ci/`, which people and `make` run too. A build holds a lock, so that tests in
+//! parallel wait for one build and do not start several.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, ensure};
+
+/// The top folder of the checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the integration crate is a folder of the checkout")
+}
+
+/// The folder that cargo builds into, and everything else that the tests build.
+pub fn target() -> PathBuf {
+    // A relative value counts from the top folder, where the scripts of `.ci/` run.
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
+}
+
+/// The API server of the tests, built if it is missing or older than its source.
+///
+/// # Errors
+///
+/// If it has to be built and that fails; the error says which command to run.
+pub fn control_plane() -> Result<PathBuf> {
+    go_program("control-plane")
+}
+
+/// What `kubectl kustomize` would print for a folder.
+///
+/// # Errors
+///
+/// If the renderer cannot be built, or refuses the folder.
+pub fn render(folder: &Path) -> Result<String> {
+    let output = Command::new(go_program("render")?).arg(folder).output().context("the renderer does not start")?;
+    ensure!(output.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).context("the renderer printed something that is not UTF-8")
+}
+
+fn go_program(name: &str) -> Result<PathBuf> {
+    let program = target().join("control-plane").join(name);
+    let sources = root().join("integration/control-plane");
+    build(".ci/control-plane", "control-plane.lock", || is_stale(&program, &sources))?;
+    Ok(program)
+}
+
+/// Runs a script of `.ci/` if `is_stale` says so, one process at a time.
+pub(crate) fn build(script: &str, lock: &str, is_stale: impl Fn() -> Result<bool>) -> Result<()> {
+    fs::create_dir_all(target())?;
+    let lock = File::create(target().join(lock))?;
+    lock.lock()?;
+    if is_stale()? {
+        let status = Command::new(root().join(script))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .env("CARGO_TARGET_DIR", target())
+            .status()
+            .with_context(|| format!("{script} does not start"))?;
+        ensure!(status.success(), "{script} failed; run `{}`", root().join(script).display());
+    }
+    Ok(())
+}
+
+/// Tells whether the program is missing, or older than a file of its source folder.
+fn is_stale(program: &Path, sources: &Path) -> Result<bool> {
+    let Ok(built) = program.metadata().and_then(|metadata| metadata.modified()) else { return Ok(true) };
+    Ok(newest(sources)? > built)
+}
+
+/// When the newest file below the folder was changed.
+fn newest(folder: &Path) -> Result<SystemTime> {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let changed = if metadata.is_dir() { self::newest(&entry.path())? } else { metadata.modified()? };
+        newest = newest.max(changed);
+    }
+    Ok(newest)
+}
