@@ -8,14 +8,21 @@
 //! Sources: the API reference of `networking.k8s.io/v1` NetworkPolicy, and of `v1` Pod and Namespace.
 
 mod finding;
+mod findings;
 mod ip_block;
 mod labels;
+mod lenient;
 mod name;
 mod namespace;
 mod network_policy;
+mod node;
+mod parse;
 mod pod;
 mod port;
+mod reader;
 mod selector;
+mod service;
+mod wire;
 
 pub use finding::{Finding, ObjectRef, Parsed};
 pub use ip_block::IpBlock;
@@ -25,6 +32,10 @@ pub use namespace::Namespace;
 pub use network_policy::{
     ApiGeneration, Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, Ports, Rule,
 };
+pub use node::Node;
+pub use parse::{InvalidObject, Item, Object, SkippedKind, parse, parse_network_policy};
 pub use pod::{ContainerPort, Phase, Pod};
 pub use port::{Port, PortMatch, PortRange, Protocol};
 pub use selector::{Operator, Requirement, Selector};
+pub use service::{Service, ServiceKind, ServicePort, TargetPort};
+pub use wire::{NamespaceWire, PodWire};

@@ -37,6 +37,13 @@ pub struct Parsed<T> {
     pub findings: Vec<Finding>,
 }
 
+impl<T> Parsed<T> {
+    /// The same findings with another value.
+    pub(super) fn map<U>(self, value: impl FnOnce(T) -> U) -> Parsed<U> {
+        Parsed { value: value(self.value), findings: self.findings }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.object)?;

@@ -1,0 +1,187 @@
+//! From a document to objects.
+
+mod address;
+mod meta;
+mod namespace;
+mod network_policy;
+mod node;
+mod pod;
+mod port;
+mod rule;
+mod selector;
+mod service;
+mod syntax;
+mod time;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use network_policy::parse_network_policy;
+
+use super::wire::{NamespaceWire, NodeWire, PodWire, ServiceWire};
+use super::{Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Service, Str};
+
+/// The `apiVersion` of NetworkPolicies of the first generation.
+const FIRST_GENERATION: &str = "extensions/v1beta1";
+
+/// An object of a kind that matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// `v1` Pod
+    Pod(Pod),
+    /// `v1` Namespace
+    Namespace(Namespace),
+    /// `networking.k8s.io/v1` or `extensions/v1beta1` NetworkPolicy
+    NetworkPolicy(NetworkPolicy),
+    /// `v1` Service
+    Service(Service),
+    /// `v1` Node
+    Node(Node),
+}
+
+/// What one object of a document turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// An object that matters, as far as it could be read.
+    Object(Parsed<Object>),
+    /// An object of another kind.
+    Skipped(SkippedKind),
+    /// No object at all.
+    Invalid(InvalidObject),
+}
+
+/// An object of a kind that policies are not about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SkippedKind {
+    /// `apiVersion`
+    pub api_version: String,
+    /// `kind`
+    pub kind: String,
+    /// `metadata.name`, if it has one.
+    pub name: Option<String>,
+}
+
+/// Something that stands where an object is due and is none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("{}{reason}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
+pub struct InvalidObject {
+    /// Where in the document it stands; empty for the document itself.
+    pub path: String,
+    /// What it is or lacks.
+    pub reason: String,
+}
+
+/// Reads a document: one object, or a list of them.
+///
+/// Lists are taken apart, also lists in lists. Objects without `metadata.namespace` are in `default`. An object
+/// without a name goes by `stand_in`, so that a policy without one still isolates; in a list with its place there.
+pub fn parse(document: &Value, stand_in: &str) -> Vec<Item> {
+    let mut items = Vec::new();
+    // A stack and no recursion: how deep lists are nested is up to the document.
+    let mut rest = vec![Place { value: document, path: String::new(), kind_by_list: None }];
+    while let Some(place) = rest.pop() {
+        match object(&place, stand_in) {
+            Read::Item(item) => items.push(item),
+            Read::List(places) => rest.extend(places.into_iter().rev()),
+        }
+    }
+    items
+}
+
+/// A value that should be an object, and where it stands.
+struct Place<'a> {
+    value: &'a Value,
+    path: String,
+    /// `apiVersion` and `kind` of the items of a list such as PodList, which leave them out.
+    kind_by_list: Option<(&'a str, &'a str)>,
+}
+
+enum Read<'a> {
+    Item(Item),
+    List(Vec<Place<'a>>),
+}
+
+fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
+    let invalid = |reason: &str| {
+        Read::Item(Item::Invalid(InvalidObject { path: place.path.clone(), reason: reason.to_owned() }))
+    };
+    if !place.value.is_object() {
+        return invalid("is not an object");
+    }
+    let text = |name: &str| place.value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let Some(kind) = text("kind").or(place.kind_by_list.map(|(_, kind)| kind)) else {
+        return invalid("has no kind");
+    };
+    let Some(api_version) = text("apiVersion").or(place.kind_by_list.map(|(api_version, _)| api_version)) else {
+        return invalid("has no apiVersion");
+    };
+    if let Some(kind_of_items) = kind.strip_suffix("List") {
+        let kind_by_list = (!kind_of_items.is_empty()).then_some((api_version, kind_of_items));
+        let prefix = if place.path.is_empty() { String::new() } else { format!("{}.", place.path) };
+        return match place.value.get("items") {
+            None | Some(Value::Null) => Read::List(Vec::new()),
+            Some(Value::Array(values)) => Read::List(
+                values
+                    .iter()
+                    .enumerate()
+                    .map(|(i, value)| Place { value, path: format!("{prefix}items[{i}]"), kind_by_list })
+                    .collect(),
+            ),
+            Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+                invalid("has items that are not a list")
+            }
+        };
+    }
+    let stand_in = if place.path.is_empty() { stand_in.to_owned() } else { format!("{stand_in}.{}", place.path) };
+    let item = match (api_version, kind) {
+        ("v1", "Pod") => decoded(place, |wire: PodWire| wire.parse_as(&stand_in).map(Object::Pod)),
+        ("v1", "Namespace") => decoded(place, |wire: NamespaceWire| wire.parse_as(&stand_in).map(Object::Namespace)),
+        ("v1", "Service") => decoded(place, |wire: ServiceWire| wire.parse_as(&stand_in).map(Object::Service)),
+        ("v1", "Node") => decoded(place, |wire: NodeWire| wire.parse_as(&stand_in).map(Object::Node)),
+        ("networking.k8s.io/v1" | FIRST_GENERATION, "NetworkPolicy") => Item::Object(
+            network_policy::parse_network_policy_as(place.value, &stand_in).map(Object::NetworkPolicy),
+        ),
+        _ => Item::Skipped(SkippedKind {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: place.value.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned),
+        }),
+    };
+    Read::Item(item)
+}
+
+fn decoded<W: DeserializeOwned>(place: &Place<'_>, parse: impl FnOnce(W) -> Parsed<Object>) -> Item {
+    match W::deserialize(place.value) {
+        Ok(wire) => Item::Object(parse(wire)),
+        Err(error) => Item::Invalid(InvalidObject { path: place.path.clone(), reason: error.to_string() }),
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    /// Kind, namespace and name.
+    pub fn reference(&self) -> ObjectRef {
+        let (kind, namespace, name) = match self {
+            Object::Pod(pod) => ("Pod", Some(&pod.key.namespace), &pod.key.name),
+            Object::Namespace(namespace) => ("Namespace", None, &namespace.name),
+            Object::NetworkPolicy(policy) => ("NetworkPolicy", Some(&policy.key.namespace), &policy.key.name),
+            Object::Service(service) => ("Service", Some(&service.namespace), &service.name),
+            Object::Node(node) => ("Node", None, &node.name.0),
+        };
+        ObjectRef { kind: Str::from(kind), namespace: namespace.cloned(), name: name.clone() }
+    }
+}
+
+// === impl SkippedKind ===
+
+impl fmt::Display for SkippedKind {
+    /// `ConfigMap settings (v1): not of a kind that policies are about, skipped`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SkippedKind { api_version, kind, name } = self;
+        write!(f, "{kind}{}{}", if name.is_some() { " " } else { "" }, name.as_deref().unwrap_or(""))?;
+        write!(f, " ({api_version}): not of a kind that policies are about, skipped")
+    }
+}

@@ -1,0 +1,183 @@
+//! NetworkPolicies.
+//!
+//! What is broken in one isolates rather more pods, and allows rather less, than was meant.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::api::findings::{Broken, Findings, quoted};
+use crate::api::lenient::{Lenient, Record};
+use crate::api::reader::{Fields, Reader};
+use crate::api::wire::MetaWire;
+use crate::api::{ApiGeneration, Direction, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Rule, Selector};
+
+use super::FIRST_GENERATION;
+use super::meta::{Scope, meta};
+use super::rule::{RuleContext, rules};
+use super::selector::selector;
+
+/// Reads a NetworkPolicy of either generation, as a watch delivers it: an object without `apiVersion` is of
+/// `networking.k8s.io/v1`.
+pub fn parse_network_policy(object: &Value) -> Parsed<NetworkPolicy> {
+    parse_network_policy_as(object, "unnamed")
+}
+
+/// The same; a policy without a name goes by `stand_in`.
+pub(super) fn parse_network_policy_as(object: &Value, stand_in: &str) -> Parsed<NetworkPolicy> {
+    let api = match object.get("apiVersion").and_then(Value::as_str) {
+        Some(FIRST_GENERATION) => ApiGeneration::First,
+        Some(_) | None => ApiGeneration::V1,
+    };
+    // A lenient field takes every value, and only a key that stands twice could fail it: a Value has none.
+    let metadata = object.get("metadata").map_or(Lenient::Absent, |metadata| {
+        Lenient::<Record<MetaWire>>::deserialize(metadata).unwrap_or(Lenient::Wrong("an object that cannot be read"))
+    });
+    let (meta, mut findings) = meta("NetworkPolicy", Scope::Namespaced, metadata, stand_in);
+    let key = PolicyKey { namespace: meta.namespace, name: meta.name };
+    let spec = Reader::root(object).fields(&mut findings).and_then(|fields| {
+        for name in fields.unknown(&["apiVersion", "kind", "metadata", "spec", "status"]) {
+            findings.add(name, "is not a field of a NetworkPolicy; it has no effect");
+        }
+        match fields.get("spec") {
+            Some(spec) => spec.fields(&mut findings),
+            None => Err(findings.broken("spec", "is missing")),
+        }
+    });
+    let value = match spec {
+        Ok(fields) => policy(&fields, api, key, &mut findings),
+        Err(Broken) => {
+            findings.add("spec", isolates_all(api));
+            all_isolated(api, key)
+        }
+    };
+    Parsed { value, findings: findings.into_vec() }
+}
+
+fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut Findings) -> NetworkPolicy {
+    let context = RuleContext { api, namespace: &key.namespace };
+    let unknown = spec.unknown(&["podSelector", "policyTypes", "ingress", "egress"]);
+    for name in &unknown {
+        findings.add(spec.path_of(name), "is not a field of a NetworkPolicy's spec; it has no effect");
+    }
+    let (pod_selector, is_broken) = match spec.get("podSelector") {
+        Some(field) => {
+            let read = selector(&field, findings);
+            if read.is_broken {
+                findings.add(
+                    field.path(),
+                    "cannot be understood; the policy allows nothing to the pods that the rest of it selects",
+                );
+            }
+            (read.selector, read.is_broken)
+        }
+        None if unknown.is_empty() => (Selector::default(), false),
+        // One of the unknown fields may be the selector, misspelt.
+        None => {
+            findings.add(
+                spec.path_of("podSelector"),
+                "is missing beside a field that is not known; the policy selects all pods of its namespace and allows nothing",
+            );
+            (Selector::default(), true)
+        }
+    };
+    let directions = match api {
+        ApiGeneration::V1 => policy_types(spec, findings),
+        ApiGeneration::First => {
+            for name in ["policyTypes", "egress"] {
+                if spec.get(name).is_some() {
+                    let reason = "was not yet in extensions/v1beta1 of Kubernetes 1.3; it has no effect";
+                    findings.add(spec.path_of(name), reason);
+                }
+            }
+            Directions { ingress: true, egress: false }
+        }
+    };
+    let mut read = |direction: Direction, is_meant: bool| {
+        if !is_meant {
+            return None;
+        }
+        let list = spec.get(direction.as_str());
+        let mut rules: Vec<Rule> = list.map(|list| rules(&list, direction, &context, findings)).unwrap_or_default();
+        if is_broken {
+            for rule in &mut rules {
+                (rule.peers, rule.ports) = (Peers::These(Vec::new()), Ports::These(Vec::new()));
+            }
+        }
+        Some(rules)
+    };
+    let ingress = read(Direction::Ingress, directions.ingress);
+    let egress = read(Direction::Egress, directions.egress);
+    NetworkPolicy { key, api, pod_selector, ingress, egress }
+}
+
+/// The directions that a policy is about.
+struct Directions {
+    ingress: bool,
+    egress: bool,
+}
+
+/// Reads `policyTypes` with its default: Ingress, and Egress if there are egress rules.
+fn policy_types(spec: &Fields<'_>, findings: &mut Findings) -> Directions {
+    let both = Directions { ingress: true, egress: true };
+    let by_default = || Directions {
+        ingress: true,
+        // What is no list may have been meant as one with entries.
+        egress: spec.get("egress").is_some_and(|egress| egress.value().as_array().is_none_or(|list| !list.is_empty())),
+    };
+    let Some(field) = spec.get("policyTypes") else {
+        return by_default();
+    };
+    let Ok(items) = field.items(findings) else {
+        findings.add(field.path(), "the policy isolates in both directions");
+        return both;
+    };
+    if items.is_empty() {
+        return by_default();
+    }
+    if items.len() > 2 {
+        findings.add(field.path(), format!("{} entries, and there are two types (Ingress, Egress)", items.len()));
+    }
+    let mut directions = Directions { ingress: false, egress: false };
+    for item in items {
+        match item.text(findings) {
+            Ok("Ingress") => directions.ingress = true,
+            Ok("Egress") => directions.egress = true,
+            Ok(other) => {
+                let reason = format!(
+                    "{} is not a policy type (Ingress, Egress); the policy isolates in both directions",
+                    quoted(other)
+                );
+                findings.add(item.path(), reason);
+                directions = both;
+                break;
+            }
+            Err(Broken) => {
+                findings.add(item.path(), "the policy isolates in both directions");
+                directions = both;
+                break;
+            }
+        }
+    }
+    directions
+}
+
+/// What a policy still does of which nothing is known but its namespace.
+fn all_isolated(api: ApiGeneration, key: PolicyKey) -> NetworkPolicy {
+    NetworkPolicy {
+        key,
+        api,
+        pod_selector: Selector::default(),
+        ingress: Some(Vec::new()),
+        egress: match api {
+            ApiGeneration::V1 => Some(Vec::new()),
+            ApiGeneration::First => None,
+        },
+    }
+}
+
+fn isolates_all(api: ApiGeneration) -> &'static str {
+    match api {
+        ApiGeneration::V1 => "all pods of the namespace are isolated in both directions, and nothing is allowed",
+        ApiGeneration::First => "nothing is allowed",
+    }
+}

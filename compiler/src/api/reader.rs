@@ -1,0 +1,108 @@
+//! A place in an object, which knows its path.
+
+use serde_json::{Map, Value};
+
+use super::findings::{Broken, Findings, wrong_type};
+
+/// A value with the path that leads to it.
+#[derive(Clone)]
+pub(super) struct Reader<'a> {
+    path: String,
+    value: &'a Value,
+}
+
+/// The fields of an object, with the path that leads to it.
+pub(super) struct Fields<'a> {
+    path: String,
+    map: &'a Map<String, Value>,
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    /// The object as a whole.
+    pub(super) fn root(value: &'a Value) -> Self {
+        Reader { path: String::new(), value }
+    }
+
+    /// The path, as kubectl prints it: `spec.ingress[0].from[1]`.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The value as it is.
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
+    /// The value as a string.
+    pub(super) fn text(&self, findings: &mut Findings) -> Result<&'a str, Broken> {
+        self.value.as_str().ok_or_else(|| self.wrong_type("a string", findings))
+    }
+
+    /// The value as an object.
+    pub(super) fn fields(&self, findings: &mut Findings) -> Result<Fields<'a>, Broken> {
+        match self.value.as_object() {
+            Some(map) => Ok(Fields { path: self.path.clone(), map }),
+            None => Err(self.wrong_type("an object", findings)),
+        }
+    }
+
+    /// The value as a list, each item with its own path.
+    pub(super) fn items(&self, findings: &mut Findings) -> Result<Vec<Reader<'a>>, Broken> {
+        match self.value.as_array() {
+            Some(list) => Ok(list
+                .iter()
+                .enumerate()
+                .map(|(i, value)| Reader { path: format!("{}[{i}]", self.path), value })
+                .collect()),
+            None => Err(self.wrong_type("a list", findings)),
+        }
+    }
+
+    /// Adds a finding: the value has another type than the one that is due.
+    pub(super) fn wrong_type(&self, due: &str, findings: &mut Findings) -> Broken {
+        findings.broken(&self.path, wrong_type(type_of(self.value), due))
+    }
+}
+
+// === impl Fields ===
+
+impl<'a> Fields<'a> {
+    /// The path of the object that the fields belong to.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path of a field.
+    pub(super) fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// A field; `None` where it is absent or null, which the API takes for the same.
+    pub(super) fn get(&self, name: &str) -> Option<Reader<'a>> {
+        let value = self.map.get(name).filter(|value| !value.is_null())?;
+        Some(Reader { path: self.path_of(name), value })
+    }
+
+    /// All fields, as a map of any keys such as `matchLabels` has them.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Reader<'a>)> {
+        self.map.iter().map(|(key, value)| (key.as_str(), Reader { path: self.path_of(key), value }))
+    }
+
+    /// The fields that are not among the known ones, null or not.
+    pub(super) fn unknown(&self, known: &[&str]) -> Vec<&'a str> {
+        self.map.keys().map(String::as_str).filter(|name| !known.contains(name)).collect()
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,204 @@
+//! The API's own shapes of what is watched in bulk, with the fields that are used and no others.
+//!
+//! A cluster has many Pods and an object is large: what is not named here is passed over while it is decoded and
+//! never stored. No field fails the object by its type, see [`Lenient`](super::lenient::Lenient).
+
+use serde::Deserialize;
+
+use super::Str;
+use super::lenient::{Entries, Lenient, Record};
+
+/// A list of `T`.
+type List<T> = Lenient<Vec<Lenient<T>>>;
+
+/// A `v1` Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodWire {
+    pub(super) metadata: Lenient<Record<MetaWire>>,
+    pub(super) spec: Lenient<Record<PodSpecWire>>,
+    pub(super) status: Lenient<Record<PodStatusWire>>,
+}
+
+/// A `v1` Namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NamespaceWire {
+    pub(super) metadata: Lenient<Record<MetaWire>>,
+}
+
+/// A `v1` Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct ServiceWire {
+    pub(super) metadata: Lenient<Record<MetaWire>>,
+    pub(super) spec: Lenient<Record<ServiceSpecWire>>,
+}
+
+/// A `v1` Node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeWire {
+    pub(super) metadata: Lenient<Record<MetaWire>>,
+    pub(super) status: Lenient<Record<NodeStatusWire>>,
+}
+
+/// `metadata` of any object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct MetaWire {
+    pub(super) name: Lenient<Str>,
+    pub(super) namespace: Lenient<Str>,
+    pub(super) labels: Lenient<Entries>,
+    pub(super) annotations: Lenient<Record<AnnotationsWire>>,
+    pub(super) resource_version: Lenient<Str>,
+    pub(super) creation_timestamp: Lenient<Str>,
+    pub(super) deletion_timestamp: Lenient<Str>,
+}
+
+/// `metadata.annotations`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct AnnotationsWire {
+    #[serde(rename = "net.beta.kubernetes.io/network-policy")]
+    pub(super) network_policy: Lenient<Str>,
+}
+
+/// `spec` of a Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodSpecWire {
+    pub(super) node_name: Lenient<Str>,
+    pub(super) host_network: Lenient<bool>,
+    pub(super) containers: List<Record<ContainerWire>>,
+    pub(super) init_containers: List<Record<ContainerWire>>,
+}
+
+/// An entry of `containers` or `initContainers`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ContainerWire {
+    pub(super) restart_policy: Lenient<Str>,
+    pub(super) ports: List<Record<ContainerPortWire>>,
+}
+
+/// An entry of `ports` of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ContainerPortWire {
+    pub(super) name: Lenient<Str>,
+    pub(super) container_port: Lenient<i64>,
+    pub(super) protocol: Lenient<Str>,
+}
+
+/// `status` of a Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct PodStatusWire {
+    pub(super) phase: Lenient<Str>,
+    #[serde(rename = "podIP")]
+    pub(super) pod_ip: Lenient<Str>,
+    #[serde(rename = "podIPs")]
+    pub(super) pod_ips: List<Record<IpWire>>,
+    #[serde(rename = "hostIP")]
+    pub(super) host_ip: Lenient<Str>,
+    #[serde(rename = "hostIPs")]
+    pub(super) host_ips: List<Record<IpWire>>,
+}
+
+/// An entry of `podIPs` or `hostIPs`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct IpWire {
+    pub(super) ip: Lenient<Str>,
+}
+
+/// `spec` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct ServiceSpecWire {
+    #[serde(rename = "type")]
+    pub(super) kind: Lenient<Str>,
+    #[serde(rename = "clusterIP")]
+    pub(super) cluster_ip: Lenient<Str>,
+    #[serde(rename = "clusterIPs")]
+    pub(super) cluster_ips: List<Str>,
+    pub(super) selector: Lenient<Entries>,
+    pub(super) ports: List<Record<ServicePortWire>>,
+}
+
+/// An entry of `ports` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ServicePortWire {
+    pub(super) port: Lenient<i64>,
+    pub(super) target_port: Lenient<IntOrText>,
+    pub(super) protocol: Lenient<Str>,
+}
+
+/// `status` of a Node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeStatusWire {
+    pub(super) addresses: List<Record<NodeAddressWire>>,
+}
+
+/// An entry of `addresses` of a Node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeAddressWire {
+    #[serde(rename = "type")]
+    pub(super) kind: Lenient<Str>,
+    pub(super) address: Lenient<Str>,
+}
+
+/// The API's `IntOrString`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum IntOrText {
+    /// A number.
+    Int(i64),
+    /// A name.
+    Text(Str),
+}
+
+// === impl PodWire ===
+
+impl PodWire {
+    /// `metadata.resourceVersion`: where a watch that breaks after this object goes on.
+    pub fn resource_version(&self) -> Option<&str> {
+        resource_version(&self.metadata)
+    }
+}
+
+// === impl NamespaceWire ===
+
+impl NamespaceWire {
+    /// `metadata.resourceVersion`: where a watch that breaks after this object goes on.
+    pub fn resource_version(&self) -> Option<&str> {
+        resource_version(&self.metadata)
+    }
+}
+
+fn resource_version(metadata: &Lenient<Record<MetaWire>>) -> Option<&str> {
+    if let Lenient::Good(Record(meta)) = metadata
+        && let Lenient::Good(version) = &meta.resource_version
+    {
+        Some(version)
+    } else {
+        None
+    }
+}
+
+// === impl IntOrText ===
+
+impl super::lenient::Shape<'_> for IntOrText {
+    const DUE: &'static str = "a number or a string";
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(IntOrText::Text(Str::from(text)))
+    }
+
+    fn from_integer(number: i64) -> Option<Self> {
+        Some(IntOrText::Int(number))
+    }
+}
