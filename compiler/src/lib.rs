@@ -17,4 +17,7 @@ pub mod api;
 pub mod cluster;
 pub mod diff;
 pub mod nft;
+mod pipeline;
 pub mod policy;
+
+pub use pipeline::Compiler;

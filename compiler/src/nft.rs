@@ -8,15 +8,20 @@
 //! is reached by jump or goto.
 
 mod chain;
-pub mod name;
+mod lower;
+mod name;
 mod rule;
 mod set;
+mod skeleton;
 mod table;
+mod text;
 
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
+pub use lower::{Lowerer, lower};
 pub use name::{ChainName, Comment, CounterName, SetName};
 pub use rule::{CtState, Field, Match, Reject, Rule, Stmt, Verdict};
 pub use set::{Key, KeyType, MapElement, Set, VerdictMap};
+pub use skeleton::{Deny, denied_counter};
 pub use table::{TABLE, Table};
 
 use std::fmt;

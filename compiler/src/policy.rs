@@ -1,1 +1,17 @@
-//! The policy IR.
+//! The policy IR: who may talk to whom on this node.
+//!
+//! [`Resolver::resolve`] turns the state of the cluster into an [`Ir`]: the local pods with the policies that speak
+//! about each, the rules of those policies with their CIDRs and ports normalised, and the addresses that their
+//! selectors mean. Nothing here knows of nftables; [`judge`] evaluates the IR directly.
+
+mod cidr;
+mod ir;
+mod judge;
+mod ports;
+mod resolve;
+
+pub use cidr::{AddressRange, subtract_and_merge};
+pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule};
+pub use judge::{Judgement, Packet, PacketProtocol, judge};
+pub use ports::merge_ports;
+pub use resolve::Resolver;

@@ -105,6 +105,31 @@ impl NetworkPolicy {
     }
 }
 
+impl Peer {
+    /// The selector, if this is a peer of pods.
+    pub fn pods(&self) -> Option<&PodSelector> {
+        match self {
+            Peer::Pods(selector) => Some(selector),
+            Peer::IpBlock(_) => None,
+        }
+    }
+
+    /// The address block, if this is one.
+    pub fn ip_block(&self) -> Option<&IpBlock> {
+        match self {
+            Peer::IpBlock(block) => Some(block),
+            Peer::Pods(_) => None,
+        }
+    }
+}
+
+impl PodSelector {
+    /// All pods of all namespaces.
+    pub fn everything() -> PodSelector {
+        PodSelector { namespaces: NamespaceScope::Selected(Selector::default()), pods: Selector::default() }
+    }
+}
+
 impl Direction {
     /// Both directions, in the order in which a packet meets them.
     pub const ALL: [Direction; 2] = [Direction::Egress, Direction::Ingress];

@@ -21,6 +21,12 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    /// Takes over the desired table where [`next`](super::next) found nothing to do: it says the same, and shares its
+    /// parts with what the compiler makes next, which the next comparison passes over.
+    pub fn settled(&mut self, desired: Table) {
+        self.table = Some(desired);
+    }
+
     /// Takes over what a committed transaction did.
     pub fn committed(&mut self, transaction: Transaction, generation: Generation) {
         self.table = transaction.result;

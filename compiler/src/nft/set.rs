@@ -1,7 +1,7 @@
 //! Sets, verdict maps, and their keys.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{Comment, Family, Verdict};
@@ -12,9 +12,6 @@ use crate::api::{PortRange, Protocol};
 pub struct Set {
     /// The type of all keys.
     pub key_type: KeyType,
-    /// `size`: the most elements that the kernel takes (ENFILE beyond). A hash set that knows its size loads
-    /// two to three times faster. `None` for interval sets.
-    pub size: Option<u32>,
     /// Shown by `nft list`: the selector or the list of CIDRs that the set stands for.
     pub comment: Option<Comment>,
     /// The keys, ascending, each once; ranges are disjoint and not adjacent.
@@ -22,9 +19,9 @@ pub struct Set {
 }
 
 impl Set {
-    /// Whether the set differs from another in anything but its keys.
+    /// Whether the set is declared as another is, whatever the keys.
     pub fn same_header(&self, other: &Set) -> bool {
-        self.key_type == other.key_type && self.size == other.size && self.comment == other.comment
+        self.key_type == other.key_type && self.comment == other.comment
     }
 }
 
@@ -86,6 +83,13 @@ pub enum Key {
     V6Pair(Ipv6Addr, Ipv6Addr),
 }
 
+impl VerdictMap {
+    /// Whether the map is declared as another is, whatever the elements.
+    pub fn same_header(&self, other: &VerdictMap) -> bool {
+        self.key_type == other.key_type && self.comment == other.comment
+    }
+}
+
 impl KeyType {
     /// Whether the set holds ranges (`flags interval`).
     pub fn is_interval(self) -> bool {
@@ -94,6 +98,30 @@ impl KeyType {
 }
 
 impl Key {
+    /// An address.
+    pub fn address(address: IpAddr) -> Key {
+        match address {
+            IpAddr::V4(address) => Key::V4(address),
+            IpAddr::V6(address) => Key::V6(address),
+        }
+    }
+
+    /// An address with protocol and port.
+    pub fn endpoint(address: IpAddr, protocol: Protocol, port: u16) -> Key {
+        match address {
+            IpAddr::V4(address) => Key::V4Endpoint(address, protocol, port),
+            IpAddr::V6(address) => Key::V6Endpoint(address, protocol, port),
+        }
+    }
+
+    /// An address as source and as destination.
+    pub fn pair(address: IpAddr) -> Key {
+        match address {
+            IpAddr::V4(address) => Key::V4Pair(address, address),
+            IpAddr::V6(address) => Key::V6Pair(address, address),
+        }
+    }
+
     /// The type of this key.
     pub fn key_type(&self) -> KeyType {
         match self {

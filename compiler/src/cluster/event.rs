@@ -1,0 +1,48 @@
+//! What a watch reports.
+
+use crate::api::{Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, Str};
+
+/// Something that happened to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// To the pods of one watch.
+    Pods(PodSource, Change<Pod, PodKey>),
+    /// To the Namespaces.
+    Namespaces(Change<Namespace, Str>),
+    /// To the NetworkPolicies.
+    Policies(Change<NetworkPolicy, PolicyKey>),
+}
+
+/// What happened to objects of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<T, K> {
+    /// The object was created or changed, or is reported again as it is.
+    Applied(T),
+    /// The object is gone.
+    Deleted(K),
+    /// A list: these objects exist, and no others. Deletions may be known by nothing else.
+    Reset(Vec<T>),
+}
+
+/// The watch that reports a pod. A pod may be reported by several; each speaks for itself, so that the end of one
+/// watch does not take away what another still sees. Where they differ, the first in this order is believed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PodSource {
+    /// The pods of this node.
+    Node,
+    /// The pods of one namespace, on whichever node.
+    Namespace(Str),
+    /// All pods. A folder of manifests is one such source.
+    Cluster,
+}
+
+impl Event {
+    /// The kind of the objects, as metrics and logs name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Pods(..) => "Pod",
+            Event::Namespaces(_) => "Namespace",
+            Event::Policies(_) => "NetworkPolicy",
+        }
+    }
+}

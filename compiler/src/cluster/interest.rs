@@ -1,0 +1,40 @@
+//! Which pods of other nodes have to be watched.
+
+use std::collections::BTreeSet;
+
+use super::State;
+use crate::api::{NamespaceScope, Str};
+
+/// Past this many namespaces one watch of all pods is cheaper for the API server than one watch each.
+const MOST_NAMESPACES: usize = 16;
+
+/// The pods elsewhere that the policies in use speak about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interest {
+    /// The pods of these namespaces; none, where no policy that selects a local pod names pods.
+    Namespaces(BTreeSet<Str>),
+    /// All pods: a selector spans the cluster.
+    Cluster,
+}
+
+impl Interest {
+    /// What the policies that select a local pod need to know.
+    pub fn of(state: &State) -> Interest {
+        let mut needed = BTreeSet::new();
+        let by_peers = state.memberships().all_members().map(|(selector, _)| selector);
+        let by_ports = state.memberships().all_endpoints().filter_map(|(selector, _)| selector.pods.as_ref());
+        for selector in by_peers.chain(by_ports) {
+            match &selector.namespaces {
+                NamespaceScope::Named(name) => {
+                    needed.insert(name.clone());
+                }
+                NamespaceScope::Selected(labels) if labels.is_everything() => return Interest::Cluster,
+                NamespaceScope::Selected(labels) => {
+                    let matching = state.namespaces().iter().filter(|namespace| labels.matches(&namespace.labels));
+                    needed.extend(matching.map(|namespace| namespace.name.clone()));
+                }
+            }
+        }
+        if needed.len() > MOST_NAMESPACES { Interest::Cluster } else { Interest::Namespaces(needed) }
+    }
+}

@@ -1,0 +1,154 @@
+//! Which policies select a local pod, kept up to date as either changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::api::{Direction, NetworkPolicy, Pod, PodKey, PolicyKey};
+
+/// The policies that speak about a pod in one direction, sorted. Pods with the same policies share one list, so that
+/// they can be grouped by reference.
+pub type PolicyList = Arc<Vec<PolicyKey>>;
+
+/// The policies that select each local pod, by direction, and how many local pods each policy selects.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    by_pod: BTreeMap<PodKey, SelectedBy>,
+    /// Policies that select at least one local pod.
+    users: BTreeMap<PolicyKey, usize>,
+    /// Every list that is in use, so that equal lists are one.
+    lists: BTreeSet<PolicyList>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct SelectedBy {
+    policies: BTreeSet<PolicyKey>,
+    ingress: PolicyList,
+    egress: PolicyList,
+}
+
+impl Selection {
+    /// The policies that select a local pod and speak about this direction.
+    pub fn policies(&self, pod: &PodKey, direction: Direction) -> PolicyList {
+        self.by_pod.get(pod).map_or_else(PolicyList::default, |selected| match direction {
+            Direction::Ingress => selected.ingress.clone(),
+            Direction::Egress => selected.egress.clone(),
+        })
+    }
+
+    /// Whether a policy selects any local pod.
+    pub fn is_used(&self, policy: &PolicyKey) -> bool {
+        self.users.contains_key(policy)
+    }
+
+    /// The policies that select a local pod.
+    pub fn used(&self) -> impl Iterator<Item = &PolicyKey> {
+        self.users.keys()
+    }
+
+    /// Works out anew which policies select a pod; `None` where it is not, or no longer, a local pod.
+    pub(super) fn put_pod<'a>(
+        &mut self,
+        key: &PodKey,
+        pod: Option<&Pod>,
+        policies: impl Iterator<Item = &'a Arc<NetworkPolicy>>,
+    ) {
+        let before = self.by_pod.remove(key).unwrap_or_default();
+        let selecting: Vec<_> =
+            pod.map_or_else(Vec::new, |pod| policies.filter(|policy| selects(policy, pod)).collect());
+        for policy in &before.policies {
+            self.unuse(policy);
+        }
+        if pod.is_some() {
+            for policy in &selecting {
+                *self.users.entry(policy.key.clone()).or_default() += 1;
+            }
+            let list = |direction| -> PolicyList {
+                let speaking = selecting.iter().filter(|policy| policy.rules(direction).is_some());
+                Arc::new(speaking.map(|policy| policy.key.clone()).collect())
+            };
+            let (ingress, egress) = (list(Direction::Ingress), list(Direction::Egress));
+            let selected = SelectedBy {
+                policies: selecting.iter().map(|policy| policy.key.clone()).collect(),
+                ingress: self.share(ingress),
+                egress: self.share(egress),
+            };
+            self.by_pod.insert(key.clone(), selected);
+        }
+        drop(before);
+        self.sweep();
+    }
+
+    /// Takes over a change of one policy for the local pods of its namespace.
+    pub(super) fn put_policy<'a>(
+        &mut self,
+        key: &PolicyKey,
+        policy: Option<&NetworkPolicy>,
+        local_pods: impl Iterator<Item = &'a Arc<Pod>>,
+    ) {
+        for pod in local_pods {
+            let Some(mut selected) = self.by_pod.remove(&pod.key) else { continue };
+            let now = policy.filter(|policy| selects(policy, pod));
+            match (selected.policies.contains(key), now.is_some()) {
+                (true, false) => {
+                    selected.policies.remove(key);
+                    self.unuse(key);
+                }
+                (false, true) => {
+                    selected.policies.insert(key.clone());
+                    *self.users.entry(key.clone()).or_default() += 1;
+                }
+                (true, true) | (false, false) => {}
+            }
+            let speaks = |direction| now.is_some_and(|policy| policy.rules(direction).is_some());
+            selected.ingress = self.with(&selected.ingress, key, speaks(Direction::Ingress));
+            selected.egress = self.with(&selected.egress, key, speaks(Direction::Egress));
+            self.by_pod.insert(pod.key.clone(), selected);
+        }
+        self.sweep();
+    }
+
+    /// The list with or without one policy.
+    fn with(&mut self, list: &PolicyList, key: &PolicyKey, listed: bool) -> PolicyList {
+        match list.binary_search(key) {
+            Ok(at) if !listed => {
+                let mut changed = (**list).clone();
+                changed.remove(at);
+                self.share(Arc::new(changed))
+            }
+            Err(at) if listed => {
+                let mut changed = (**list).clone();
+                changed.insert(at, key.clone());
+                self.share(Arc::new(changed))
+            }
+            Ok(_) | Err(_) => list.clone(),
+        }
+    }
+
+    fn share(&mut self, list: PolicyList) -> PolicyList {
+        match self.lists.get(&list) {
+            Some(known) => known.clone(),
+            None => {
+                self.lists.insert(list.clone());
+                list
+            }
+        }
+    }
+
+    fn unuse(&mut self, policy: &PolicyKey) {
+        if let Some(users) = self.users.get_mut(policy) {
+            *users -= 1;
+            if *users == 0 {
+                self.users.remove(policy);
+            }
+        }
+    }
+
+    /// Forgets lists that nobody holds any more.
+    fn sweep(&mut self) {
+        self.lists.retain(|list| Arc::strong_count(list) > 1);
+    }
+}
+
+fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
+    policy.key.namespace == pod.key.namespace && policy.pod_selector.matches(&pod.labels)
+}

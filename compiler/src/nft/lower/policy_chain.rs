@@ -1,0 +1,141 @@
+//! The chain of one policy in one direction.
+
+use std::sync::Arc;
+
+use super::super::{Chain, ChainName, Comment, Family, Field, Match, Rule, Set, SetName, Stmt, Verdict};
+use super::sets;
+use crate::api::{Direction, PodSelector, PolicyKey, PortRange, Protocol};
+use crate::cluster::PortSelector;
+use crate::policy::{PeerSet, PortSet, ResolvedRule};
+
+/// Past this many ranges of one protocol a set is cheaper than a rule for each.
+const MOST_PORT_RULES: usize = 4;
+
+/// The chain of one policy in one direction, and the sets whose content it alone decides.
+#[derive(Debug, Clone)]
+pub(super) struct PolicyChain {
+    pub(super) name: ChainName,
+    pub(super) chain: Arc<Chain>,
+    /// Sets of CIDRs and of ports. They are named by their content, and so shared with other policies.
+    pub(super) sets: Vec<(SetName, Arc<Set>)>,
+}
+
+/// The name of the chain of a policy.
+pub(super) fn name(key: &PolicyKey, direction: Direction) -> ChainName {
+    let key = key.to_string();
+    ChainName::hashed(&format!("{}-np", direction.as_str()), &key, &key)
+}
+
+/// The chain that accepts what the rules of one direction allow, and falls through otherwise.
+pub(super) fn lower(key: &PolicyKey, direction: Direction, rules: &[ResolvedRule], families: &[Family]) -> PolicyChain {
+    let mut builder = Builder { direction, families, rules: Vec::new(), sets: Vec::new() };
+    for rule in rules {
+        builder.add(rule);
+    }
+    let comment = Some(Comment::new(&format!("NetworkPolicy {key}")));
+    PolicyChain {
+        name: name(key, direction),
+        chain: Arc::new(Chain { base: None, comment, rules: builder.rules }),
+        sets: builder.sets,
+    }
+}
+
+struct Builder<'a> {
+    direction: Direction,
+    families: &'a [Family],
+    rules: Vec<Rule>,
+    sets: Vec<(SetName, Arc<Set>)>,
+}
+
+/// The peer part of an nft rule: what the packet must match, and which pods it was, if selected as such.
+struct PeerMatch<'a> {
+    /// `None` where the match is good for both families.
+    family: Option<Family>,
+    condition: Option<Match>,
+    pods: Option<&'a PodSelector>,
+}
+
+impl Builder<'_> {
+    /// One rule of the policy is the product of its peers and its ports.
+    fn add(&mut self, rule: &ResolvedRule) {
+        let comment = Comment::new(&format!("{}[{}]", self.direction.as_str(), rule.index));
+        for peer in self.peer_matches(&rule.peers) {
+            for matches in self.port_matches(&rule.ports, &peer) {
+                let conditions = matches.into_iter().map(Stmt::Match);
+                let stmts = conditions.chain([Stmt::Counter, Stmt::Verdict(Verdict::Accept)]).collect();
+                self.rules.push(Rule { stmts, comment: Some(comment.clone()) });
+            }
+        }
+    }
+
+    fn peer_matches<'p>(&mut self, peers: &'p PeerSet) -> Vec<PeerMatch<'p>> {
+        let (pods, blocks, text) = match peers {
+            PeerSet::Any => return vec![PeerMatch { family: None, condition: None, pods: None }],
+            PeerSet::These { pods, blocks, blocks_text } => (pods, blocks, blocks_text),
+        };
+        let mut matches = Vec::new();
+        for family in self.families.iter().copied() {
+            for selector in pods {
+                let condition = Match::In(self.peer_field(family), sets::pods_name(selector, family));
+                matches.push(PeerMatch { family: Some(family), condition: Some(condition), pods: Some(selector) });
+            }
+            if let Some((name, set)) = sets::cidr_set(blocks, family, text) {
+                self.sets.push((name.clone(), set));
+                let condition = Match::In(self.peer_field(family), name);
+                matches.push(PeerMatch { family: Some(family), condition: Some(condition), pods: None });
+            }
+        }
+        matches
+    }
+
+    fn peer_field(&self, family: Family) -> Field {
+        match self.direction {
+            Direction::Ingress => Field::Source(family),
+            Direction::Egress => Field::Destination(family),
+        }
+    }
+
+    /// The conditions of each nft rule for one peer: the peer's own, and one alternative of the ports.
+    fn port_matches(&mut self, ports: &PortSet, peer: &PeerMatch<'_>) -> Vec<Vec<Match>> {
+        let with_peer = |port: Option<Match>| peer.condition.iter().cloned().chain(port).collect::<Vec<_>>();
+        let (numbers, names) = match ports {
+            PortSet::Any => return vec![with_peer(None)],
+            PortSet::These { numbers, names } => (numbers, names),
+        };
+        let mut alternatives = Vec::new();
+        for (protocol, ranges) in numbers {
+            for condition in self.numbers(*protocol, ranges) {
+                alternatives.push(with_peer(Some(condition)));
+            }
+        }
+        let families: Vec<Family> = peer.family.map_or_else(|| self.families.to_vec(), |family| vec![family]);
+        for (protocol, name) in names {
+            let looked_up_in = match self.direction {
+                Direction::Ingress => None,
+                Direction::Egress => Some(peer.pods.cloned().unwrap_or_else(PodSelector::everything)),
+            };
+            let selector = PortSelector { pods: looked_up_in, name: name.clone(), protocol: *protocol };
+            for family in families.iter().copied() {
+                let endpoint = Match::In(Field::Endpoint(family), sets::endpoints_name(&selector, family));
+                alternatives.push(match (self.direction, peer.pods) {
+                    // The endpoints are the peer's own: one look-up says both.
+                    (Direction::Egress, Some(_)) => vec![endpoint],
+                    (Direction::Egress, None) | (Direction::Ingress, _) => with_peer(Some(endpoint)),
+                });
+            }
+        }
+        alternatives
+    }
+
+    fn numbers(&mut self, protocol: Protocol, ranges: &[PortRange]) -> Vec<Match> {
+        if ranges == [PortRange::ALL] {
+            return vec![Match::Protocol(protocol)];
+        }
+        if ranges.len() <= MOST_PORT_RULES {
+            return ranges.iter().map(|range| Match::Port(protocol, *range)).collect();
+        }
+        let (name, set) = sets::port_set(ranges);
+        self.sets.push((name.clone(), set));
+        vec![Match::PortIn(protocol, name)]
+    }
+}

@@ -1,0 +1,210 @@
+//! The table as nft reads and prints it.
+//!
+//! The text is what `nft -f` takes, in an order that lets one pass read it: counters, sets and maps, then chains from
+//! the leaves to the base chains. It is not what `nft list` prints to the letter, which has handles' order and
+//! counter values.
+
+use std::fmt;
+
+use super::{
+    Chain, ChainName, ChainPolicy, CtState, Family, Field, Hook, Key, KeyType, Match, Reject, Rule, Set, SetName, Stmt,
+    TABLE, Table, Verdict, VerdictMap,
+};
+
+impl fmt::Display for Table {
+    /// `table inet postern { ... }`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table inet {TABLE} {{")?;
+        for counter in &self.counters {
+            writeln!(f, "    counter {counter} {{ }}")?;
+        }
+        for (name, set) in &self.sets {
+            write_set(f, name, set)?;
+        }
+        for (name, map) in &self.maps {
+            write_map(f, name, map)?;
+        }
+        for (name, chain) in &self.chains {
+            write_chain(f, name, chain)?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+fn write_set(f: &mut fmt::Formatter<'_>, name: &SetName, set: &Set) -> fmt::Result {
+    writeln!(f, "\n    set {name} {{")?;
+    writeln!(f, "        type {}", set.key_type)?;
+    if set.key_type.is_interval() {
+        writeln!(f, "        flags interval")?;
+    }
+    if let Some(comment) = &set.comment {
+        writeln!(f, "        comment \"{comment}\"")?;
+    }
+    write_elements(f, set.keys.iter().map(ToString::to_string))?;
+    writeln!(f, "    }}")
+}
+
+fn write_map(f: &mut fmt::Formatter<'_>, name: &SetName, map: &VerdictMap) -> fmt::Result {
+    writeln!(f, "\n    map {name} {{")?;
+    writeln!(f, "        type {} : verdict", map.key_type)?;
+    if let Some(comment) = &map.comment {
+        writeln!(f, "        comment \"{comment}\"")?;
+    }
+    let elements = map.elements.iter().map(|(key, element)| match &element.comment {
+        Some(comment) => format!("{key} comment \"{comment}\" : {}", element.verdict),
+        None => format!("{key} : {}", element.verdict),
+    });
+    write_elements(f, elements)?;
+    writeln!(f, "    }}")
+}
+
+/// `elements = { ... }`, one a line; nothing where there are none.
+fn write_elements(f: &mut fmt::Formatter<'_>, elements: impl Iterator<Item = String>) -> fmt::Result {
+    let elements: Vec<String> = elements.collect();
+    if elements.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "        elements = {{\n            {}\n        }}", elements.join(",\n            "))
+}
+
+fn write_chain(f: &mut fmt::Formatter<'_>, name: &ChainName, chain: &Chain) -> fmt::Result {
+    writeln!(f, "\n    chain {name} {{")?;
+    if let Some(comment) = &chain.comment {
+        writeln!(f, "        comment \"{comment}\"")?;
+    }
+    if let Some(base) = &chain.base {
+        let hook = match base.hook {
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+        };
+        let policy = match base.policy {
+            ChainPolicy::Accept => "accept",
+            ChainPolicy::Drop => "drop",
+        };
+        writeln!(f, "        type filter hook {hook} priority {}; policy {policy};", base.priority)?;
+    }
+    for rule in &chain.rules {
+        writeln!(f, "        {rule}")?;
+    }
+    writeln!(f, "    }}")
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, stmt) in self.stmts.iter().enumerate() {
+            write!(f, "{}{stmt}", if i == 0 { "" } else { " " })?;
+        }
+        match &self.comment {
+            Some(comment) => write!(f, " comment \"{comment}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Stmt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stmt::Match(condition) => condition.fmt(f),
+            Stmt::Counter => f.write_str("counter"),
+            Stmt::CounterName(name) => write!(f, "counter name \"{name}\""),
+            Stmt::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
+            Stmt::Reject(Reject::AdminProhibited) => f.write_str("reject with icmpx admin-prohibited"),
+            Stmt::Verdict(verdict) => verdict.fmt(f),
+            Stmt::VerdictMap(field, map) => write!(f, "{field} vmap @{map}"),
+        }
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Match::CtState(states) => {
+                let names: Vec<&str> = states
+                    .iter()
+                    .map(|state| match state {
+                        CtState::Established => "established",
+                        CtState::Related => "related",
+                    })
+                    .collect();
+                write!(f, "ct state {}", names.join(","))
+            }
+            Match::In(field, set) => write!(f, "{field} @{set}"),
+            Match::Protocol(protocol) => write!(f, "meta l4proto {}", nft_protocol(*protocol)),
+            Match::Port(protocol, range) => write!(f, "{} dport {range}", nft_protocol(*protocol)),
+            Match::PortIn(protocol, set) => write!(f, "{} dport @{set}", nft_protocol(*protocol)),
+            Match::Icmpv6Type(first, last) if first == last => write!(f, "icmpv6 type {first}"),
+            Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
+            Match::IcmpFragNeeded => f.write_str("icmp type destination-unreachable icmp code frag-needed"),
+        }
+    }
+}
+
+fn nft_protocol(protocol: crate::api::Protocol) -> &'static str {
+    match protocol {
+        crate::api::Protocol::Tcp => "tcp",
+        crate::api::Protocol::Udp => "udp",
+        crate::api::Protocol::Sctp => "sctp",
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = |family: &Family| match family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        };
+        match self {
+            Field::Source(family) => write!(f, "{} saddr", ip(family)),
+            Field::Destination(family) => write!(f, "{} daddr", ip(family)),
+            Field::Endpoint(family) => write!(f, "{} daddr . meta l4proto . th dport", ip(family)),
+            Field::Pair(family) => write!(f, "{0} saddr . {0} daddr", ip(family)),
+        }
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addr = |family: &Family| match family {
+            Family::V4 => "ipv4_addr",
+            Family::V6 => "ipv6_addr",
+        };
+        match self {
+            KeyType::Address(family) | KeyType::AddressRange(family) => f.write_str(addr(family)),
+            KeyType::PortRange => f.write_str("inet_service"),
+            KeyType::Endpoint(family) => write!(f, "{} . inet_proto . inet_service", addr(family)),
+            KeyType::Pair(family) => write!(f, "{0} . {0}", addr(family)),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::V4(address) => address.fmt(f),
+            Key::V6(address) => address.fmt(f),
+            Key::V4Range(first, last) => write_range(f, first, last),
+            Key::V6Range(first, last) => write_range(f, first, last),
+            Key::Ports(range) => range.fmt(f),
+            Key::V4Endpoint(address, protocol, port) => write!(f, "{address} . {} . {port}", nft_protocol(*protocol)),
+            Key::V6Endpoint(address, protocol, port) => write!(f, "{address} . {} . {port}", nft_protocol(*protocol)),
+            Key::V4Pair(source, destination) => write!(f, "{source} . {destination}"),
+            Key::V6Pair(source, destination) => write!(f, "{source} . {destination}"),
+        }
+    }
+}
+
+fn write_range<T: fmt::Display + PartialEq>(f: &mut fmt::Formatter<'_>, first: &T, last: &T) -> fmt::Result {
+    if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Accept => f.write_str("accept"),
+            Verdict::Drop => f.write_str("drop"),
+            Verdict::Return => f.write_str("return"),
+            Verdict::Jump(chain) => write!(f, "jump {chain}"),
+            Verdict::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}

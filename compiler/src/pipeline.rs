@@ -1,0 +1,44 @@
+//! The stages in a row: events in, the desired table out.
+
+use crate::api::NodeName;
+use crate::cluster::{Event, State};
+use crate::nft::{Deny, Lowerer, Table};
+use crate::policy::{Ir, Resolver};
+
+/// The compiler of one node: its state, and what later stages remember of unchanged parts.
+///
+/// What it compiles is a function of the objects in the state and of [`Deny`]; the memory only saves work.
+#[derive(Debug)]
+pub struct Compiler {
+    state: State,
+    resolver: Resolver,
+    lowerer: Lowerer,
+}
+
+impl Compiler {
+    /// A compiler for a node, with nothing in its state.
+    pub fn new(node: NodeName, deny: Deny) -> Compiler {
+        Compiler { state: State::new(node), resolver: Resolver::default(), lowerer: Lowerer::new(deny) }
+    }
+
+    /// Takes over an event, and says whether anything is different afterwards.
+    pub fn apply(&mut self, event: Event) -> bool {
+        self.state.apply(event)
+    }
+
+    /// The state as it is.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Who may talk to whom, as the state has it.
+    pub fn ir(&mut self) -> Ir {
+        self.resolver.resolve(&self.state)
+    }
+
+    /// The table that enforces the state.
+    pub fn table(&mut self) -> Table {
+        let ir = self.ir();
+        self.lowerer.lower(&ir)
+    }
+}

@@ -1,0 +1,121 @@
+//! The types of the IR.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::AddressRange;
+use crate::api::{Direction, NodeName, PodKey, PodSelector, PolicyKey, PortRange, Protocol, Str};
+use crate::cluster::{Endpoints, Members, PolicyList, PortSelector};
+
+/// Who may talk to whom on one node.
+#[derive(Debug, Clone)]
+pub struct Ir {
+    /// The node.
+    pub node: NodeName,
+    /// The pods of this node that have a network of their own, by key.
+    pub pods: Vec<LocalPod>,
+    /// The policies that select at least one of them.
+    pub policies: BTreeMap<PolicyKey, Arc<PolicyRules>>,
+    /// The addresses that the selectors of those policies mean.
+    pub members: BTreeMap<PodSelector, Members>,
+    /// The endpoints that the named ports of those policies mean.
+    pub endpoints: BTreeMap<PortSelector, Endpoints>,
+}
+
+/// A pod of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalPod {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// The addresses that are its own, ascending. An address that another local pod has the better claim to is not
+    /// among them.
+    pub addresses: Vec<IpAddr>,
+    /// How it is isolated for ingress; `None` where it is not.
+    pub ingress: Option<Isolation>,
+    /// How it is isolated for egress; `None` where it is not.
+    pub egress: Option<Isolation>,
+}
+
+/// Why a pod is isolated in one direction, and whose rules open it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// The policies that speak about the pod in this direction: their rules are what is allowed.
+    pub policies: PolicyList,
+    /// The namespace of the pod, where the annotation of Kubernetes 1.3 isolates it.
+    pub by_namespace: Option<Str>,
+}
+
+/// The rules of one policy, normalised. `None` for a direction about which it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRules {
+    /// The policy.
+    pub key: PolicyKey,
+    /// Whether the policy isolates the pods that it selects; those of the first generation do not.
+    pub isolates: bool,
+    /// What it allows towards the selected pods.
+    pub ingress: Option<Vec<ResolvedRule>>,
+    /// What it allows from the selected pods.
+    pub egress: Option<Vec<ResolvedRule>>,
+}
+
+/// One rule of a policy: any of the peers on any of the ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedRule {
+    /// Its place in the list of the object, from 0.
+    pub index: usize,
+    /// The other end.
+    pub peers: PeerSet,
+    /// The ports of the destination.
+    pub ports: PortSet,
+}
+
+/// The other ends that a rule means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerSet {
+    /// Everybody.
+    Any,
+    /// Any of these.
+    These {
+        /// Selectors of pods, each once.
+        pods: Vec<PodSelector>,
+        /// The addresses of all `ipBlock` peers together: ascending, disjoint, not adjacent.
+        blocks: Vec<AddressRange>,
+        /// The `ipBlock` peers as the manifest writes them, for people.
+        blocks_text: String,
+    },
+}
+
+/// The ports that a rule means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortSet {
+    /// All traffic, also of protocols that have no ports.
+    Any,
+    /// Any of these.
+    These {
+        /// Numbers by protocol, joined; [`PortRange::ALL`] where the whole protocol is meant.
+        numbers: BTreeMap<Protocol, Vec<PortRange>>,
+        /// Names, with the pods in which each is looked up.
+        names: Vec<(Protocol, Str)>,
+    },
+}
+
+impl LocalPod {
+    /// How the pod is isolated in one direction; `None` where it is not.
+    pub fn isolation(&self, direction: Direction) -> Option<&Isolation> {
+        match direction {
+            Direction::Ingress => self.ingress.as_ref(),
+            Direction::Egress => self.egress.as_ref(),
+        }
+    }
+}
+
+impl PolicyRules {
+    /// The rules of one direction; `None` where the policy says nothing about it.
+    pub fn rules(&self, direction: Direction) -> Option<&[ResolvedRule]> {
+        match direction {
+            Direction::Ingress => self.ingress.as_deref(),
+            Direction::Egress => self.egress.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The verdict of the IR on a packet, and why.
+
+use std::net::IpAddr;
+
+use super::{Ir, Isolation, PeerSet, PortSet, ResolvedRule};
+use crate::api::{Direction, PodSelector, PolicyKey, Protocol};
+use crate::cluster::PortSelector;
+
+/// The first packet of a flow, as the forward hook sees it: after DNAT, before SNAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Packet {
+    /// The address of the sender.
+    pub source: IpAddr,
+    /// The address of the receiver, of the same family.
+    pub destination: IpAddr,
+    /// The protocol, with the port of the receiver.
+    pub protocol: PacketProtocol,
+}
+
+/// The protocol of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PacketProtocol {
+    /// A protocol with ports, and the port of the receiver in host order.
+    Port(Protocol, u16),
+    /// An echo request of ICMP or ICMPv6: policed, and without ports.
+    Echo,
+}
+
+/// What one direction says of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Whether the packet passes this direction.
+    pub allowed: bool,
+    /// The policies that isolate the local pod; empty where it is not isolated, or the end is no local pod.
+    pub isolated_by: Vec<PolicyKey>,
+    /// The namespace whose annotation isolates the local pod.
+    pub isolated_by_namespace: Option<String>,
+    /// The first rule that allows the packet: the policy, and the rule's index.
+    pub rule: Option<(PolicyKey, usize)>,
+}
+
+impl Judgement {
+    const NOT_ISOLATED: Judgement =
+        Judgement { allowed: true, isolated_by: Vec::new(), isolated_by_namespace: None, rule: None };
+}
+
+/// What the policies of this node say of a packet in one direction: egress for its source, ingress for its
+/// destination. An end that is no local pod is not judged here and passes, and a pod always reaches itself.
+pub fn judge(ir: &Ir, direction: Direction, packet: &Packet) -> Judgement {
+    let (own, peer) = match direction {
+        Direction::Egress => (packet.source, packet.destination),
+        Direction::Ingress => (packet.destination, packet.source),
+    };
+    let pod = ir.pods.iter().find(|pod| pod.addresses.contains(&own));
+    let Some(isolation) = pod.and_then(|pod| pod.isolation(direction)) else { return Judgement::NOT_ISOLATED };
+    let rule = allowing_rule(ir, direction, isolation, peer, packet);
+    let isolates = |key: &&PolicyKey| ir.policies.get(*key).is_some_and(|rules| rules.isolates);
+    Judgement {
+        allowed: rule.is_some() || own == peer,
+        isolated_by: isolation.policies.iter().filter(isolates).cloned().collect(),
+        isolated_by_namespace: isolation.by_namespace.as_deref().map(str::to_string),
+        rule,
+    }
+}
+
+fn allowing_rule(
+    ir: &Ir,
+    direction: Direction,
+    isolation: &Isolation,
+    peer: IpAddr,
+    packet: &Packet,
+) -> Option<(PolicyKey, usize)> {
+    for key in isolation.policies.iter() {
+        for rule in ir.policies.get(key).and_then(|policy| policy.rules(direction)).unwrap_or_default() {
+            if allows(ir, direction, rule, peer, packet) {
+                return Some((key.clone(), rule.index));
+            }
+        }
+    }
+    None
+}
+
+fn allows(ir: &Ir, direction: Direction, rule: &ResolvedRule, peer: IpAddr, packet: &Packet) -> bool {
+    let (pods, in_blocks) = match &rule.peers {
+        PeerSet::Any => return ports_allow(ir, direction, &rule.ports, None, packet),
+        PeerSet::These { pods, blocks, blocks_text: _ } => (pods, blocks.iter().any(|range| range.contains(peer))),
+    };
+    let is_member =
+        |selector: &&PodSelector| ir.members.get(*selector).is_some_and(|members| members.binary_search(&peer).is_ok());
+    pods.iter().filter(is_member).any(|selector| ports_allow(ir, direction, &rule.ports, Some(selector), packet))
+        || in_blocks && ports_allow(ir, direction, &rule.ports, None, packet)
+}
+
+/// Whether the ports allow the packet, where the peer was found by a selector or, `None`, by its address alone.
+fn ports_allow(
+    ir: &Ir,
+    direction: Direction,
+    ports: &PortSet,
+    found_by: Option<&PodSelector>,
+    packet: &Packet,
+) -> bool {
+    let (numbers, names) = match ports {
+        PortSet::Any => return true,
+        PortSet::These { numbers, names } => (numbers, names),
+    };
+    let PacketProtocol::Port(protocol, port) = packet.protocol else { return false };
+    if numbers.get(&protocol).is_some_and(|ranges| ranges.iter().any(|range| range.contains(port))) {
+        return true;
+    }
+    let looked_up_in = match direction {
+        Direction::Ingress => None,
+        Direction::Egress => Some(found_by.cloned().unwrap_or_else(PodSelector::everything)),
+    };
+    names.iter().filter(|(of_name, _)| *of_name == protocol).any(|(protocol, name)| {
+        let selector = PortSelector { pods: looked_up_in.clone(), name: name.clone(), protocol: *protocol };
+        ir.endpoints.get(&selector).is_some_and(|known| known.binary_search(&(packet.destination, port)).is_ok())
+    })
+}
