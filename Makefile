@@ -30,7 +30,7 @@ bench:
 image: ## The image of the Dockerfile as an OCI archive, without Docker: target/postern.oci.tar.
 	cargo run --locked --package integration --bin image
 
-manifests: ## Renders manifests/install.yaml and the overlays' installs anew.
+manifests: ## Renders manifests/install.yaml anew.
 	UPDATE_EXPECT=1 cargo test --locked --package integration --test manifests rendered
 
 setup: ## Installs what is missing, or says what it is.
