@@ -1,1 +1,3 @@
 //! Placeholder that the next commit replaces.
+
+pub mod files;

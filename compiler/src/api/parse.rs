@@ -20,8 +20,10 @@ use serde_json::Value;
 
 pub use network_policy::parse_network_policy;
 
+use network_policy::parse_network_policy_as;
+
 use super::wire::{NamespaceWire, NodeWire, PodWire, ServiceWire};
-use super::{Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Service, Str};
+use super::{Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Protocol, Service, Str};
 
 /// The `apiVersion` of NetworkPolicies of the first generation.
 const FIRST_GENERATION: &str = "extensions/v1beta1";
@@ -45,7 +47,13 @@ pub enum Object {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// An object that matters, as far as it could be read.
-    Object(Parsed<Object>),
+    Object {
+        /// The object.
+        parsed: Parsed<Object>,
+        /// The ports that the containers of a Pod declare, named or not: what is worth probing. To policies they mean
+        /// nothing, so the Pod itself keeps the named ones only.
+        declared_ports: Vec<(Protocol, u16)>,
+    },
     /// An object of another kind.
     Skipped(SkippedKind),
     /// No object at all.
@@ -104,9 +112,8 @@ enum Read<'a> {
 }
 
 fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
-    let invalid = |reason: &str| {
-        Read::Item(Item::Invalid(InvalidObject { path: place.path.clone(), reason: reason.to_owned() }))
-    };
+    let invalid =
+        |reason: &str| Read::Item(Item::Invalid(InvalidObject { path: place.path.clone(), reason: reason.to_owned() }));
     if !place.value.is_object() {
         return invalid("is not an object");
     }
@@ -136,13 +143,20 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
     }
     let stand_in = if place.path.is_empty() { stand_in.to_owned() } else { format!("{stand_in}.{}", place.path) };
     let item = match (api_version, kind) {
-        ("v1", "Pod") => decoded(place, |wire: PodWire| wire.parse_as(&stand_in).map(Object::Pod)),
-        ("v1", "Namespace") => decoded(place, |wire: NamespaceWire| wire.parse_as(&stand_in).map(Object::Namespace)),
-        ("v1", "Service") => decoded(place, |wire: ServiceWire| wire.parse_as(&stand_in).map(Object::Service)),
-        ("v1", "Node") => decoded(place, |wire: NodeWire| wire.parse_as(&stand_in).map(Object::Node)),
-        ("networking.k8s.io/v1" | FIRST_GENERATION, "NetworkPolicy") => Item::Object(
-            network_policy::parse_network_policy_as(place.value, &stand_in).map(Object::NetworkPolicy),
-        ),
+        ("v1", "Pod") => decoded(place, |wire: PodWire| {
+            let declared_ports = wire.declared_ports();
+            Item::Object { parsed: wire.parse_as(&stand_in).map(Object::Pod), declared_ports }
+        }),
+        ("v1", "Namespace") => {
+            decoded(place, |wire: NamespaceWire| portless(wire.parse_as(&stand_in).map(Object::Namespace)))
+        }
+        ("v1", "Service") => {
+            decoded(place, |wire: ServiceWire| portless(wire.parse_as(&stand_in).map(Object::Service)))
+        }
+        ("v1", "Node") => decoded(place, |wire: NodeWire| portless(wire.parse_as(&stand_in).map(Object::Node))),
+        ("networking.k8s.io/v1" | FIRST_GENERATION, "NetworkPolicy") => {
+            portless(parse_network_policy_as(place.value, &stand_in).map(Object::NetworkPolicy))
+        }
         _ => Item::Skipped(SkippedKind {
             api_version: api_version.to_owned(),
             kind: kind.to_owned(),
@@ -152,11 +166,15 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
     Read::Item(item)
 }
 
-fn decoded<W: DeserializeOwned>(place: &Place<'_>, parse: impl FnOnce(W) -> Parsed<Object>) -> Item {
+fn decoded<W: DeserializeOwned>(place: &Place<'_>, read: impl FnOnce(W) -> Item) -> Item {
     match W::deserialize(place.value) {
-        Ok(wire) => Item::Object(parse(wire)),
+        Ok(wire) => read(wire),
         Err(error) => Item::Invalid(InvalidObject { path: place.path.clone(), reason: error.to_string() }),
     }
+}
+
+fn portless(parsed: Parsed<Object>) -> Item {
+    Item::Object { parsed, declared_ports: Vec::new() }
 }
 
 // === impl Object ===

@@ -9,7 +9,7 @@ use super::Str;
 use super::lenient::{Entries, Lenient, Record};
 
 /// A list of `T`.
-type List<T> = Lenient<Vec<Lenient<T>>>;
+pub(super) type List<T> = Lenient<Vec<Lenient<T>>>;
 
 /// A `v1` Pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

@@ -1,15 +1,16 @@
 //! Pods.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::api::findings::{Findings, quoted};
 use crate::api::lenient::{Lenient, Record};
-use crate::api::wire::{ContainerWire, IpWire, PodSpecWire, PodStatusWire, PodWire};
-use crate::api::{ContainerPort, NodeName, Parsed, Phase, Pod, PodKey, Str};
+use crate::api::wire::{ContainerWire, IpWire, List, PodSpecWire, PodStatusWire, PodWire};
+use crate::api::{ContainerPort, NodeName, Parsed, Phase, Pod, PodKey, Protocol, Str};
 
 use super::address::address;
 use super::meta::{Scope, meta};
-use super::port::{number, protocol};
+use super::port::{known_protocol, not_a_port_name, number, port_number, protocol};
 use super::syntax::is_port_name;
 
 impl PodWire {
@@ -31,12 +32,6 @@ impl PodWire {
         let node = spec.node_name.read(&mut findings, || "spec.nodeName".into()).filter(|name| !name.is_empty());
         let host_network = spec.host_network.read(&mut findings, || "spec.hostNetwork".into()).unwrap_or(false);
         let mut ports = Vec::new();
-        // An ordinary init container has ended before the pod serves anybody; one with this restart policy keeps
-        // running beside the others, as a sidecar.
-        let is_sidecar = |container: &ContainerWire| match &container.restart_policy {
-            Lenient::Good(policy) => &**policy == "Always",
-            Lenient::Absent | Lenient::Wrong(_) => false,
-        };
         named_ports(spec.containers, "spec.containers", |_| true, &mut ports, &mut findings);
         named_ports(spec.init_containers, "spec.initContainers", is_sidecar, &mut ports, &mut findings);
         let status = match self.status.read(&mut findings, || "status".into()) {
@@ -59,6 +54,50 @@ impl PodWire {
         };
         Parsed { value, findings: findings.into_vec() }
     }
+
+    /// The ports that its containers declare, named or not, each once; what is no port is not among them.
+    pub(super) fn declared_ports(&self) -> Vec<(Protocol, u16)> {
+        let Lenient::Good(Record(spec)) = &self.spec else { return Vec::new() };
+        let containers = good(&spec.containers);
+        let sidecars = good(&spec.init_containers).filter(|container| is_sidecar(container));
+        let declared: BTreeSet<_> = containers
+            .chain(sidecars)
+            .flat_map(|container| good(&container.ports))
+            .filter_map(|port| {
+                let protocol = match &port.protocol {
+                    Lenient::Absent => Some(Protocol::Tcp),
+                    Lenient::Good(name) => known_protocol(name),
+                    Lenient::Wrong(_) => None,
+                };
+                match &port.container_port {
+                    Lenient::Good(number) => Some((protocol?, port_number(*number)?)),
+                    Lenient::Absent | Lenient::Wrong(_) => None,
+                }
+            })
+            .collect();
+        declared.into_iter().collect()
+    }
+}
+
+/// The entries of a list that are of the right type.
+fn good<T>(list: &List<Record<T>>) -> impl Iterator<Item = &T> {
+    let entries = match list {
+        Lenient::Good(entries) => entries.as_slice(),
+        Lenient::Absent | Lenient::Wrong(_) => &[],
+    };
+    entries.iter().filter_map(|entry| match entry {
+        Lenient::Good(Record(entry)) => Some(entry),
+        Lenient::Absent | Lenient::Wrong(_) => None,
+    })
+}
+
+/// Whether an init container keeps running beside the others. An ordinary one has ended before the pod serves
+/// anybody.
+fn is_sidecar(container: &ContainerWire) -> bool {
+    match &container.restart_policy {
+        Lenient::Good(policy) => &**policy == "Always",
+        Lenient::Absent | Lenient::Wrong(_) => false,
+    }
 }
 
 /// What the single address means beside the list.
@@ -72,7 +111,7 @@ enum Both {
 
 /// The addresses of a list such as `podIPs` and of its single form, each once.
 fn addresses(
-    list: Lenient<Vec<Lenient<Record<IpWire>>>>,
+    list: List<Record<IpWire>>,
     single: Lenient<Str>,
     field: &str,
     both: Both,
@@ -132,7 +171,7 @@ fn phase(wire: Lenient<Str>, runs_by_default: bool, findings: &mut Findings) -> 
 
 /// The named ports of the containers that count.
 fn named_ports(
-    containers: Lenient<Vec<Lenient<Record<ContainerWire>>>>,
+    containers: List<Record<ContainerWire>>,
     path: &str,
     counts: impl Fn(&ContainerWire) -> bool,
     named: &mut Vec<ContainerPort>,
@@ -152,7 +191,7 @@ fn named_ports(
                 continue;
             };
             if !is_port_name(&name) {
-                findings.add(field("name"), super::port::not_a_port_name(&name));
+                findings.add(field("name"), not_a_port_name(&name));
                 continue;
             }
             let Some(number) = number(port.container_port, || field("containerPort"), findings) else { continue };

@@ -56,7 +56,7 @@ pub(super) fn protocol(wire: Lenient<Str>, field: impl Fn() -> String, findings:
         return Some(Protocol::Tcp);
     }
     let text = wire.read(findings, &field)?;
-    let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == &*text);
+    let protocol = known_protocol(&text);
     if protocol.is_none() {
         findings.add(field(), format!("{}; the entry is left out", not_a_protocol(&text)));
     }
@@ -74,6 +74,11 @@ pub(super) fn not_a_port_name(name: &str) -> String {
         "{} is not the name of a port (up to 15 lower-case letters, digits and single dashes, at least one letter)",
         quoted(name)
     )
+}
+
+/// The protocol of this name.
+pub(super) fn known_protocol(name: &str) -> Option<Protocol> {
+    Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == name)
 }
 
 /// The number as a port.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::api::findings::{Findings, quoted};
 use crate::api::lenient::{Lenient, Record};
-use crate::api::wire::{IntOrText, ServicePortWire, ServiceSpecWire, ServiceWire};
+use crate::api::wire::{IntOrText, List, ServicePortWire, ServiceSpecWire, ServiceWire};
 use crate::api::{Parsed, Service, ServiceKind, ServicePort, Str, TargetPort};
 
 use super::address::address;
@@ -52,7 +52,7 @@ fn kind(wire: Lenient<Str>, findings: &mut Findings) -> ServiceKind {
     }
 }
 
-fn cluster_ips(list: Lenient<Vec<Lenient<Str>>>, single: Lenient<Str>, findings: &mut Findings) -> Vec<IpAddr> {
+fn cluster_ips(list: List<Str>, single: Lenient<Str>, findings: &mut Findings) -> Vec<IpAddr> {
     let mut texts = Vec::new();
     for (i, entry) in list.read(findings, || "spec.clusterIPs".into()).unwrap_or_default().into_iter().enumerate() {
         let field = format!("spec.clusterIPs[{i}]");
@@ -77,7 +77,7 @@ fn cluster_ips(list: Lenient<Vec<Lenient<Str>>>, single: Lenient<Str>, findings:
     addresses
 }
 
-fn ports(list: Lenient<Vec<Lenient<Record<ServicePortWire>>>>, findings: &mut Findings) -> Vec<ServicePort> {
+fn ports(list: List<Record<ServicePortWire>>, findings: &mut Findings) -> Vec<ServicePort> {
     let mut ports = Vec::new();
     for (i, entry) in list.read(findings, || "spec.ports".into()).unwrap_or_default().into_iter().enumerate() {
         let Some(Record(entry)) = entry.read(findings, || format!("spec.ports[{i}]")) else { continue };
