@@ -1,11 +1,26 @@
 //! The connection: dump, commit, adopt.
 
+mod answer;
+mod query;
+
 use std::collections::BTreeMap;
 
-use compiler::diff::{Generation, Mirror, Transaction};
-use compiler::nft::CounterName;
+use compiler::diff::{Generation, Mirror, Op, Transaction};
+use compiler::nft::{CounterName, TABLE};
+use rustix::io::Errno;
 
-use crate::Error;
+use crate::batch::{Batch, Buffers, FinalizedBatch, NewMessage};
+use crate::constants::{msg, nl, obj, table};
+use crate::decode::Decoder;
+use crate::encode::{Context, encode};
+use crate::raw::RawBatch;
+use crate::socket::NetlinkSocket;
+use crate::{At, Error, Refusal};
+
+/// How often a dump, or a batch that is not bound to a generation, is tried while others write.
+const ATTEMPTS: u32 = 10;
+/// The name of the table that is tried, but never made, to learn what the kernel knows.
+const PROBE_TABLE: &str = "postern.probe";
 
 /// Who may edit the table that this connection creates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +28,7 @@ pub enum Ownership {
     /// Whoever has CAP_NET_ADMIN.
     Plain,
     /// `flags owner, persist`: this connection only, and after its end the table stays for the next owner. Needs
-    /// Linux 6.9.
+    /// Linux 6.9; see [`Connection::supports_ownership`].
     OwnerPersist,
 }
 
@@ -24,14 +39,15 @@ pub enum Claim {
     Absent,
     /// It belongs to this connection.
     Owned,
-    /// It has no owner, and cannot get one but by replacing it; everybody may edit it.
+    /// It has no owner, and everybody may edit it. One that never had an owner cannot get one but by being replaced.
     Plain,
 }
 
 /// What a commit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// The generation that the next transaction is to be committed against.
+    /// The generation that the next transaction is to be committed against. If it is stale, because another writer
+    /// came right behind, that commit fails with [`Error::is_restart`].
     pub generation: Generation,
     /// The length of the batch.
     pub bytes: usize,
@@ -44,47 +60,222 @@ pub struct Committed {
 pub struct Count {
     /// Packets counted.
     pub packets: u64,
-    /// Bytes counted, of the network layer.
+    /// Bytes counted, from the network header on.
     pub bytes: u64,
 }
 
 /// A netlink socket to the nf_tables of one network namespace.
 #[derive(Debug)]
-pub struct Connection;
+pub struct Connection {
+    socket: NetlinkSocket,
+    ownership: Ownership,
+    /// The next sequence number.
+    sequence: u32,
+    buffers: Buffers,
+}
+
+// === impl Ownership ===
+
+impl Ownership {
+    fn table_flags(self) -> u32 {
+        match self {
+            Ownership::Plain => 0,
+            Ownership::OwnerPersist => table::F_OWNER | table::F_PERSIST,
+        }
+    }
+}
+
+// === impl Connection ===
 
 impl Connection {
     /// Opens a connection in the network namespace of the calling thread.
-    pub fn open(_ownership: Ownership) -> Result<Connection, Error> {
-        unimplemented!()
+    pub fn open(ownership: Ownership) -> Result<Connection, Error> {
+        Ok(Connection { socket: NetlinkSocket::open()?, ownership, sequence: 1, buffers: Buffers::default() })
     }
 
-    /// Whether the kernel knows `flags owner, persist`. Changes nothing.
+    /// Whether the kernel knows `flags owner, persist`. Changes nothing: the kernel tries a batch without an end and
+    /// takes it back.
     pub fn supports_ownership(&mut self) -> Result<bool, Error> {
-        unimplemented!()
+        let mut batch = self.begin(None);
+        let add = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: false };
+        batch.add(add, |w| {
+            w.string(table::NAME, PROBE_TABLE);
+            w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
+        });
+        let batch = batch.into_trial();
+        let answers = self.exchange(&batch);
+        self.reuse(batch);
+        let answers = answers?;
+        match (answers.whole, answers.refused.first()) {
+            (Some(errno), _) => Err(Error::BatchRefused(errno)),
+            (None, Some((_, Errno::OPNOTSUPP | Errno::INVAL, _))) => Ok(false),
+            (None, Some((_, errno, _))) => Err(Error::Query { what: "whether it knows owners", source: *errno }),
+            (None, None) => Ok(answers.last),
+        }
     }
 
-    /// Claims the table that a former life of the agent left, if it can be claimed and this connection wants to.
+    /// Claims the table that a former life of the agent left, if this connection wants to own tables and that one can
+    /// be owned. Fails with [`Error::is_owned_by_other`] where it belongs to a living process.
     pub fn adopt(&mut self) -> Result<Claim, Error> {
-        unimplemented!()
+        let Some(header) = self.table_header()? else { return Ok(Claim::Absent) };
+        match header.owner.filter(|_| header.flags & table::F_OWNER != 0) {
+            Some(port) if port == self.socket.port() => return Ok(Claim::Owned),
+            Some(port) => return Err(Error::OwnedByOther { port }),
+            None => {}
+        }
+        let is_orphan = header.flags & table::F_PERSIST != 0;
+        if !is_orphan || self.ownership == Ownership::Plain {
+            return Ok(Claim::Plain);
+        }
+        self.commit_settled(|batch| {
+            let claim = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: true };
+            batch.add(claim, |w| {
+                w.string(table::NAME, TABLE);
+                w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
+            });
+            vec!["claim the table".to_owned()]
+        })?;
+        Ok(Claim::Owned)
     }
 
     /// The present generation of the ruleset of the network namespace.
     pub fn generation(&mut self) -> Result<Generation, Error> {
-        unimplemented!()
+        query::generation(self)
     }
 
-    /// Reads back table `inet postern`.
+    /// Reads back table `inet postern`, as it was at one generation.
     pub fn dump(&mut self) -> Result<Mirror, Error> {
-        unimplemented!()
+        for _ in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            let mut decoder = Decoder::default();
+            if query::table(self, &mut decoder)? && self.generation()? == generation {
+                let (table, foreign) = decoder.finish();
+                return Ok(Mirror { table, generation, foreign });
+            }
+        }
+        Err(Error::Unsettled { attempts: ATTEMPTS })
     }
 
     /// Commits a transaction that was computed against `generation`: all of it, or nothing.
-    pub fn commit(&mut self, _transaction: &Transaction, _generation: Generation) -> Result<Committed, Error> {
-        unimplemented!()
+    pub fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
+        // What is read here holds when the batch comes, because the batch is bound to the generation.
+        let destroys = transaction.ops().iter().any(|op| matches!(op, Op::DestroyTable));
+        let has_table = destroys && self.table_header()?.is_some();
+        let mut batch = self.begin(Some(generation));
+        encode(&mut batch, transaction, Context { table_flags: self.ownership.table_flags(), has_table });
+        self.run(batch.finalize(), generation, |slot, errno, offset, batch| {
+            let op = &transaction.ops()[slot.op];
+            let at = answer::locate(op, slot, offset.and_then(|offset| batch.element_at(slot, offset)));
+            Refusal { op: slot.op, what: op.to_string(), at, errno }
+        })
+    }
+
+    /// Commits messages about another table, whatever the generation is.
+    pub fn commit_raw(&mut self, raw: &RawBatch) -> Result<Committed, Error> {
+        self.commit_settled(|batch| raw.encode(batch))
     }
 
     /// The values of the named counters of table `inet postern`; empty where there is no table.
     pub fn counters(&mut self) -> Result<BTreeMap<CounterName, Count>, Error> {
-        unimplemented!()
+        let mut decoder = Decoder::default();
+        query::dump(self, "counters", msg::GETOBJ, |w| w.string(obj::TABLE, TABLE), |m| decoder.message(m))?;
+        Ok(decoder.into_counts())
+    }
+
+    fn table_header(&mut self) -> Result<Option<crate::decode::TableHeader>, Error> {
+        let mut decoder = Decoder::default();
+        query::table_header(self, &mut decoder)?;
+        Ok(decoder.header())
+    }
+
+    /// Commits what `encode` adds, against whatever generation there is. `encode` gives a line for each operation.
+    fn commit_settled(&mut self, encode: impl Fn(&mut Batch) -> Vec<String>) -> Result<Committed, Error> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            let mut batch = self.begin(Some(generation));
+            let lines = encode(&mut batch);
+            let result = self.run(batch.finalize(), generation, |slot, errno, _, _| {
+                let what = lines.get(slot.op).cloned().unwrap_or_default();
+                Refusal { op: slot.op, what, at: At::Whole, errno }
+            });
+            match result {
+                Err(error) if error.is_restart() => {}
+                result => return result,
+            }
+        }
+        Err(Error::Unsettled { attempts: ATTEMPTS })
+    }
+
+    fn begin(&mut self, generation: Option<Generation>) -> Batch {
+        Batch::begin(std::mem::take(&mut self.buffers), self.sequence, generation.map(|generation| generation.0))
+    }
+
+    fn reuse(&mut self, batch: FinalizedBatch) {
+        self.buffers = batch.into_buffers();
+    }
+
+    /// Sends a batch that is bound to `generation` and judges the answers.
+    fn run(
+        &mut self,
+        batch: FinalizedBatch,
+        generation: Generation,
+        refusal: impl Fn(crate::batch::Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
+    ) -> Result<Committed, Error> {
+        let result = self.run_borrowed(&batch, generation, refusal);
+        self.reuse(batch);
+        result
+    }
+
+    fn run_borrowed(
+        &mut self,
+        batch: &FinalizedBatch,
+        generation: Generation,
+        refusal: impl Fn(crate::batch::Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
+    ) -> Result<Committed, Error> {
+        let answers = self.exchange(batch)?;
+        if !answers.refused.is_empty() {
+            let refused = answers.refused.into_iter();
+            return Err(Error::Refused(refused.map(|(slot, errno, at)| refusal(slot, errno, at, batch)).collect()));
+        }
+        match answers.whole {
+            Some(Errno::RESTART) => return Err(Error::Restart { generation: generation.0 }),
+            Some(errno) => return Err(Error::BatchRefused(errno)),
+            None => {}
+        }
+        let is_proven = match (answers.end, answers.last) {
+            (true, _) => true,
+            // Before Linux 6.10 nothing answers for the commit itself, but the generation moves with it, and the
+            // batch was bound to the one before.
+            (false, true) => !batch.changes() || self.generation()? != generation,
+            // A batch of no messages has no last one, and changes nothing.
+            (false, false) => batch.messages() == 0 && self.generation()? == generation,
+        };
+        if !is_proven {
+            return Err(Error::UnknownResult(answers.lost.unwrap_or(Errno::NODATA).into()));
+        }
+        // A commit that changes something moves the generation by one. Where that is not sure, the old one is given:
+        // if it did move, by us or by somebody else, the next commit fails as stale, and a dump tells the truth.
+        let generation = if batch.changes() { answer::next_generation(generation) } else { generation };
+        Ok(Committed { generation, bytes: batch.bytes().len(), messages: batch.messages() })
+    }
+
+    /// Sends a batch and collects what the kernel answers, all of which is there when the sending is done.
+    fn exchange(&mut self, batch: &FinalizedBatch) -> Result<crate::batch::Answers, Error> {
+        self.sequence = batch.next_sequence();
+        self.socket.send(batch.bytes())?;
+        let mut answers = crate::batch::Answers::default();
+        loop {
+            match self.socket.try_receive() {
+                Ok(messages) => messages.filter_map(|m| m.ack()).for_each(|ack| batch.answer(ack, &mut answers)),
+                Err(Errno::AGAIN) => return Ok(answers),
+                // The buffer overflowed (ENOBUFS): what is still in it counts, what is not may have been the answer.
+                Err(errno) => {
+                    answers.lost = Some(errno);
+                    if errno != Errno::NOBUFS {
+                        return Ok(answers);
+                    }
+                }
+            }
+        }
     }
 }

@@ -67,8 +67,8 @@ pub enum Error {
 /// One operation that the kernel refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The place of the operation in [`Transaction::ops`](compiler::diff::Transaction::ops), or of the message in a raw
-    /// batch.
+    /// The place of the operation in [`Transaction::ops`](compiler::diff::Transaction::ops), or of the message in a
+    /// [`RawBatch`](crate::RawBatch).
     pub op: usize,
     /// The operation in one short line.
     pub what: String,
@@ -152,11 +152,6 @@ impl Error {
             | Error::Query { .. }
             | Error::Unsettled { .. } => false,
         }
-    }
-
-    /// A set has no room for the keys (`size`).
-    pub fn is_full(&self) -> bool {
-        self.refusals().iter().any(|refusal| refusal.errno == Errno::NFILE)
     }
 
     /// The operations that were refused, in the order of the batch; empty for every other kind of error.

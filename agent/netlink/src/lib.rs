@@ -9,10 +9,25 @@
 //! thread and stays in it. All its calls block; the kernel runs a whole transaction inside the one system call that
 //! sends it, so a connection lives on a thread of its own.
 //!
-//! Nothing here is `unsafe`: `netlink-sys` and `rustix` carry the system calls.
+//! From the bytes up: `constants` holds the kernel's numbers, `attr` and `message` read and write the format, [`expr`]
+//! holds what rules are made of, `encode` and [`Decoder`] translate between the compiler's types and messages,
+//! `batch` frames messages as one transaction, `socket` carries them.
+//!
+//! Nothing here is `unsafe`: `netlink-sys` and `rustix` make the system calls.
 
+mod attr;
+mod batch;
 mod connection;
+mod constants;
+mod decode;
+mod encode;
 mod error;
+pub mod expr;
+mod message;
+mod raw;
+mod socket;
 
 pub use connection::{Claim, Committed, Connection, Count, Ownership};
+pub use decode::Decoder;
 pub use error::{At, Errno, Error, Refusal};
+pub use raw::{ChainKind, RawBase, RawBatch, RawHook};

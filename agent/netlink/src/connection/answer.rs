@@ -1,0 +1,70 @@
+//! What the kernel's answers mean for a transaction.
+
+use compiler::diff::{Generation, Op};
+use compiler::nft::Key;
+
+use crate::At;
+use crate::batch::Slot;
+use crate::encode::elements_of;
+
+/// The generation behind this one; 0 is left out (`nf_tables_commit`).
+pub(super) fn next_generation(generation: Generation) -> Generation {
+    Generation(generation.0.checked_add(1).unwrap_or(1))
+}
+
+/// The part of an operation that a message carried, narrowed to one key by the place of the element in its list.
+pub(super) fn locate(op: &Op, slot: Slot, element: Option<usize>) -> At {
+    match op {
+        Op::AddRules(..) => At::Rule(slot.first),
+        Op::AddKeys(_, keys) | Op::DeleteKeys(_, keys) | Op::DeleteMapElements(_, keys) => {
+            key_of_element(keys.iter().skip(slot.first).copied(), element)
+        }
+        Op::AddMapElements(_, elements) => {
+            key_of_element(elements.iter().map(|(key, _)| *key).skip(slot.first), element)
+        }
+        Op::DestroyTable
+        | Op::AddTable
+        | Op::AddCounter(_)
+        | Op::AddSet(..)
+        | Op::AddMap(..)
+        | Op::AddChain(..)
+        | Op::FlushChain(_)
+        | Op::DeleteChain(_)
+        | Op::DeleteSet(_)
+        | Op::DeleteMap(_)
+        | Op::DeleteCounter(_) => At::Whole,
+    }
+}
+
+/// A key is one element, or two if it is a range that does not reach the top.
+fn key_of_element(keys: impl Iterator<Item = Key>, element: Option<usize>) -> At {
+    let Some(mut left) = element else { return At::Whole };
+    for key in keys {
+        let elements = 1 + usize::from(elements_of(&key).1.is_some());
+        if left < elements {
+            return At::Key(key);
+        }
+        left -= elements;
+    }
+    At::Whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use compiler::api::PortRange;
+
+    #[test]
+    fn elements_lead_back_to_their_range() {
+        let keys = [(80, 90), (443, 443), (65535, 65535)].map(|(first, last)| Key::Ports(PortRange { first, last }));
+        let found: Vec<At> = (0..6).map(|element| key_of_element(keys.into_iter(), Some(element))).collect();
+        let [a, b, c] = keys.map(At::Key);
+        assert_eq!(found, [a, a, b, b, c, At::Whole]);
+    }
+
+    #[test]
+    fn generations_leave_zero_out() {
+        assert_eq!(next_generation(Generation(7)), Generation(8));
+        assert_eq!(next_generation(Generation(u32::MAX)), Generation(1));
+    }
+}

@@ -1,0 +1,119 @@
+//! Queries: what the kernel tells without being changed.
+
+use compiler::diff::Generation;
+use compiler::nft::TABLE;
+use rustix::io::Errno;
+
+use super::Connection;
+use crate::Error;
+use crate::attr::AttrWriter;
+use crate::constants::{chain, elem, flowtable, generation, msg, nfproto, nl, obj, rule, set, table};
+use crate::decode::Decoder;
+use crate::message::{self, Header, Message};
+
+/// The present generation.
+pub(super) fn generation(connection: &mut Connection) -> Result<Generation, Error> {
+    const WHAT: &str = "the generation";
+    let mut found = None;
+    ask(
+        connection,
+        WHAT,
+        msg::GETGEN,
+        nl::F_ACK,
+        |_| {},
+        |message| {
+            if message.nftables() == Some(msg::NEWGEN) {
+                found = message.attributes().be32(generation::ID).map(Generation);
+            }
+        },
+    )?;
+    found.ok_or(Error::Query { what: WHAT, source: Errno::NODATA })
+}
+
+/// Reads the header of the table, if there is a table.
+pub(super) fn table_header(connection: &mut Connection, decoder: &mut Decoder) -> Result<(), Error> {
+    let name = |w: &mut AttrWriter<'_>| w.string(table::NAME, TABLE);
+    match ask(connection, "the table", msg::GETTABLE, nl::F_ACK, name, |message| decoder.message(message)) {
+        Ok(_) | Err(Error::Query { source: Errno::NOENT, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads everything in the table; `false` where it changed meanwhile.
+pub(super) fn table(connection: &mut Connection, decoder: &mut Decoder) -> Result<bool, Error> {
+    table_header(connection, decoder)?;
+    if decoder.header().is_none() {
+        return Ok(true);
+    }
+    let parts = [
+        ("chains", msg::GETCHAIN, chain::TABLE),
+        ("rules", msg::GETRULE, rule::TABLE),
+        ("sets", msg::GETSET, set::TABLE),
+        ("counters", msg::GETOBJ, obj::TABLE),
+        ("flow tables", msg::GETFLOWTABLE, flowtable::TABLE),
+    ];
+    for (what, kind, attribute) in parts {
+        if !dump(connection, what, kind, |w| w.string(attribute, TABLE), |message| decoder.message(message))? {
+            return Ok(false);
+        }
+    }
+    for name in decoder.set_names() {
+        let of_set = |w: &mut AttrWriter<'_>| {
+            w.string(elem::LIST_TABLE, TABLE);
+            w.string(elem::LIST_SET, name.as_str());
+        };
+        if !dump(connection, "elements", msg::GETSETELEM, of_set, |message| decoder.message(message))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Runs a dump; `false` where it was disturbed, or where what it is of is gone.
+pub(super) fn dump(
+    connection: &mut Connection,
+    what: &'static str,
+    kind: u16,
+    attributes: impl FnOnce(&mut AttrWriter<'_>),
+    on_message: impl FnMut(&Message<'_>),
+) -> Result<bool, Error> {
+    match ask(connection, what, kind, nl::F_DUMP, attributes, on_message) {
+        Err(Error::Query { source: Errno::NOENT | Errno::INTR, .. }) => Ok(false),
+        result => result,
+    }
+}
+
+/// Sends a request and hands over each message until the answer is complete; `false` where it was disturbed. `flags`
+/// is F_DUMP, which ends with a message of its own, or F_ACK.
+fn ask(
+    connection: &mut Connection,
+    what: &'static str,
+    kind: u16,
+    flags: u16,
+    attributes: impl FnOnce(&mut AttrWriter<'_>),
+    mut on_message: impl FnMut(&Message<'_>),
+) -> Result<bool, Error> {
+    let sequence = connection.sequence;
+    connection.sequence = sequence.wrapping_add(1);
+    let mut request = Vec::with_capacity(64);
+    let header = Header { kind: message::nftables(kind), flags, sequence, family: nfproto::INET, resource: 0 };
+    message::write(&mut request, header, attributes);
+    connection.socket.send(&request)?;
+    let mut undisturbed = true;
+    loop {
+        let messages = connection
+            .socket
+            .receive()
+            .map_err(|errno| Error::Socket { what: "receive the kernel's answer", source: errno.into() })?;
+        for message in messages.filter(|message| message.sequence == sequence) {
+            undisturbed &= message.flags & nl::F_DUMP_INTR == 0;
+            if let Some(errno) = message.end() {
+                return match errno {
+                    None => Ok(undisturbed),
+                    Some(source) => Err(Error::Query { what, source }),
+                };
+            }
+            on_message(&message);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The kernel's dumps as a table.
+//!
+//! A [`Decoder`] takes the messages of a dump in the kernel's order: objects before what refers to them is not
+//! needed, but a set before its elements and a chain before its rules. Whatever is not in our vocabulary is
+//! remembered by name as foreign. No bytes make it panic.
+
+mod chain;
+mod key;
+mod set;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use compiler::nft::{Chain, ChainName, CounterName, SetName, TABLE, Table};
+
+use crate::attr::AttrReader;
+use crate::connection::Count;
+use crate::constants::{
+    chain as chain_attr, counter, elem, flowtable, msg, nfproto, obj, rule, set as set_attr, table,
+};
+use crate::message::{Message, Messages};
+use set::{Built, SetBuilder};
+
+/// Builds a table from the messages of a dump.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    table: Option<TableHeader>,
+    counters: BTreeMap<CounterName, Count>,
+    sets: BTreeMap<SetName, SetBuilder>,
+    chains: BTreeMap<ChainName, Chain>,
+    /// Names of what is not ours, each once.
+    foreign: BTreeSet<String>,
+}
+
+/// What the kernel says about the table itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TableHeader {
+    /// `NFT_TABLE_F_*`
+    pub(crate) flags: u32,
+    /// The netlink port of the owner.
+    pub(crate) owner: Option<u32>,
+}
+
+// === impl Decoder ===
+
+impl Decoder {
+    /// Takes the messages of one datagram. Those about other tables are passed over.
+    pub fn datagram(&mut self, bytes: &[u8]) {
+        for message in Messages::new(bytes) {
+            self.message(&message);
+        }
+    }
+
+    /// The table, `None` where there was none, and the names of what is not ours in it, ascending.
+    pub fn finish(mut self) -> (Option<Table>, Vec<String>) {
+        let Some(header) = self.table else { return (None, Vec::new()) };
+        if header.flags & table::F_DORMANT != 0 {
+            // A dormant table does nothing: nobody may take it for ours.
+            self.foreign.insert(TABLE.to_owned());
+        }
+        let mut table = Table { counters: self.counters.into_keys().collect(), ..Table::default() };
+        for (name, builder) in self.sets {
+            match builder.finish() {
+                Some(Built::Set(set)) => drop(table.sets.insert(name, Arc::new(set))),
+                Some(Built::Map(map)) => drop(table.maps.insert(name, Arc::new(map))),
+                None => drop(self.foreign.insert(name.to_string())),
+            }
+        }
+        table.chains = self.chains.into_iter().map(|(name, chain)| (name, Arc::new(chain))).collect();
+        (Some(table), self.foreign.into_iter().collect())
+    }
+
+    pub(crate) fn message(&mut self, message: &Message<'_>) {
+        let Some(kind) = message.nftables() else { return };
+        let attributes = message.attributes();
+        let (table_attr, name_attr) = match kind {
+            msg::NEWTABLE => (table::NAME, table::NAME),
+            msg::NEWCHAIN => (chain_attr::TABLE, chain_attr::NAME),
+            msg::NEWRULE => (rule::TABLE, rule::CHAIN),
+            msg::NEWSET => (set_attr::TABLE, set_attr::NAME),
+            msg::NEWSETELEM => (elem::LIST_TABLE, elem::LIST_SET),
+            msg::NEWOBJ => (obj::TABLE, obj::NAME),
+            msg::NEWFLOWTABLE => (flowtable::TABLE, flowtable::NAME),
+            _ => return,
+        };
+        if message.family() != nfproto::INET || attributes.string(table_attr) != Some(TABLE) {
+            return;
+        }
+        let Some(name) = attributes.string(name_attr) else {
+            // An object without a name that is text: nothing can be said about it but that it is there.
+            self.foreign.insert(TABLE.to_owned());
+            return;
+        };
+        let known = match kind {
+            msg::NEWTABLE => {
+                self.table = Some(table_header(attributes));
+                true
+            }
+            msg::NEWCHAIN => self.chain(name, attributes),
+            msg::NEWRULE => self.rule(name, attributes),
+            msg::NEWSET => self.set(name, attributes),
+            msg::NEWSETELEM => self.elements(name, attributes),
+            msg::NEWOBJ => self.counter(name, attributes),
+            // Flow tables are never ours.
+            _ => false,
+        };
+        if !known {
+            self.foreign.insert(name.to_owned());
+        }
+    }
+
+    /// The header of the table, once it was seen.
+    pub(crate) fn header(&self) -> Option<TableHeader> {
+        self.table
+    }
+
+    /// The sets whose elements are still to be read: those that are ours.
+    pub(crate) fn set_names(&self) -> Vec<SetName> {
+        self.sets.keys().cloned().collect()
+    }
+
+    /// The values of the counters that were seen.
+    pub(crate) fn into_counts(self) -> BTreeMap<CounterName, Count> {
+        self.counters
+    }
+
+    fn chain(&mut self, name: &str, attributes: AttrReader<'_>) -> bool {
+        let decoded = chain::decode_chain(attributes);
+        let known = decoded.is_some();
+        self.chains.insert(ChainName::from_kernel(name), decoded.unwrap_or_default());
+        known
+    }
+
+    fn rule(&mut self, chain: &str, attributes: AttrReader<'_>) -> bool {
+        let Some(chain) = self.chains.get_mut(&ChainName::from_kernel(chain)) else { return false };
+        let Some(rule) = chain::decode_rule(attributes) else { return false };
+        chain.rules.push(rule);
+        true
+    }
+
+    fn set(&mut self, name: &str, attributes: AttrReader<'_>) -> bool {
+        let Some(builder) = SetBuilder::new(attributes) else { return false };
+        self.sets.insert(SetName::from_kernel(name), builder);
+        true
+    }
+
+    fn elements(&mut self, set: &str, attributes: AttrReader<'_>) -> bool {
+        let Some(builder) = self.sets.get_mut(&SetName::from_kernel(set)) else { return false };
+        // The message that ends the dump of a set may come without a list.
+        attributes.nested(elem::LIST_ELEMENTS).is_none_or(|list| builder.elements(list))
+    }
+
+    fn counter(&mut self, name: &str, attributes: AttrReader<'_>) -> bool {
+        if attributes.be32(obj::TYPE) != Some(obj::TYPE_COUNTER) {
+            return false;
+        }
+        let value = attributes.nested(obj::DATA).unwrap_or(AttrReader::new(&[]));
+        let count = Count {
+            packets: value.be64(counter::PACKETS).unwrap_or(0),
+            bytes: value.be64(counter::BYTES).unwrap_or(0),
+        };
+        self.counters.insert(CounterName::from_kernel(name), count);
+        true
+    }
+}
+
+fn table_header(attributes: AttrReader<'_>) -> TableHeader {
+    TableHeader { flags: attributes.be32(table::FLAGS).unwrap_or(0), owner: attributes.be32(table::OWNER) }
+}

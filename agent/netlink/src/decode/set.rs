@@ -1,0 +1,202 @@
+//! Sets, verdict maps and their elements.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use compiler::nft::{Comment, Family, Key, KeyType, MapElement, Set, VerdictMap};
+
+use super::key::{decode_bound, decode_key, range};
+use crate::attr::AttrReader;
+use crate::constants::{LIST_ELEM, data, elem, set, udata};
+use crate::encode::set_type;
+use crate::expr::decode_verdict;
+
+/// A set or map whose elements are still coming.
+#[derive(Debug)]
+pub(super) struct SetBuilder {
+    key_type: KeyType,
+    comment: Option<Comment>,
+    content: Content,
+}
+
+/// What is known of the elements.
+#[derive(Debug)]
+enum Content {
+    Keys(Vec<Key>),
+    /// Starts (`false`) and ends (`true`) of ranges; an end is the value behind the last one.
+    Bounds(Vec<(u128, bool)>),
+    Elements(BTreeMap<Key, MapElement>),
+}
+
+/// What a builder makes.
+#[derive(Debug)]
+pub(super) enum Built {
+    Set(Set),
+    Map(VerdictMap),
+}
+
+/// Every type of keys.
+const KEY_TYPES: [KeyType; 9] = [
+    KeyType::Address(Family::V4),
+    KeyType::Address(Family::V6),
+    KeyType::AddressRange(Family::V4),
+    KeyType::AddressRange(Family::V6),
+    KeyType::PortRange,
+    KeyType::Endpoint(Family::V4),
+    KeyType::Endpoint(Family::V6),
+    KeyType::Pair(Family::V4),
+    KeyType::Pair(Family::V6),
+];
+
+impl SetBuilder {
+    /// A set without its elements; `None` is one that postern never makes.
+    pub(super) fn new(a: AttrReader<'_>) -> Option<SetBuilder> {
+        let flags = a.be32(set::FLAGS).unwrap_or(0);
+        let (datatype, key_len) = (a.be32(set::KEY_TYPE)?, a.be32(set::KEY_LEN)?);
+        let is_map = flags & set::F_MAP != 0;
+        let key_type = KEY_TYPES.into_iter().find(|key_type| {
+            let known = set_type(*key_type);
+            // `nft` leaves the flag of a concatenation out where the set holds no ranges.
+            let same_flags = (flags | (known.flags & set::F_CONCAT)) & !set::F_MAP == known.flags;
+            known.datatype == datatype && known.key_len == key_len && same_flags
+        })?;
+        let verdicts = a.be32(set::DATA_TYPE) == Some(set::DATA_VERDICT);
+        let plain = !a.has(set::TIMEOUT) && !a.has(set::EXPR) && !a.has(set::EXPRESSIONS);
+        if is_map != verdicts || !plain || (is_map && key_type.is_interval()) {
+            return None;
+        }
+        let comment = a.comment(set::USERDATA, udata::SET_COMMENT).ok()?;
+        // Our sets have no size, so that none is ever full.
+        if a.nested(set::DESC).is_some_and(|desc| desc.has(set::DESC_SIZE)) {
+            return None;
+        }
+        let content = match (is_map, key_type.is_interval()) {
+            (true, _) => Content::Elements(BTreeMap::new()),
+            (false, true) => Content::Bounds(Vec::new()),
+            (false, false) => Content::Keys(Vec::new()),
+        };
+        Some(SetBuilder { key_type, comment: comment.map(Comment::from_kernel), content })
+    }
+
+    /// Takes a list of elements; `false` where one is not ours.
+    pub(super) fn elements(&mut self, list: AttrReader<'_>) -> bool {
+        let mut known = true;
+        for (kind, element) in list {
+            known &= kind == LIST_ELEM && self.element(AttrReader::new(element)).is_some();
+        }
+        known
+    }
+
+    fn element(&mut self, a: AttrReader<'_>) -> Option<()> {
+        let mut key = None;
+        let mut flags = 0;
+        let mut verdict = None;
+        for (kind, value) in a {
+            match kind {
+                elem::KEY => key = AttrReader::new(value).get(data::VALUE),
+                elem::FLAGS => flags = u32::from_be_bytes(value.try_into().ok()?),
+                elem::DATA => verdict = Some(decode_verdict(AttrReader::new(value))?),
+                elem::TIMEOUT | elem::EXPR | elem::EXPRESSIONS | elem::OBJREF | elem::KEY_END => return None,
+                // The comment is read below; how much time is left and padding say nothing.
+                _ => {}
+            }
+        }
+        let (key, is_end) = (key?, flags == elem::F_INTERVAL_END);
+        if flags & !elem::F_INTERVAL_END != 0 {
+            return None;
+        }
+        let comment = a.comment(elem::USERDATA, udata::COMMENT).ok()?;
+        match &mut self.content {
+            Content::Bounds(bounds) => {
+                if comment.is_some() {
+                    return None;
+                }
+                bounds.push((decode_bound(self.key_type, key)?, is_end));
+            }
+            Content::Keys(keys) => {
+                if is_end || comment.is_some() {
+                    return None;
+                }
+                keys.push(decode_key(self.key_type, key)?);
+            }
+            Content::Elements(elements) => {
+                let element = MapElement { verdict: verdict?, comment: comment.map(Comment::from_kernel) };
+                elements.insert(decode_key(self.key_type, key)?, element);
+            }
+        }
+        Some(())
+    }
+
+    /// `None` where starts and ends do not go together.
+    pub(super) fn finish(self) -> Option<Built> {
+        let SetBuilder { key_type, comment, content } = self;
+        let keys = match content {
+            Content::Elements(elements) => {
+                return Some(Built::Map(VerdictMap { key_type, comment, elements: Arc::new(elements) }));
+            }
+            Content::Keys(mut keys) => {
+                keys.sort_unstable();
+                keys
+            }
+            Content::Bounds(bounds) => ranges(key_type, bounds)?,
+        };
+        Some(Built::Set(Set { key_type, comment, keys: Arc::new(keys) }))
+    }
+}
+
+/// Pairs starts with ends.
+fn ranges(key_type: KeyType, mut bounds: Vec<(u128, bool)>) -> Option<Vec<Key>> {
+    // Where one range ends and the next starts at the same value, the end comes first.
+    bounds.sort_unstable_by_key(|(value, is_end)| (*value, !is_end));
+    let mut keys = Vec::with_capacity(bounds.len().div_ceil(2));
+    let mut open = None;
+    for (value, is_end) in bounds {
+        match (open, is_end) {
+            (None, false) => open = Some(value),
+            (Some(first), true) => {
+                keys.push(range(key_type, first, value.checked_sub(1))?);
+                open = None;
+            }
+            // `nft` marks what lies below the first range by an end at zero.
+            (None, true) if value == 0 => {}
+            (None, true) | (Some(_), false) => return None,
+        }
+    }
+    if let Some(first) = open {
+        keys.push(range(key_type, first, None)?);
+    }
+    Some(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use compiler::api::PortRange;
+
+    fn ports(first: u16, last: u16) -> Key {
+        Key::Ports(PortRange { first, last })
+    }
+
+    #[test]
+    fn starts_and_ends_make_ranges_in_any_order() {
+        let found = ranges(KeyType::PortRange, vec![(91, true), (443, false), (80, false), (444, true), (0, true)]);
+        assert_eq!(found, Some(vec![ports(80, 90), ports(443, 443)]));
+    }
+
+    #[test]
+    fn ranges_may_touch_and_reach_the_top() {
+        let found = ranges(KeyType::PortRange, vec![(0, false), (10, true), (10, false), (20, true), (65535, false)]);
+        assert_eq!(found, Some(vec![ports(0, 9), ports(10, 19), ports(65535, 65535)]));
+        let all = ranges(KeyType::AddressRange(Family::V6), vec![(0, false)]).unwrap();
+        assert_eq!(
+            all,
+            [Key::V6Range("::".parse().unwrap(), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap())]
+        );
+    }
+
+    #[test]
+    fn a_start_or_end_alone_is_not_ours() {
+        assert_eq!(ranges(KeyType::PortRange, vec![(80, false), (90, false), (100, true)]), None);
+        assert_eq!(ranges(KeyType::PortRange, vec![(80, false), (90, true), (100, true)]), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! A transaction as a batch.
+//!
+//! The order of the operations is the transaction's; here each becomes one message or a few.
+
+mod chain;
+mod key;
+mod set;
+
+pub(crate) use chain::{HookSpec, put_chain, put_rule};
+pub(crate) use key::elements_of;
+pub(crate) use set::set_type;
+
+use compiler::diff::{Op, Transaction};
+use compiler::nft::{ChainPolicy, Hook, TABLE};
+
+use crate::batch::{Batch, NewMessage};
+use crate::constants::{counter, msg, nf, nl, obj, rule, table};
+
+/// What the bytes depend on besides the transaction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context {
+    /// The table's flags, `NFT_TABLE_F_*`.
+    pub(crate) table_flags: u32,
+    /// Whether the kernel has the table. Only newer kernels can be asked to delete what may not be there, and adding
+    /// it first would need to know the flags that it has.
+    pub(crate) has_table: bool,
+}
+
+/// Adds all operations of a transaction to a batch.
+pub(crate) fn encode(batch: &mut Batch, transaction: &Transaction, context: Context) {
+    for (op, operation) in transaction.ops().iter().enumerate() {
+        encode_op(batch, op, operation, context);
+    }
+}
+
+fn encode_op(batch: &mut Batch, op: usize, operation: &Op, context: Context) {
+    // What is new must be new: an object that is there already is drift, and the kernel says so (EEXIST).
+    let create = |kind| NewMessage { kind, flags: nl::F_CREATE | nl::F_EXCL, op, first: 0, changes: true };
+    let delete = |kind| NewMessage { kind, flags: 0, op, first: 0, changes: true };
+    match operation {
+        Op::DestroyTable => {
+            if context.has_table {
+                batch.add(delete(msg::DELTABLE), |w| w.string(table::NAME, TABLE));
+            }
+        }
+        Op::AddTable => {
+            let add = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op, first: 0, changes: false };
+            batch.add(add, |w| {
+                w.string(table::NAME, TABLE);
+                w.be32(table::FLAGS, context.table_flags);
+            });
+        }
+        Op::DeleteMapElements(map, keys) => set::put_keys(batch, delete(msg::DELSETELEM), map, keys),
+        Op::DeleteKeys(set, keys) => set::put_keys(batch, delete(msg::DELSETELEM), set, keys),
+        Op::AddCounter(name) => batch.add(create(msg::NEWOBJ), |w| {
+            w.string(obj::TABLE, TABLE);
+            w.string(obj::NAME, name.as_str());
+            w.be32(obj::TYPE, obj::TYPE_COUNTER);
+            w.nest(obj::DATA, |w| {
+                w.be64(counter::BYTES, 0);
+                w.be64(counter::PACKETS, 0);
+            });
+        }),
+        Op::AddSet(name, added) => set::put_set(batch, create(msg::NEWSET), name, added),
+        Op::AddMap(name, map) => set::put_map(batch, create(msg::NEWSET), name, map),
+        Op::AddKeys(set, keys) => set::put_keys(batch, create(msg::NEWSETELEM), set, keys),
+        Op::AddChain(name, chain) => {
+            let spec = chain.base.as_ref().map(|base| HookSpec {
+                kind: "filter",
+                hook: hook_number(base.hook),
+                priority: base.priority,
+                policy: match base.policy {
+                    ChainPolicy::Accept => nf::ACCEPT,
+                    ChainPolicy::Drop => nf::DROP,
+                },
+            });
+            put_chain(batch, create(msg::NEWCHAIN), TABLE, name.as_str(), spec, chain.comment.as_ref());
+        }
+        Op::FlushChain(name) => {
+            let flush = NewMessage { changes: false, ..delete(msg::DELRULE) };
+            batch.add(flush, |w| {
+                w.string(rule::TABLE, TABLE);
+                w.string(rule::CHAIN, name.as_str());
+            });
+        }
+        Op::AddRules(name, chain) => {
+            let mut exprs = batch.take_exprs();
+            for (first, rule) in chain.rules.iter().enumerate() {
+                exprs.clear();
+                crate::expr::lower(&rule.stmts, &mut exprs);
+                let append = NewMessage { flags: nl::F_CREATE | nl::F_APPEND, first, ..create(msg::NEWRULE) };
+                put_rule(batch, append, TABLE, name.as_str(), &exprs, rule.comment.as_ref());
+            }
+            batch.restore_exprs(exprs);
+        }
+        Op::AddMapElements(map, elements) => set::put_elements(batch, create(msg::NEWSETELEM), map, elements),
+        Op::DeleteChain(name) => chain::put_delete(batch, delete(msg::DELCHAIN), name.as_str()),
+        Op::DeleteSet(name) | Op::DeleteMap(name) => set::put_delete(batch, delete(msg::DELSET), name),
+        Op::DeleteCounter(name) => batch.add(delete(msg::DELOBJ), |w| {
+            w.string(obj::TABLE, TABLE);
+            w.string(obj::NAME, name.as_str());
+            w.be32(obj::TYPE, obj::TYPE_COUNTER);
+        }),
+    }
+}
+
+fn hook_number(hook: Hook) -> u32 {
+    hook as u32
+}

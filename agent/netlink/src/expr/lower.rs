@@ -1,0 +1,231 @@
+//! Statements to expressions, as `nft` writes them.
+//!
+//! In a table of family `inet` a field of IPv4 means nothing for a packet of IPv6, so `nft` puts a check of the
+//! protocol in front of a field and leaves it out where an earlier statement of the rule has checked it already. The
+//! same is done here, so that `nft` prints our rules as it prints its own.
+
+use compiler::api::PortRange;
+use compiler::nft::{CtState, Family, Field, Match, Reject, Stmt};
+
+use super::wire::protocol_family;
+use super::{Base, CmpOp, CtKey, Data, Expr, MetaKey, Register, RejectWith};
+
+/// The lengths of addresses, in bytes.
+const V4_LEN: u32 = 4;
+const V6_LEN: u32 = 16;
+/// IANA protocol numbers.
+pub(super) const ICMP: u8 = 1;
+pub(super) const ICMPV6: u8 = 58;
+/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)` and `NF_CT_STATE_BIT(IP_CT_RELATED)` of
+/// `linux/netfilter/nf_conntrack_common.h`.
+const ESTABLISHED: u32 = 1 << 1;
+const RELATED: u32 = 1 << 2;
+/// Type 3 (destination unreachable) and code 4 (fragmentation needed) of RFC 792, as they stand in the packet.
+pub(super) const FRAG_NEEDED: [u8; 2] = [3, 4];
+/// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
+pub(super) const ADMIN_PROHIBITED: u8 = 3;
+
+/// Appends the expressions of a rule's statements.
+///
+/// Two rules never give the same expressions, as far as `CtState` is in order: where the check of a protocol could
+/// be taken for [`Match::Protocol`] right in front of a port, it is written once more.
+pub(crate) fn lower(stmts: &[Stmt], out: &mut Vec<Expr>) {
+    let mut rule = Lowering { out, family: None, protocol: None };
+    let mut previous = None;
+    for stmt in stmts {
+        rule.stmt(stmt, previous);
+        previous = Some(stmt);
+    }
+}
+
+/// A rule that is being written, with what its packets are known to be.
+struct Lowering<'a> {
+    out: &'a mut Vec<Expr>,
+    family: Option<Family>,
+    protocol: Option<u8>,
+}
+
+impl Lowering<'_> {
+    fn stmt(&mut self, stmt: &Stmt, previous: Option<&Stmt>) {
+        match stmt {
+            Stmt::Match(condition) => {
+                let is_port = matches!(condition, Match::Port(..) | Match::PortIn(..));
+                if is_port && matches!(previous, Some(Stmt::Match(Match::Protocol(_)))) {
+                    self.protocol = None;
+                }
+                self.condition(condition);
+            }
+            Stmt::Counter => self.out.push(Expr::Counter),
+            Stmt::CounterName(name) => self.out.push(Expr::CounterRef(name.clone())),
+            Stmt::Reject(Reject::TcpReset) => self.out.push(Expr::Reject(RejectWith::TcpReset)),
+            Stmt::Reject(Reject::AdminProhibited) => {
+                self.out.push(Expr::Reject(RejectWith::Icmpx(ADMIN_PROHIBITED)));
+            }
+            Stmt::Verdict(verdict) => self.out.push(Expr::Verdict(verdict.clone())),
+            Stmt::VerdictMap(field, map) => {
+                self.field(*field);
+                self.out.push(Expr::Lookup {
+                    set: map.clone(),
+                    sreg: Register::R1,
+                    dreg: Some(Register::VERDICT),
+                    negated: false,
+                });
+            }
+        }
+    }
+
+    fn condition(&mut self, condition: &Match) {
+        match condition {
+            Match::CtState(states) => {
+                let mask = states.iter().fold(0, |mask, state| mask | state_bit(*state));
+                self.out.extend([
+                    Expr::Ct { key: CtKey::State, dreg: Register::R1 },
+                    Expr::Bitwise {
+                        sreg: Register::R1,
+                        dreg: Register::R1,
+                        mask: Data::of(mask.to_ne_bytes()),
+                        xor: Data::of([0; 4]),
+                    },
+                    Expr::Cmp { sreg: Register::R1, op: CmpOp::Neq, data: Data::of([0; 4]) },
+                ]);
+            }
+            Match::In(field, set) => {
+                self.field(*field);
+                self.lookup(set);
+            }
+            Match::Protocol(protocol) => {
+                self.check(MetaKey::L4Proto, protocol.number());
+                self.protocol = Some(protocol.number());
+            }
+            Match::Port(protocol, ports) => {
+                self.need_protocol(protocol.number());
+                self.destination_port();
+                let PortRange { first, last } = *ports;
+                self.between(Data::of(first.to_be_bytes()), Data::of(last.to_be_bytes()));
+            }
+            Match::PortIn(protocol, set) => {
+                self.need_protocol(protocol.number());
+                self.destination_port();
+                self.lookup(set);
+            }
+            Match::Icmpv6Type(first, last) => {
+                self.need_family(Family::V6);
+                self.need_protocol(ICMPV6);
+                self.transport(0, 1);
+                self.between(Data::of([*first]), Data::of([*last]));
+            }
+            Match::IcmpFragNeeded => {
+                self.need_family(Family::V4);
+                self.need_protocol(ICMP);
+                self.transport(0, 2);
+                self.equal(Data::of(FRAG_NEEDED));
+            }
+        }
+    }
+
+    /// Loads a field into the registers from the first on, each part at a multiple of four bytes.
+    fn field(&mut self, field: Field) {
+        match field {
+            Field::Source(family) => {
+                self.need_family(family);
+                self.source(family, Register::R1);
+            }
+            Field::Destination(family) => {
+                self.need_family(family);
+                self.destination(family, Register::R1);
+            }
+            Field::Endpoint(family) => {
+                self.need_family(family);
+                self.destination(family, Register::R1);
+                let address = address_len(family);
+                self.out.extend([
+                    Expr::Meta { key: MetaKey::L4Proto, dreg: Register::at(address) },
+                    Expr::Payload { base: Base::Transport, offset: 2, len: 2, dreg: Register::at(address + 4) },
+                ]);
+            }
+            Field::Pair(family) => {
+                self.need_family(family);
+                self.source(family, Register::R1);
+                self.destination(family, Register::at(address_len(family)));
+            }
+        }
+    }
+
+    /// The source address stands at byte 12 of IPv4's header (RFC 791) and at byte 8 of IPv6's (RFC 8200).
+    fn source(&mut self, family: Family, dreg: Register) {
+        let offset = match family {
+            Family::V4 => 12,
+            Family::V6 => 8,
+        };
+        self.out.push(Expr::Payload { base: Base::Network, offset, len: address_len(family), dreg });
+    }
+
+    /// The destination address follows the source address.
+    fn destination(&mut self, family: Family, dreg: Register) {
+        let offset = match family {
+            Family::V4 => 16,
+            Family::V6 => 24,
+        };
+        self.out.push(Expr::Payload { base: Base::Network, offset, len: address_len(family), dreg });
+    }
+
+    /// The destination port stands at byte 2 in TCP, UDP and SCTP alike.
+    fn destination_port(&mut self) {
+        self.transport(2, 2);
+    }
+
+    fn transport(&mut self, offset: u32, len: u32) {
+        self.out.push(Expr::Payload { base: Base::Transport, offset, len, dreg: Register::R1 });
+    }
+
+    fn need_family(&mut self, family: Family) {
+        if self.family != Some(family) {
+            self.check(MetaKey::NfProto, protocol_family(family));
+            self.family = Some(family);
+        }
+    }
+
+    fn need_protocol(&mut self, protocol: u8) {
+        if self.protocol != Some(protocol) {
+            self.check(MetaKey::L4Proto, protocol);
+            self.protocol = Some(protocol);
+        }
+    }
+
+    fn check(&mut self, key: MetaKey, value: u8) {
+        self.out.push(Expr::Meta { key, dreg: Register::R1 });
+        self.equal(Data::of([value]));
+    }
+
+    fn equal(&mut self, data: Data) {
+        self.out.push(Expr::Cmp { sreg: Register::R1, op: CmpOp::Eq, data });
+    }
+
+    fn between(&mut self, first: Data, last: Data) {
+        if first == last {
+            return self.equal(first);
+        }
+        self.out.extend([
+            Expr::Cmp { sreg: Register::R1, op: CmpOp::Gte, data: first },
+            Expr::Cmp { sreg: Register::R1, op: CmpOp::Lte, data: last },
+        ]);
+    }
+
+    fn lookup(&mut self, set: &compiler::nft::SetName) {
+        self.out.push(Expr::Lookup { set: set.clone(), sreg: Register::R1, dreg: None, negated: false });
+    }
+}
+
+pub(super) fn address_len(family: Family) -> u32 {
+    match family {
+        Family::V4 => V4_LEN,
+        Family::V6 => V6_LEN,
+    }
+}
+
+pub(super) fn state_bit(state: CtState) -> u32 {
+    match state {
+        CtState::Established => ESTABLISHED,
+        CtState::Related => RELATED,
+    }
+}

@@ -1,0 +1,155 @@
+//! Expressions to statements: the inverse of lowering.
+//!
+//! The parser takes the longest statement that could stand at each place, without looking too closely; then what it
+//! found is lowered again and must give the same expressions. So nothing passes as ours that is not ours to the
+//! last register, and the rules of [`lower`] are written once.
+
+use compiler::api::{PortRange, Protocol};
+use compiler::nft::{CtState, Family, Field, Match, Reject, SetName, Stmt};
+
+use super::lower::{ADMIN_PROHIBITED, FRAG_NEEDED, ICMPV6, lower, state_bit};
+use super::{Base, CtKey, Data, Expr, MetaKey, Register, RejectWith};
+
+/// The statements of a rule; `None` is a rule that postern never writes.
+pub(crate) fn raise(exprs: &[Expr]) -> Option<Vec<Stmt>> {
+    let mut parser = Parser { rest: exprs, family: None, protocol: None };
+    let mut stmts = Vec::new();
+    while !parser.rest.is_empty() {
+        stmts.extend(parser.next()?);
+    }
+    let mut again = Vec::with_capacity(exprs.len());
+    lower(&stmts, &mut again);
+    (again == exprs).then_some(stmts)
+}
+
+struct Parser<'a> {
+    rest: &'a [Expr],
+    /// What the last check of `meta nfproto` asked for.
+    family: Option<Family>,
+    /// What the last check of `meta l4proto` asked for.
+    protocol: Option<u8>,
+}
+
+impl<'a> Parser<'a> {
+    /// The next statement; an inner `None` is a check that belongs to a statement behind it.
+    fn next(&mut self) -> Option<Option<Stmt>> {
+        match self.take()? {
+            Expr::Meta { key: MetaKey::NfProto, .. } => {
+                let number = self.byte()?;
+                self.family = Some(Family::ALL.into_iter().find(|f| super::wire::protocol_family(*f) == number)?);
+                Some(None)
+            }
+            Expr::Meta { key: MetaKey::L4Proto, .. } => {
+                let number = self.byte()?;
+                self.protocol = Some(number);
+                if let Some(Expr::Payload { base: Base::Transport, .. }) = self.rest.first() {
+                    return Some(None);
+                }
+                Some(Some(Stmt::Match(Match::Protocol(protocol(number)?))))
+            }
+            Expr::Payload { base: Base::Transport, offset, len, .. } => {
+                self.transport(*offset, *len).map(|found| Some(Stmt::Match(found)))
+            }
+            Expr::Payload { base: Base::Network, offset, .. } => self.field(*offset).map(Some),
+            Expr::Ct { key: CtKey::State, .. } => {
+                let Expr::Bitwise { mask, .. } = self.take()? else { return None };
+                let Expr::Cmp { .. } = self.take()? else { return None };
+                let bits = u32::from_ne_bytes(mask.as_slice().try_into().ok()?);
+                let states = [CtState::Established, CtState::Related];
+                let states = states.into_iter().filter(|state| bits & state_bit(*state) != 0).collect();
+                Some(Some(Stmt::Match(Match::CtState(states))))
+            }
+            Expr::Counter => Some(Some(Stmt::Counter)),
+            Expr::CounterRef(name) => Some(Some(Stmt::CounterName(name.clone()))),
+            Expr::Reject(RejectWith::TcpReset) => Some(Some(Stmt::Reject(Reject::TcpReset))),
+            Expr::Reject(RejectWith::Icmpx(ADMIN_PROHIBITED)) => Some(Some(Stmt::Reject(Reject::AdminProhibited))),
+            Expr::Verdict(verdict) => Some(Some(Stmt::Verdict(verdict.clone()))),
+            Expr::Meta { key: MetaKey::IifName | MetaKey::OifName, .. }
+            | Expr::Ct { key: CtKey::Status, .. }
+            | Expr::Reject(RejectWith::Icmpx(_))
+            | Expr::Cmp { .. }
+            | Expr::Bitwise { .. }
+            | Expr::Range { .. }
+            | Expr::Lookup { .. }
+            | Expr::Immediate { .. }
+            | Expr::Nat { .. }
+            | Expr::Redirect { .. }
+            | Expr::Masquerade
+            | Expr::Numgen { .. } => None,
+        }
+    }
+
+    fn transport(&mut self, offset: u32, len: u32) -> Option<Match> {
+        let number = self.protocol?;
+        if offset == 2 {
+            let protocol = protocol(number)?;
+            if let Some(Expr::Lookup { set, .. }) = self.rest.first() {
+                let set = set.clone();
+                self.take();
+                return Some(Match::PortIn(protocol, set));
+            }
+            let (first, last) = self.between()?;
+            let port = |data: Data| Some(u16::from_be_bytes(data.as_slice().try_into().ok()?));
+            return Some(Match::Port(protocol, PortRange { first: port(first)?, last: port(last)? }));
+        }
+        let (first, last) = self.between()?;
+        match (len, first.as_slice(), last.as_slice()) {
+            (1, [first], [last]) if number == ICMPV6 => Some(Match::Icmpv6Type(*first, *last)),
+            (2, found, _) if found == FRAG_NEEDED => Some(Match::IcmpFragNeeded),
+            _ => None,
+        }
+    }
+
+    fn field(&mut self, offset: u32) -> Option<Stmt> {
+        let family = self.family?;
+        let field = if let Some(Expr::Payload { .. }) = self.rest.first() {
+            self.take()?;
+            Field::Pair(family)
+        } else if let Some(Expr::Meta { .. }) = self.rest.first() {
+            self.take()?;
+            self.take()?;
+            Field::Endpoint(family)
+        } else if matches!((family, offset), (Family::V4, 12) | (Family::V6, 8)) {
+            Field::Source(family)
+        } else {
+            Field::Destination(family)
+        };
+        let (set, dreg) = self.lookup()?;
+        Some(match dreg {
+            None => Stmt::Match(Match::In(field, set)),
+            Some(_) => Stmt::VerdictMap(field, set),
+        })
+    }
+
+    fn take(&mut self) -> Option<&'a Expr> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(first)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let Expr::Cmp { data, .. } = self.take()? else { return None };
+        let [byte] = data.as_slice() else { return None };
+        Some(*byte)
+    }
+
+    /// One comparison for equality, or two for the ends of a range.
+    fn between(&mut self) -> Option<(Data, Data)> {
+        let Expr::Cmp { op, data, .. } = self.take()? else { return None };
+        let (op, first) = (*op, *data);
+        if op == super::CmpOp::Eq {
+            return Some((first, first));
+        }
+        let Expr::Cmp { data: last, .. } = self.take()? else { return None };
+        Some((first, *last))
+    }
+
+    fn lookup(&mut self) -> Option<(SetName, Option<Register>)> {
+        let Expr::Lookup { set, dreg, .. } = self.take()? else { return None };
+        Some((set.clone(), *dreg))
+    }
+}
+
+fn protocol(number: u8) -> Option<Protocol> {
+    Protocol::ALL.into_iter().find(|protocol| protocol.number() == number)
+}

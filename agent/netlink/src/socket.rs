@@ -1,0 +1,103 @@
+//! The netlink socket: its buffers, its options, and what goes over it.
+
+use std::io;
+use std::time::Duration;
+
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::Error;
+use crate::message::Messages;
+
+/// The kernel cuts a dump into datagrams of at most 32 KiB (`netlink_recvmsg`), and answers are far shorter.
+const RECEIVE: usize = 64 * 1024;
+/// Answers wait here until they are read: one for each refused message of a batch, each some hundred bytes.
+const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+/// What the kernel needs of the send buffer besides the bytes of the batch (`netlink_sendmsg` wants 32).
+const SEND_SLACK: usize = 4096;
+/// The kernel answers a query inside the system call that sends it, or while its dump is read: who waits this long
+/// waits for something that will not come.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A netlink socket to the netfilter subsystem of one network namespace.
+#[derive(Debug)]
+pub(crate) struct NetlinkSocket {
+    socket: Socket,
+    /// Our address, by which the kernel names the owner of a table.
+    port: u32,
+    /// The length of the longest batch that surely fits.
+    fits: usize,
+    receive: Vec<u8>,
+}
+
+impl NetlinkSocket {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub(crate) fn open() -> Result<NetlinkSocket, Error> {
+        let failed = |what| move |source: io::Error| Error::Socket { what, source };
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed("open a netlink socket"))?;
+        let port = socket.bind_auto().map_err(failed("bind the netlink socket"))?.port_number();
+        socket.set_ext_ack(true).map_err(failed("ask for extended answers"))?;
+        socket.set_cap_ack(true).map_err(failed("ask for short answers"))?;
+        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
+            .map_err(|errno| failed("bound the wait for answers")(errno.into()))?;
+        if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+            // Without CAP_NET_ADMIN the system's own limit holds (net.core.rmem_max).
+            sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)
+                .map_err(|errno| failed("enlarge the receive buffer")(errno.into()))?;
+        }
+        Ok(NetlinkSocket { socket, port, fits: 0, receive: vec![0; RECEIVE] })
+    }
+
+    /// Our address.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Sends one datagram, which the kernel works off before this returns.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.make_room(bytes.len())?;
+        match rustix::net::send(&self.socket, bytes, SendFlags::empty()) {
+            Ok(_) => Ok(()),
+            Err(Errno::MSGSIZE) => Err(Error::TooLarge { bytes: bytes.len() }),
+            Err(errno) => Err(Error::Socket { what: "send to the kernel", source: errno.into() }),
+        }
+    }
+
+    /// Waits for a datagram.
+    pub(crate) fn receive(&mut self) -> Result<Messages<'_>, Errno> {
+        self.receive_with(RecvFlags::empty())
+    }
+
+    /// Takes a datagram if one is there (EAGAIN if not).
+    pub(crate) fn try_receive(&mut self) -> Result<Messages<'_>, Errno> {
+        self.receive_with(RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with(&mut self, flags: RecvFlags) -> Result<Messages<'_>, Errno> {
+        let (_, len) = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&self.socket, &mut self.receive[..], flags | RecvFlags::TRUNC)
+        })?;
+        // A longer datagram was cut; its last message is passed over, and whoever waits for it finds that out.
+        Ok(Messages::new(self.receive.get(..len).unwrap_or(&self.receive)))
+    }
+
+    /// Enlarges the send buffer so that a datagram of this length fits.
+    fn make_room(&mut self, len: usize) -> Result<(), Error> {
+        if len <= self.fits {
+            return Ok(());
+        }
+        // The kernel doubles the number that it is given; twice the need spares a call for the next bigger batch.
+        let wanted = len + SEND_SLACK;
+        if sockopt::set_socket_send_buffer_size_force(&self.socket, wanted).is_err() {
+            sockopt::set_socket_send_buffer_size(&self.socket, wanted)
+                .map_err(|errno| Error::Socket { what: "enlarge the send buffer", source: errno.into() })?;
+        }
+        let granted = sockopt::socket_send_buffer_size(&self.socket)
+            .map_err(|errno| Error::Socket { what: "read the size of the send buffer", source: errno.into() })?;
+        self.fits = granted.saturating_sub(SEND_SLACK);
+        if len > self.fits { Err(Error::TooLarge { bytes: len }) } else { Ok(()) }
+    }
+}
