@@ -1,4 +1,5 @@
 //! Tests of the whole agent, and what they stand on: a real API server, the manifests, the image.
 
 pub mod control_plane;
+pub mod image;
 pub mod repository;

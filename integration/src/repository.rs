@@ -44,26 +44,30 @@ pub fn render(folder: &Path) -> Result<String> {
 
 fn go_program(name: &str) -> Result<PathBuf> {
     let program = target().join("control-plane").join(name);
-    let sources = root().join("integration/control-plane");
-    build(".ci/control-plane", "control-plane.lock", || is_stale(&program, &sources))?;
+    locked("control-plane.lock", || {
+        if is_stale(&program, &root().join("integration/control-plane"))? {
+            run(".ci/control-plane")?;
+        }
+        Ok(())
+    })?;
     Ok(program)
 }
 
-/// Runs a script of `.ci/` if `is_stale` says so, one process at a time.
-pub(crate) fn build(script: &str, lock: &str, is_stale: impl Fn() -> Result<bool>) -> Result<()> {
+/// Runs a script of `.ci/` and returns what it printed.
+pub(crate) fn run(script: &str) -> Result<String> {
+    let script = root().join(script);
+    let output = Command::new(&script).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()).output()?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{}` fails; run it by hand. It says\n{log}", script.display());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Does something in the target folder while no other process does the same.
+pub(crate) fn locked<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     fs::create_dir_all(target())?;
-    let lock = File::create(target().join(lock))?;
+    let lock = File::create(target().join(name))?;
     lock.lock()?;
-    if is_stale()? {
-        let status = Command::new(root().join(script))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .env("CARGO_TARGET_DIR", target())
-            .status()
-            .with_context(|| format!("{script} does not start"))?;
-        ensure!(status.success(), "{script} failed; run `{}`", root().join(script).display());
-    }
-    Ok(())
+    work()
 }
 
 /// Tells whether the program is missing, or older than a file of its source folder.
