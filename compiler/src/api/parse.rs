@@ -203,3 +203,6 @@ impl fmt::Display for SkippedKind {
         write!(f, " ({api_version}): not of a kind that policies are about, skipped")
     }
 }
+
+#[cfg(test)]
+mod tests;

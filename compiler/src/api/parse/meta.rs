@@ -61,10 +61,10 @@ pub(super) fn meta(kind: &str, scope: Scope, wire: Lenient<Record<MetaWire>>, st
     }
     let meta = Meta {
         namespace: match scope {
-            Scope::Namespaced => legal(namespace, 63, is_dns_label),
+            Scope::Namespaced => legal(namespace, 63, is_dns_label, false),
             Scope::Cluster => Str::from(""),
         },
-        name: legal(name, 253, is_dns_subdomain),
+        name: legal(name, 253, is_dns_subdomain, true),
         labels: labels(wire.labels, "metadata.labels", &mut findings),
         annotations: match wire.annotations.read(&mut findings, || "metadata.annotations".into()) {
             Some(Record(annotations)) => annotations,
@@ -142,11 +142,11 @@ fn check_names(scope: Scope, wire: &MetaWire, findings: &mut Findings) {
 }
 
 /// The name itself if it is legal, else its legal characters with dashes for the others.
-fn legal(name: Str, longest: usize, is_legal: impl Fn(&str) -> bool) -> Str {
+fn legal(name: Str, longest: usize, is_legal: impl Fn(&str) -> bool, takes_dots: bool) -> Str {
     if is_legal(&name) {
         return name;
     }
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || takes_dots && c == '.';
     name.chars().map(|c| if is_plain(c) { c } else { '-' }).take(longest).collect::<String>().into()
 }
 

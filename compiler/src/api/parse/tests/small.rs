@@ -1,0 +1,158 @@
+//! Namespaces, Services and Nodes.
+
+use serde_json::{Value, json};
+
+use super::{parse_one, texts};
+use crate::api::{Namespace, NamespaceWire, Node, Object, Service, ServiceKind, TargetPort};
+
+#[track_caller]
+fn namespace(metadata: &Value) -> (Namespace, Vec<String>) {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    let parsed = parse_one(&object);
+    let Object::Namespace(namespace) = parsed.value else { panic!("{:?} is not a Namespace", parsed.value) };
+    let decoded = serde_json::from_slice::<NamespaceWire>(object.to_string().as_bytes()).unwrap().parse();
+    assert_eq!((&decoded.value, &decoded.findings), (&namespace, &parsed.findings), "bytes and values mean the same");
+    (namespace, texts(&parsed.findings, "Namespace prod: "))
+}
+
+#[track_caller]
+fn service(spec: &Value) -> (Service, Vec<String>) {
+    let parsed = parse_one(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}));
+    let Object::Service(service) = parsed.value else { panic!("{:?} is not a Service", parsed.value) };
+    (service, texts(&parsed.findings, "Service default/s: "))
+}
+
+#[track_caller]
+fn node(status: &Value) -> (Node, Vec<String>) {
+    let parsed = parse_one(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": status}));
+    let Object::Node(node) = parsed.value else { panic!("{:?} is not a Node", parsed.value) };
+    (node, texts(&parsed.findings, "Node n: "))
+}
+
+#[test]
+fn namespaces() {
+    let (read, told) = namespace(&json!({"name": "prod", "labels": {"team": "a"}}));
+    assert_eq!((read.name.as_ref(), read.default_deny_ingress), ("prod", false));
+    assert_eq!(read.labels.get("team").map(|value| &**value), Some("a"));
+    assert_eq!(told, Vec::<String>::new());
+}
+
+#[test]
+fn isolation_by_annotation() {
+    let key = "net.beta.kubernetes.io/network-policy";
+    let told = |reason: &str| {
+        format!(
+            "metadata.annotations[{key}]: {reason}, such as {{\"ingress\":{{\"isolation\":\"DefaultDeny\"}}}}; the \
+             namespace is isolated for ingress"
+        )
+    };
+    for (annotation, isolates, reason) in [
+        (r#"{"ingress":{"isolation":"DefaultDeny"}}"#, true, None),
+        ("{\n  \"ingress\": {\n    \"isolation\": \"DefaultDeny\"\n  }\n}\n", true, None),
+        ("{}", false, None),
+        (r#"{"ingress":null}"#, false, None),
+        (r#"{"ingress":{}}"#, false, None),
+        (r#"{"Ingress":{"isolation":"DefaultDeny"}}"#, true, Some("has fields that are not known")),
+        (r#"{"ingress":"DefaultDeny"}"#, true, Some("has an ingress that is not an object")),
+        (r#"{"ingress":{"isolation":"defaultdeny"}}"#, true, Some("has an isolation that is not known")),
+        (r#"{"ingress":{"isolated":"DefaultDeny"}}"#, true, Some("has an isolation that is not known")),
+        (r#"{"ingress":{"isolation":null}}"#, true, Some("has an isolation that is not known")),
+        ("DefaultDeny", true, Some("is not a JSON object")),
+        ("", true, Some("is not a JSON object")),
+        (&"[".repeat(100_000), true, Some("is not a JSON object")),
+    ] {
+        let (namespace, findings) = namespace(&json!({"name": "prod", "annotations": {key: annotation}}));
+        assert_eq!(namespace.default_deny_ingress, isolates, "{annotation}");
+        assert_eq!(findings, reason.map(told).into_iter().collect::<Vec<_>>());
+    }
+    // An object instead of its text, as it is easily written in YAML.
+    let (namespace, findings) =
+        namespace(&json!({"name": "prod", "annotations": {key: {"ingress": {"isolation": "DefaultDeny"}}}}));
+    assert!(namespace.default_deny_ingress);
+    assert_eq!(findings, [format!("metadata.annotations[{key}]: an object where a string is due")]);
+}
+
+#[test]
+fn services() {
+    let (read, told) = service(&json!({
+        "type": "NodePort", "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd00:96::a"],
+        "selector": {"k8s-app": "kube-dns"},
+        "ports": [
+            {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns"},
+            {"port": 80}, {"port": 81, "targetPort": 8080}, {"port": 82, "targetPort": 0},
+        ],
+    }));
+    assert_eq!(told, Vec::<String>::new());
+    assert_eq!(read.kind, ServiceKind::NodePort);
+    assert_eq!(read.cluster_ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.96.0.10", "fd00:96::a"]);
+    assert!(read.selector.is_some_and(|selector| selector.get("k8s-app").is_some()));
+    let ports: Vec<_> = read
+        .ports
+        .iter()
+        .map(|port| match &port.target {
+            TargetPort::Number(target) => format!("{} {} -> {target}", port.protocol, port.port),
+            TargetPort::Named(target) => format!("{} {} -> {target}", port.protocol, port.port),
+        })
+        .collect();
+    assert_eq!(ports, ["UDP 53 -> dns", "TCP 80 -> 80", "TCP 81 -> 8080", "TCP 82 -> 82"]);
+}
+
+#[test]
+fn services_with_little() {
+    for spec in [json!(null), json!({}), json!({"clusterIP": "None", "selector": {}}), json!({"clusterIPs": ["None"]})]
+    {
+        let (read, told) = service(&spec);
+        assert_eq!(told, Vec::<String>::new(), "{spec}");
+        assert_eq!(read.kind, ServiceKind::ClusterIp);
+        assert!(read.cluster_ips.is_empty() && read.selector.is_none() && read.ports.is_empty(), "{spec}");
+    }
+    let (read, _) = service(&json!({"clusterIP": "10.96.0.1", "clusterIPs": []}));
+    assert_eq!(read.cluster_ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.96.0.1"]);
+}
+
+#[test]
+fn broken_parts_of_services_are_left_out() {
+    let (read, told) = service(&json!({
+        "type": "clusterip", "clusterIPs": ["10.96.0", 1], "selector": "a=b",
+        "ports": [{"port": 0}, {"port": 1, "protocol": "x"}, {"port": 1, "targetPort": 65536}, {"port": 1, "targetPort": "X"},
+            {"port": 1, "targetPort": []}, {}, 5],
+    }));
+    assert!(read.cluster_ips.is_empty() && read.ports.is_empty());
+    let name = "up to 15 lower-case letters, digits and single dashes, at least one letter";
+    assert_eq!(
+        told,
+        [
+            "spec.type: \"clusterip\" is not a type of Service; it is taken for ClusterIP".to_owned(),
+            "spec.clusterIPs[1]: a number where a string is due; quote it".into(),
+            "spec.clusterIPs[0]: \"10.96.0\" is not an IP address; it is left out".into(),
+            "spec.selector: a string where an object is due".into(),
+            "spec.ports[0].port: 0 is not a port (1 to 65535); the entry is left out".into(),
+            "spec.ports[1].protocol: \"x\" is not a protocol (TCP, UDP, SCTP); the entry is left out".into(),
+            "spec.ports[2].targetPort: 65536 is not a port (1 to 65535); the entry is left out".into(),
+            format!("spec.ports[3].targetPort: \"X\" is not the name of a port ({name}); the entry is left out"),
+            "spec.ports[4].targetPort: a list where a number or a string is due".into(),
+            "spec.ports[5].port: is missing; the entry is left out".into(),
+            "spec.ports[6]: a number where an object is due".into(),
+        ]
+    );
+}
+
+#[test]
+fn nodes() {
+    let (read, told) = node(&json!({"addresses": [
+        {"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "192.168.0.1"},
+        {"type": "ExternalIP", "address": "1.2.3.4"}, {"type": "InternalIP", "address": "fd01::1"},
+        {"type": "InternalIP", "address": "192.168.0.1"}, {"type": "InternalIP", "address": "n"}, {"type": "InternalIP"}, 1,
+    ]}));
+    assert_eq!(read.name.to_string(), "n");
+    assert_eq!(read.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.168.0.1", "fd01::1"]);
+    assert_eq!(
+        told,
+        [
+            "status.addresses[5].address: \"n\" is not an IP address; it is left out",
+            "status.addresses[7]: a number where an object is due",
+        ]
+    );
+    let (read, told) = node(&json!(null));
+    assert!(read.addresses.is_empty() && told.is_empty());
+}
