@@ -15,6 +15,7 @@ mod set;
 mod skeleton;
 mod table;
 mod text;
+pub mod trace;
 
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
 pub use lower::{Lowerer, lower};

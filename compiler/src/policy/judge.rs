@@ -40,8 +40,10 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    const NOT_ISOLATED: Judgement =
-        Judgement { allowed: true, isolated_by: Vec::new(), isolated_by_namespace: None, rule: None };
+    /// The judgement of an end that is not isolated, or that no policy is about.
+    pub fn free() -> Judgement {
+        Judgement { allowed: true, isolated_by: Vec::new(), isolated_by_namespace: None, rule: None }
+    }
 }
 
 /// What the policies of this node say of a packet in one direction: egress for its source, ingress for its
@@ -52,7 +54,7 @@ pub fn judge(ir: &Ir, direction: Direction, packet: &Packet) -> Judgement {
         Direction::Ingress => (packet.destination, packet.source),
     };
     let pod = ir.pods.iter().find(|pod| pod.addresses.contains(&own));
-    let Some(isolation) = pod.and_then(|pod| pod.isolation(direction)) else { return Judgement::NOT_ISOLATED };
+    let Some(isolation) = pod.and_then(|pod| pod.isolation(direction)) else { return Judgement::free() };
     let rule = allowing_rule(ir, direction, isolation, peer, packet);
     let isolates = |key: &&PolicyKey| ir.policies.get(*key).is_some_and(|rules| rules.isolates);
     Judgement {

@@ -1,0 +1,212 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use compiler::nft::Deny;
+
+/// Enforces Kubernetes NetworkPolicy with nftables.
+#[derive(Debug, Parser)]
+#[command(name = "postern", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follow the API server, or a folder of manifests, and keep this node's table true
+    #[command(after_help = "Example:\n  postern agent --kubeconfig ~/.kube/config --node-name worker-1")]
+    Agent(AgentArgs),
+    /// Try manifests out in a throw-away cluster of network namespaces, with real packets
+    #[command(after_help = "Examples:\n  postern try -f manifests/examples/13-three-tiers\n  \
+                            echo '{\"src\":\"shop/web\",\"dst\":\"shop/db\",\"protocol\":\"TCP\",\"port\":5432}' | \
+                            postern try -f cluster.yaml --probes - --output json")]
+    Try(TryArgs),
+    /// Print the table of one node as nft text
+    #[command(after_help = "Example:\n  postern compile -f manifests/examples/13-three-tiers --node node-1")]
+    Compile(CompileArgs),
+    /// Say whether a flow is allowed, and by which policy and rule, or who isolates
+    #[command(after_help = "Examples:\n  postern explain -f cluster.yaml shop/web shop/db 5432/TCP\n  \
+                            postern explain -f cluster.yaml 203.0.113.7 shop/web ICMP\n  \
+                            postern explain shop/web shop/db 5432/TCP   (asks the agent of this node)")]
+    Explain(ExplainArgs),
+    /// Remove the table, and with it all enforcement, from this node
+    #[command(after_help = "Example:\n  postern cleanup")]
+    Cleanup,
+    /// Print the version
+    #[command(after_help = "Example:\n  postern version")]
+    Version,
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  postern completions bash > /etc/bash_completion.d/postern")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where objects come from, if from files.
+#[derive(Debug, Args)]
+pub struct FilesArgs {
+    /// A file or folder of manifests, or - for standard input; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Treat findings (objects that the API server would refuse) as bad input
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How refused packets are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DenyArg {
+    /// Drop them in silence
+    Drop,
+    /// Answer with a TCP reset or ICMP "administratively prohibited"
+    Reject,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// For people
+    Text,
+    /// JSON lines, one a probe, in the order of the probes
+    Json,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    /// One line an event, for people
+    Text,
+    /// One JSON object an event
+    Json,
+}
+
+/// `postern agent`
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The name of this node, as in spec.nodeName of its pods
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// A kubeconfig file; without it and without -f the agent uses its service account
+    #[arg(long, value_name = "PATH", conflicts_with = "paths")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Follow these files and folders instead of an API server; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// How refused packets are answered
+    #[arg(long, value_enum, default_value = "drop")]
+    pub deny: DenyArg,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
+    pub admin_address: SocketAddr,
+    /// How logs are written
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormatArg,
+    /// The least important level that is logged, or a filter as RUST_LOG takes it
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log_level: String,
+    /// Honour the Namespace annotation of Kubernetes 1.3 on live Namespaces (it always counts in files)
+    #[arg(long)]
+    pub legacy_namespace_isolation: bool,
+    /// Seconds between two comparisons of the kernel's table with what it should be
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub verify_interval: u64,
+}
+
+/// What `try` and `explain` are asked.
+#[derive(Debug, Args)]
+pub struct ProbesArgs {
+    /// Probes as JSON lines ({"src":..,"dst":..,"protocol":..,"port":..}), or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub probes: Option<PathBuf>,
+    /// How results are printed
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: OutputArg,
+}
+
+/// How pods are attached to their node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachmentArg {
+    /// By a link of their own, routed
+    Routed,
+    /// As ports of one bridge, as the plug-ins of k3s do
+    Bridged,
+}
+
+/// `postern try`
+#[derive(Debug, Args)]
+pub struct TryArgs {
+    /// The manifests.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// The probes; without any, every pair of pods on every declared port.
+    #[command(flatten)]
+    pub probes: ProbesArgs,
+    /// How refused packets are answered
+    #[arg(long, value_enum, default_value = "drop")]
+    pub deny: DenyArg,
+    /// How pods are attached to their node
+    #[arg(long, value_enum, default_value = "routed")]
+    pub attachment: AttachmentArg,
+    /// Milliseconds of silence after which a probe counts as refused
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    pub timeout: u64,
+}
+
+/// `postern compile`
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// The manifests.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// The node whose table is printed; may be left out where the manifests name only one
+    #[arg(long, env = "NODE_NAME")]
+    pub node: Option<String>,
+    /// How refused packets are answered
+    #[arg(long, value_enum, default_value = "drop")]
+    pub deny: DenyArg,
+}
+
+/// `postern explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A file or folder of manifests, or - for standard input; may be given several times. Without it the agent of
+    /// this node is asked
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Treat findings (objects that the API server would refuse) as bad input
+    #[arg(long)]
+    pub strict: bool,
+    /// Where the agent serves, if it is asked
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
+    pub admin_address: SocketAddr,
+    /// Probes from a file, instead of one on the command line.
+    #[command(flatten)]
+    pub probes: ProbesArgs,
+    /// Print the nft rules that the packet meets
+    #[arg(long)]
+    pub trace: bool,
+    /// The client: namespace/pod or an address
+    #[arg(value_name = "SRC", required_unless_present = "probes", requires = "dst")]
+    pub src: Option<String>,
+    /// The server: namespace/pod or an address
+    #[arg(value_name = "DST", requires = "port")]
+    pub dst: Option<String>,
+    /// The port and protocol, such as 80/TCP, or ICMP
+    #[arg(value_name = "PORT/PROTO")]
+    pub port: Option<String>,
+}
+
+impl From<DenyArg> for Deny {
+    fn from(deny: DenyArg) -> Deny {
+        match deny {
+            DenyArg::Drop => Deny::Drop,
+            DenyArg::Reject => Deny::Reject,
+        }
+    }
+}

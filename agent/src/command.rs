@@ -1,0 +1,51 @@
+//! The commands, one module each, and what they share.
+
+mod cleanup;
+mod compile;
+mod completions;
+mod explain;
+mod input;
+mod output;
+
+use std::process::ExitCode;
+
+use crate::args::{Cli, Command};
+
+/// How a command ended; the same numbers for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// A probe or a check came out other than expected.
+    Unexpected,
+    /// Bad input or usage.
+    BadInput,
+    /// The policy IR and the compiled table, or the kernel's, give different answers: a fault of postern.
+    Disagreement,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Unexpected => 1,
+            Exit::BadInput => 2,
+            Exit::Disagreement => 3,
+        })
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What could not be done at all; the exit status is then 2.
+pub fn run(cli: Cli) -> anyhow::Result<Exit> {
+    match cli.command {
+        Command::Agent(_) | Command::Try(_) => anyhow::bail!("being built"),
+        Command::Compile(args) => compile::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Cleanup => cleanup::run(),
+        Command::Version => output::version(),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}

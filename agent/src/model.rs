@@ -1,0 +1,104 @@
+//! A whole cluster from manifests: every node compiled, every end of a probe known, every probe judged.
+//!
+//! What `explain` answers and what `try` expects. A probe is judged twice, by the policy IR and by a packet traced
+//! through the compiled table; if the two ever differ, the [`Verdict`] says so.
+
+mod ends;
+mod placement;
+mod services;
+mod verdict;
+
+pub use ends::{End, EndError};
+pub use services::Endpoint;
+pub use verdict::{Flow, Side, Verdict};
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use compiler::Compiler;
+use compiler::api::{NodeName, Object, Pod, PodKey, Service};
+use compiler::cluster::{Change, Event, PodSource, State};
+use compiler::nft::{Deny, Table};
+use compiler::policy::Ir;
+
+/// A cluster.
+pub struct Model {
+    nodes: BTreeMap<NodeName, ModelNode>,
+    /// Seen from no node in particular: whose an address is.
+    state: State,
+    services: Vec<Service>,
+}
+
+/// A node of the cluster.
+pub struct ModelNode {
+    /// Its own addresses, at least one of each family that its pods have.
+    pub addresses: Vec<IpAddr>,
+    /// Who may talk to whom there.
+    pub ir: Ir,
+    /// What enforces it.
+    pub table: Table,
+}
+
+impl Model {
+    /// Compiles the cluster that these objects describe. Pods without a node are put on the first node, and what has
+    /// no address gets one; see [`placement`].
+    pub fn new(objects: &[Object], deny: Deny) -> Model {
+        let placed = placement::place(objects);
+        let events = placed.events();
+        let nodes = placed.nodes.iter().map(|(name, addresses)| {
+            let mut compiler = Compiler::new(name.clone(), deny);
+            for event in &events {
+                compiler.apply(event.clone());
+            }
+            let node = ModelNode { addresses: addresses.clone(), ir: compiler.ir(), table: compiler.table() };
+            (name.clone(), node)
+        });
+        let mut state = State::new(NodeName("".into()));
+        for event in &events {
+            state.apply(event.clone());
+        }
+        Model { nodes: nodes.collect(), state, services: placed.services }
+    }
+
+    /// The table of a node without pods.
+    pub fn table_of_empty_node(deny: Deny) -> Table {
+        Compiler::new(NodeName("".into()), deny).table()
+    }
+
+    /// The nodes, by name.
+    pub fn nodes(&self) -> &BTreeMap<NodeName, ModelNode> {
+        &self.nodes
+    }
+
+    /// The pods, by namespace and name.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.state.pods().iter().map(|pod| &**pod)
+    }
+
+    /// One pod.
+    pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
+        self.state.pods().get(key).map(|pod| &**pod)
+    }
+
+    /// The Services of the manifests.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// What an agent on any of the nodes would be told, as one list a kind.
+    pub fn events(&self) -> Vec<Event> {
+        let pods = self.state.pods().iter().map(|pod| (**pod).clone()).collect();
+        let namespaces = self.state.namespaces().iter().cloned().collect();
+        let policies = self.state.policies().iter().map(|policy| (**policy).clone()).collect();
+        vec![
+            Event::Namespaces(Change::Reset(namespaces)),
+            Event::Policies(Change::Reset(policies)),
+            Event::Pods(PodSource::Cluster, Change::Reset(pods)),
+        ]
+    }
+
+    /// The node that has an address as its own.
+    pub fn node_of(&self, address: IpAddr) -> Option<&NodeName> {
+        self.nodes.iter().find(|(_, node)| node.addresses.contains(&address)).map(|(name, _)| name)
+    }
+}

@@ -1,0 +1,121 @@
+//! What manifests leave open and a running cluster would have decided: nodes and addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use compiler::api::{Namespace, NetworkPolicy, NodeName, Object, Pod, Service};
+use compiler::cluster::{Change, Event, PodSource};
+
+/// The node of pods that name none, where no pod names one.
+const ONLY_NODE: &str = "node";
+
+/// The objects of a cluster, with nothing left open.
+pub(super) struct Placed {
+    pub(super) nodes: BTreeMap<NodeName, Vec<IpAddr>>,
+    pub(super) services: Vec<Service>,
+    pods: Vec<Pod>,
+    namespaces: Vec<Namespace>,
+    policies: Vec<NetworkPolicy>,
+}
+
+/// Decides what the objects leave open, the same way each time: pods without a node are on the first node by name;
+/// nodes without an address get `10.213.0.n` and `fd00:10:213::n`; pods without one get `10.244.<node>.n` and
+/// `fd00:10:244:<node>::n`. Addresses that some object has are passed over.
+pub(super) fn place(objects: &[Object]) -> Placed {
+    let mut placed = Placed {
+        nodes: BTreeMap::new(),
+        services: Vec::new(),
+        pods: Vec::new(),
+        namespaces: Vec::new(),
+        policies: Vec::new(),
+    };
+    for object in objects {
+        match object {
+            Object::Pod(pod) => placed.pods.push(pod.clone()),
+            Object::Namespace(namespace) => placed.namespaces.push(namespace.clone()),
+            Object::NetworkPolicy(policy) => placed.policies.push(policy.clone()),
+            Object::Service(service) => placed.services.push(service.clone()),
+            Object::Node(node) => {
+                placed.nodes.insert(node.name.clone(), node.addresses.clone());
+            }
+        }
+    }
+    placed.pods.sort_by(|a, b| a.key.cmp(&b.key));
+    placed.place_pods();
+    let mut taken = placed.taken();
+    placed.address_nodes(&mut taken);
+    placed.address_pods(&mut taken);
+    placed
+}
+
+impl Placed {
+    /// The objects as an agent is told of them.
+    pub(super) fn events(&self) -> Vec<Event> {
+        vec![
+            Event::Namespaces(Change::Reset(self.namespaces.clone())),
+            Event::Policies(Change::Reset(self.policies.clone())),
+            Event::Pods(PodSource::Cluster, Change::Reset(self.pods.clone())),
+        ]
+    }
+
+    fn place_pods(&mut self) {
+        for node in self.pods.iter().filter_map(|pod| pod.node.as_ref()) {
+            self.nodes.entry(node.clone()).or_default();
+        }
+        if self.nodes.is_empty() {
+            self.nodes.insert(NodeName(ONLY_NODE.into()), Vec::new());
+        }
+        let first = self.nodes.keys().next().cloned();
+        for pod in &mut self.pods {
+            pod.node = pod.node.take().or_else(|| first.clone());
+        }
+    }
+
+    /// Every address that some object names.
+    fn taken(&self) -> BTreeSet<IpAddr> {
+        let of_pods = self.pods.iter().flat_map(|pod| pod.ips.iter().chain(&pod.host_ips));
+        let of_services = self.services.iter().flat_map(|service| &service.cluster_ips);
+        of_pods.chain(of_services).chain(self.nodes.values().flatten()).copied().collect()
+    }
+
+    /// A node has what its Node object says, what its pods say of it, and one address of each family in any case.
+    fn address_nodes(&mut self, taken: &mut BTreeSet<IpAddr>) {
+        for (name, addresses) in &mut self.nodes {
+            for pod in self.pods.iter().filter(|pod| pod.node.as_ref() == Some(name)) {
+                let own = if pod.host_network { &pod.ips[..] } else { &[] };
+                for address in pod.host_ips.iter().chain(own) {
+                    if !addresses.contains(address) {
+                        addresses.push(*address);
+                    }
+                }
+            }
+            if !addresses.iter().any(IpAddr::is_ipv4) {
+                addresses.push(free(taken, |n| Ipv4Addr::from(0x0ad5_0000 + u32::from(n)).into()));
+            }
+            if !addresses.iter().any(IpAddr::is_ipv6) {
+                addresses.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x213, 0, 0, 0, 0, n).into()));
+            }
+        }
+    }
+
+    fn address_pods(&mut self, taken: &mut BTreeSet<IpAddr>) {
+        for pod in &mut self.pods {
+            let node = self.nodes.iter().position(|(name, _)| pod.node.as_ref() == Some(name)).unwrap_or_default();
+            if pod.host_network {
+                pod.ips = self.nodes.values().nth(node).cloned().unwrap_or_default();
+            } else if pod.ips.is_empty() && !pod.phase.is_finished() {
+                let subnet = u16::try_from(node % 256).expect("a number below 256 fits 16 bits");
+                pod.ips.push(free(taken, |n| Ipv4Addr::from(0x0af4_0000 + (u32::from(subnet) << 8) + u32::from(n)).into()));
+                pod.ips.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet, 0, 0, 0, n).into()));
+            }
+        }
+    }
+}
+
+/// The first address of a row that nobody has, from the second on: the first is a gateway's by custom.
+fn free(taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> IpAddr {
+    let address = (2..u16::MAX).map(nth).find(|address| !taken.contains(address));
+    let address = address.expect("a cluster of manifests has fewer than 65,000 pods without an address on one node");
+    taken.insert(address);
+    address
+}

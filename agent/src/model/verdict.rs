@@ -1,0 +1,160 @@
+//! What the policies say of a flow, and why.
+
+use std::net::IpAddr;
+
+use compiler::api::{Direction, NodeName, PodKey, PolicyKey};
+use compiler::nft::Family;
+use compiler::nft::trace::{Payload, TracedPacket, trace};
+use compiler::policy::{Judgement, Packet, PacketProtocol, judge};
+
+use super::{End, EndError, Model, ModelNode};
+
+/// A flow to be judged: its first packet, as the client sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The client's address.
+    pub source: IpAddr,
+    /// The address that the client sends to; it may be a Service's.
+    pub destination: IpAddr,
+    /// The protocol, with the port that the client sends to.
+    pub protocol: PacketProtocol,
+}
+
+/// What both directions say of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The flow after the translation of a Service's address.
+    pub packet: Packet,
+    /// What the source's node says.
+    pub egress: Side,
+    /// What the destination's node says.
+    pub ingress: Side,
+}
+
+/// What one direction says of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Side {
+    /// The answer of the policy IR.
+    pub judgement: Judgement,
+    /// Whether the compiled table lets the packet pass.
+    pub table_allows: bool,
+    /// The nft rules that the packet met, `chain: rule`; empty where it met no table.
+    pub path: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether the flow passes.
+    pub fn allowed(&self) -> bool {
+        self.egress.judgement.allowed && self.ingress.judgement.allowed
+    }
+
+    /// Whether the policy IR and the table give different answers: a fault of postern.
+    pub fn disagrees(&self) -> bool {
+        [&self.egress, &self.ingress].iter().any(|side| side.judgement.allowed != side.table_allows)
+    }
+}
+
+impl Model {
+    /// Judges a flow.
+    pub fn judge(&self, flow: &Flow) -> Result<Verdict, EndError> {
+        let packet = self.translate(flow)?;
+        let (source, destination) = (self.end(packet.source), self.end(packet.destination));
+        Ok(Verdict {
+            egress: self.egress(&packet, &source, &destination),
+            ingress: self.ingress(&packet, &source, &destination),
+            packet,
+        })
+    }
+
+    /// The packet after DNAT: what the policies see.
+    fn translate(&self, flow: &Flow) -> Result<Packet, EndError> {
+        let Flow { source, destination, protocol } = *flow;
+        let End::Service(_) = self.end(destination) else { return Ok(Packet { source, destination, protocol }) };
+        let none = |what: String| EndError::NoEndpoint(self.describe(destination), what);
+        let PacketProtocol::Port(wanted, port) = protocol else { return Err(none("ICMP".to_string())) };
+        let endpoints = self.endpoints();
+        let endpoint = endpoints.iter().find(|e| e.service == destination && e.protocol == wanted && e.port == port);
+        let endpoint = endpoint.ok_or_else(|| none(format!("{port}/{wanted}")))?;
+        Ok(Packet {
+            source,
+            destination: endpoint.address,
+            protocol: PacketProtocol::Port(wanted, endpoint.target),
+        })
+    }
+
+    fn egress(&self, packet: &Packet, source: &End, destination: &End) -> Side {
+        let Some(node) = self.pods_node(source) else { return Side::free() };
+        let to_own_node = matches!(destination, End::Node(name) if Some(name) == self.pods_node_name(source));
+        node.side(Direction::Egress, if to_own_node { "to-node" } else { "egress" }, packet)
+    }
+
+    /// A node's packets to its own pods meet no hook of ours.
+    fn ingress(&self, packet: &Packet, source: &End, destination: &End) -> Side {
+        let Some(node) = self.pods_node(destination) else { return Side::free() };
+        let from_own_node = matches!(source, End::Node(name) if Some(name) == self.pods_node_name(destination));
+        let mut side = node.side(Direction::Ingress, "ingress", packet);
+        if from_own_node {
+            side = Side {
+                judgement: Judgement { allowed: true, rule: None, ..side.judgement },
+                table_allows: true,
+                path: Vec::new(),
+            };
+        }
+        side
+    }
+
+    fn pods_node_name(&self, end: &End) -> Option<&NodeName> {
+        let key: &PodKey = match end {
+            End::Pod(key) => key,
+            End::Node(_) | End::Service(_) | End::Outside => return None,
+        };
+        self.state.pods().get(key).and_then(|pod| pod.node.as_ref())
+    }
+
+    fn pods_node(&self, end: &End) -> Option<&ModelNode> {
+        self.pods_node_name(end).and_then(|name| self.nodes.get(name))
+    }
+}
+
+impl ModelNode {
+    fn side(&self, direction: Direction, base_chain: &str, packet: &Packet) -> Side {
+        let traced = TracedPacket {
+            source: packet.source,
+            destination: packet.destination,
+            payload: match (packet.protocol, Family::of(packet.source)) {
+                (PacketProtocol::Port(protocol, port), _) => Payload::Port(protocol, port),
+                (PacketProtocol::Echo, Family::V4) => Payload::Icmp(8, 0),
+                (PacketProtocol::Echo, Family::V6) => Payload::Icmpv6(128, 0),
+            },
+            state: None,
+        };
+        let trace = trace(&self.table, base_chain, &traced).expect("every table has the three base chains");
+        let rule = |step: &compiler::nft::trace::Step| {
+            format!("{}: {}", step.chain, self.table.chains[&step.chain].rules[step.rule])
+        };
+        Side {
+            judgement: judge(&self.ir, direction, packet),
+            table_allows: trace.accepted,
+            path: trace.steps.iter().map(rule).collect(),
+        }
+    }
+}
+
+impl Side {
+    /// An end that no node polices.
+    fn free() -> Side {
+        Side { judgement: Judgement::free(), table_allows: true, path: Vec::new() }
+    }
+
+    /// Who isolates the end: policies by name, and the annotation of a namespace as `Namespace name`.
+    pub fn isolated_by(&self) -> Vec<String> {
+        let annotation = self.judgement.isolated_by_namespace.iter().map(|name| format!("Namespace {name}"));
+        annotation.chain(self.judgement.isolated_by.iter().map(PolicyKey::to_string)).collect()
+    }
+
+    /// The rule that allows the flow: `prod/backend ingress[0]`.
+    pub fn rule(&self, direction: Direction) -> Option<String> {
+        let (policy, index) = self.judgement.rule.as_ref()?;
+        Some(format!("{policy} {}[{index}]", direction.as_str()))
+    }
+}

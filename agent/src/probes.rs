@@ -1,0 +1,220 @@
+//! Probes as people and programs write them, and results as they are printed: the batch form of `explain` and `try`.
+//!
+//! ```text
+//! {"src":"ns/pod or IP","dst":"ns/pod or IP","protocol":"TCP|UDP|SCTP|ICMP","port":80}
+//! ```
+//!
+//! A probe may say `"allowed":true` or `false`: what its author expects, which is then checked.
+
+use std::fmt;
+use std::io::BufRead;
+
+use compiler::api::{Direction, Protocol};
+use compiler::policy::PacketProtocol;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EndError, Flow, Model, Side, Verdict};
+
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The client: `namespace/pod` or an address.
+    pub src: String,
+    /// The server: `namespace/pod` or an address.
+    pub dst: String,
+    /// The protocol.
+    pub protocol: ProbeProtocol,
+    /// The server's port; none for ICMP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What the author of the probe expects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<bool>,
+}
+
+/// The protocol of a probe. In any case of letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE", try_from = "String")]
+pub enum ProbeProtocol {
+    /// A connection.
+    Tcp,
+    /// A datagram and its answer.
+    Udp,
+    /// An association's first exchange.
+    Sctp,
+    /// An echo request and its answer, of ICMP or ICMPv6.
+    Icmp,
+}
+
+/// What came of one probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The client, as the probe names it.
+    pub src: String,
+    /// The server, as the probe names it.
+    pub dst: String,
+    /// The protocol.
+    pub protocol: ProbeProtocol,
+    /// The server's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Whether the flow passes.
+    pub allowed: bool,
+    /// What the client's side says.
+    pub egress: SideAnswer,
+    /// What the server's side says.
+    pub ingress: SideAnswer,
+}
+
+/// What one direction says of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideAnswer {
+    /// Whether this direction lets the flow pass.
+    pub allowed: bool,
+    /// Who isolates the end: `namespace/policy`, or `Namespace name` for the annotation of Kubernetes 1.3.
+    pub isolated_by: Vec<String>,
+    /// The rule that allows the flow, `namespace/policy ingress[0]`; null where none is needed or none does.
+    pub rule: Option<String>,
+}
+
+/// Why a list of probes cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbesError {
+    /// The list cannot be read at all.
+    #[error("cannot read the probes")]
+    Read(#[from] std::io::Error),
+    /// One line is no probe.
+    #[error("probe on line {line}: {reason}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Reads JSON lines; empty lines are passed over.
+pub fn read(lines: impl BufRead) -> Result<Vec<Probe>, ProbesError> {
+    let mut probes = Vec::new();
+    for (index, line) in lines.lines().enumerate() {
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let malformed = |reason: String| ProbesError::Line { line: index + 1, reason };
+        let probe: Probe = serde_json::from_str(&line).map_err(|error| malformed(error.to_string()))?;
+        probe.packet_protocol().map_err(malformed)?;
+        probes.push(probe);
+    }
+    Ok(probes)
+}
+
+impl Probe {
+    /// Reads `80/TCP`, `80` (TCP) or `ICMP` beside the names of both ends.
+    pub fn from_words(src: &str, dst: &str, port: &str) -> Result<Probe, String> {
+        let (port, protocol) = match port.split_once('/') {
+            Some((port, protocol)) => (Some(port), protocol),
+            None if port.bytes().all(|b| b.is_ascii_digit()) => (Some(port), "TCP"),
+            None => (None, port),
+        };
+        let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is not a port (1 to 65535)"));
+        let probe = Probe {
+            src: src.to_string(),
+            dst: dst.to_string(),
+            protocol: ProbeProtocol::try_from(protocol.to_string())?,
+            port: port.map(number).transpose()?,
+            allowed: None,
+        };
+        probe.packet_protocol().map(|_| probe.clone())
+    }
+
+    /// The protocol with its port, which all but ICMP need.
+    pub fn packet_protocol(&self) -> Result<PacketProtocol, String> {
+        match (self.protocol.transport(), self.port) {
+            (None, _) => Ok(PacketProtocol::Echo),
+            (Some(protocol), Some(port)) if port > 0 => Ok(PacketProtocol::Port(protocol, port)),
+            (Some(protocol), _) => Err(format!("{protocol} needs a port (1 to 65535)")),
+        }
+    }
+
+    /// The flow between the addresses that the ends of the probe mean in a cluster.
+    pub fn flow(&self, model: &Model) -> Result<Flow, EndError> {
+        let (source, destination) = model.pair(&self.src, &self.dst)?;
+        let protocol = self.packet_protocol().expect("probes are checked as they are read");
+        Ok(Flow { source, destination, protocol })
+    }
+
+    /// The answer that a verdict gives to this probe.
+    pub fn answer(&self, allowed: bool, verdict: &Verdict) -> Answer {
+        Answer {
+            src: self.src.clone(),
+            dst: self.dst.clone(),
+            protocol: self.protocol,
+            port: self.port,
+            allowed,
+            egress: SideAnswer::new(&verdict.egress, Direction::Egress),
+            ingress: SideAnswer::new(&verdict.ingress, Direction::Ingress),
+        }
+    }
+}
+
+impl fmt::Display for Probe {
+    /// `shop/web -> shop/db TCP 5432`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} {}", self.src, self.dst, self.protocol)?;
+        self.port.map_or(Ok(()), |port| write!(f, " {port}"))
+    }
+}
+
+impl SideAnswer {
+    fn new(side: &Side, direction: Direction) -> SideAnswer {
+        SideAnswer {
+            allowed: side.judgement.allowed,
+            isolated_by: side.isolated_by(),
+            rule: side.rule(direction),
+        }
+    }
+}
+
+impl ProbeProtocol {
+    /// The protocol with ports, if it is one.
+    pub fn transport(self) -> Option<Protocol> {
+        match self {
+            ProbeProtocol::Tcp => Some(Protocol::Tcp),
+            ProbeProtocol::Udp => Some(Protocol::Udp),
+            ProbeProtocol::Sctp => Some(Protocol::Sctp),
+            ProbeProtocol::Icmp => None,
+        }
+    }
+}
+
+impl TryFrom<String> for ProbeProtocol {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.to_ascii_uppercase().as_str() {
+            "TCP" => Ok(ProbeProtocol::Tcp),
+            "UDP" => Ok(ProbeProtocol::Udp),
+            "SCTP" => Ok(ProbeProtocol::Sctp),
+            "ICMP" => Ok(ProbeProtocol::Icmp),
+            _ => Err(format!("{text:?} is not a protocol (TCP, UDP, SCTP or ICMP)")),
+        }
+    }
+}
+
+impl From<Protocol> for ProbeProtocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => ProbeProtocol::Tcp,
+            Protocol::Udp => ProbeProtocol::Udp,
+            Protocol::Sctp => ProbeProtocol::Sctp,
+        }
+    }
+}
+
+impl fmt::Display for ProbeProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.transport().map_or("ICMP", Protocol::as_str))
+    }
+}
