@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use compiler::api::{self, Finding, Item, Labels, Namespace, Object, ObjectRef, PodKey, Protocol, SkippedKind, Str};
 
+use serde_json::Value;
+
 use document::Document;
 pub use place::{LoadError, Note, Place};
 
@@ -47,7 +49,7 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
 
 /// The same, with something else for standard input.
 fn load_with(paths: &[PathBuf], standard_input: &mut dyn Read) -> Loaded {
-    let mut loader = Loader::default();
+    let mut loader = Loader::new(LARGEST_FILE);
     for path in paths {
         loader.path(path, standard_input);
     }
@@ -55,8 +57,9 @@ fn load_with(paths: &[PathBuf], standard_input: &mut dyn Read) -> Loaded {
 }
 
 /// Gathers objects, the later one of two with one name in the place of the earlier.
-#[derive(Default)]
 struct Loader {
+    /// The most bytes that are read of one file.
+    largest_file: u64,
     objects: BTreeMap<ObjectRef, (usize, Gathered)>,
     read: usize,
     errors: Vec<LoadError>,
@@ -72,6 +75,10 @@ struct Gathered {
 // === impl Loader ===
 
 impl Loader {
+    fn new(largest_file: u64) -> Self {
+        Loader { largest_file, objects: BTreeMap::new(), read: 0, errors: Vec::new(), notes: Vec::new() }
+    }
+
     fn path(&mut self, path: &Path, standard_input: &mut dyn Read) {
         if path == Path::new("-") {
             self.source(Path::new("(standard input)"), standard_input);
@@ -100,9 +107,14 @@ impl Loader {
 
     fn source(&mut self, path: &Path, source: &mut dyn Read) {
         let mut bytes = Vec::new();
-        let read = source.take(LARGEST_FILE + 1).read_to_end(&mut bytes);
-        let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {LARGEST_FILE} bytes"));
-        let read = read.and_then(|_| if bytes.len() as u64 > LARGEST_FILE { Err(too_large()) } else { Ok(()) });
+        let read = source.take(self.largest_file + 1).read_to_end(&mut bytes).and_then(|_| {
+            let reason = format!("more than {} bytes", self.largest_file);
+            if bytes.len() as u64 > self.largest_file {
+                Err(io::Error::new(io::ErrorKind::FileTooLarge, reason))
+            } else {
+                Ok(())
+            }
+        });
         if let Err(source) = read {
             return self.errors.push(LoadError::Io { path: path.to_owned(), source });
         }
@@ -113,17 +125,21 @@ impl Loader {
                 return self.errors.push(LoadError::Syntax { place, reason: "is not text in UTF-8".into() });
             }
         };
-        for (i, document) in document::split(text).into_iter().enumerate() {
-            self.document(path, i + 1, &document);
+        let documents = document::split(text);
+        let values = match document::values(&documents) {
+            Ok(values) => values,
+            Err(source) => return self.errors.push(LoadError::Io { path: path.to_owned(), source }),
+        };
+        for (number, (document, values)) in (1..).zip(documents.iter().zip(values)) {
+            match values {
+                Ok(values) => self.document(path, number, document, &values),
+                Err(error) => self.errors.push(error.at(path)),
+            }
         }
     }
 
-    /// Reads one document, the n-th of its file counted from 1.
-    fn document(&mut self, path: &Path, number: usize, document: &Document<'_>) {
-        let values = match document.values() {
-            Ok(values) => values,
-            Err(error) => return self.errors.push(error.at(path)),
-        };
+    /// Takes the values of one document, the n-th of its file counted from 1.
+    fn document(&mut self, path: &Path, number: usize, document: &Document<'_>, values: &[Value]) {
         let stand_in = format!("{}-document-{number}", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy());
         let place = Place { path: path.to_owned(), line: document.first_line, column: 1 };
         for item in values.iter().flat_map(|value| api::parse(value, &stand_in)) {
@@ -146,7 +162,7 @@ impl Loader {
     }
 
     fn finish(self) -> Loaded {
-        let Loader { objects, read: _, errors, notes } = self;
+        let Loader { largest_file: _, objects, read: _, errors, notes } = self;
         let mut loaded = Loaded { errors, notes, ..Loaded::default() };
         let mut in_order: Vec<_> = objects.into_values().collect();
         in_order.sort_by_key(|(read, _)| *read);

@@ -1,6 +1,8 @@
 //! Files into documents, and documents into values.
 
+use std::io;
 use std::path::Path;
+use std::thread;
 
 use serde_json::Value;
 use serde_saphyr::{Options, UserMessageFormatter};
@@ -10,9 +12,15 @@ use super::{LoadError, Place};
 /// The deepest nesting that is read. Objects of the API stay far below it.
 const DEEPEST: usize = 128;
 
-/// The most nodes of one document, for a list with all objects of a large cluster. What aliases repeat is bounded
-/// apart from this, and much closer.
+/// The stack on which documents are read, in bytes. A level of nesting takes some 30,000 in a build for debugging,
+/// more in all than the threads of a test or of tokio have.
+const STACK: usize = 32 << 20;
+
+/// The most nodes of one document, for a list with all objects of a large cluster.
 const MOST_NODES: usize = 50_000_000;
+
+/// The most nodes that anchors keep for their aliases. What aliases of aliases would repeat ends here.
+const MOST_ANCHORED_NODES: usize = 100_000;
 
 /// One document of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,31 +38,44 @@ pub(super) struct SyntaxError {
     reason: String,
 }
 
-/// Takes a file apart at the lines that begin with `---`, so that each document fails alone.
+/// Takes a file apart before the lines that begin with `---` and after those that begin with `...`, so that each
+/// document fails alone.
 ///
 /// Documents without any content are left out.
 pub(super) fn split(text: &str) -> Vec<Document<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
-    let mut begin = (0, 1);
-    let mut offset = 0;
-    for (i, line) in text.split_inclusive('\n').enumerate() {
-        let so_far = &text[begin.0..offset];
+    let (mut begin, mut first_line) = (0, 1);
+    let mut end = 0;
+    for (line, number) in text.split_inclusive('\n').zip(1..) {
         // A directive belongs to the document that the marker after it begins.
-        if is_marker(line) && !is_directives(so_far) {
-            documents.push(Document { first_line: begin.1, text: so_far });
-            begin = (offset, i as u64 + 1);
+        if is_marker(line, "---") && !is_directives(&text[begin..end]) {
+            documents.push(Document { first_line, text: &text[begin..end] });
+            (begin, first_line) = (end, number);
         }
-        offset += line.len();
+        end += line.len();
+        if is_marker(line, "...") {
+            documents.push(Document { first_line, text: &text[begin..end] });
+            (begin, first_line) = (end, number + 1);
+        }
     }
-    documents.push(Document { first_line: begin.1, text: &text[begin.0..] });
+    documents.push(Document { first_line, text: &text[begin..] });
     documents.retain(|document| document.text.lines().any(has_content));
     documents
 }
 
-/// Whether the line begins a document: three dashes, and nothing or a space after them.
-fn is_marker(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+/// Reads all documents, on a thread whose stack has room for the deepest nesting. The error is about that thread.
+pub(super) fn values(documents: &[Document<'_>]) -> io::Result<Vec<Result<Vec<Value>, SyntaxError>>> {
+    thread::scope(|scope| {
+        let read = || documents.iter().map(Document::values).collect();
+        let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read)?;
+        reader.join().map_err(|_| io::Error::other("the parser broke off"))
+    })
+}
+
+/// Whether the line begins with the marker, and nothing or a space after it.
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 fn is_directives(text: &str) -> bool {
@@ -63,18 +84,16 @@ fn is_directives(text: &str) -> bool {
 }
 
 fn has_content(line: &str) -> bool {
-    let line = if is_marker(line) { &line[3..] } else { line }.trim();
-    !line.is_empty() && !line.starts_with('#') && line != "..."
+    let is_bounds = is_marker(line, "---") || is_marker(line, "...");
+    let content = if is_bounds { &line[3..] } else { line }.trim();
+    !content.is_empty() && !content.starts_with('#')
 }
 
 // === impl Document ===
 
 impl Document<'_> {
-    /// Reads the document. JSON is read as YAML, which contains it.
-    ///
-    /// There is more than one value where `...` ends a document and another begins, and none where there is only
-    /// `null`.
-    pub(super) fn values(&self) -> Result<Vec<Value>, SyntaxError> {
+    /// Reads the document: its value, or none where there is only `null`. JSON is read as YAML, which contains it.
+    fn values(&self) -> Result<Vec<Value>, SyntaxError> {
         serde_saphyr::from_multiple_with_options(self.text, options()).map_err(|error| self.syntax_error(&error))
     }
 
@@ -106,6 +125,7 @@ fn options() -> Options {
             flow_nesting_limit: DEEPEST,
             max_events: MOST_NODES,
             max_nodes: MOST_NODES,
+            max_recorded_anchor_events: MOST_ANCHORED_NODES,
             max_total_scalar_bytes: usize::MAX,
             max_documents: usize::MAX,
         },

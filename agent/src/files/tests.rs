@@ -1,1 +1,356 @@
+//! What files hold, and what is told of those that cannot be read.
 
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// A folder of files that is removed at the end.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        for (name, text) in files {
+            std::fs::write(folder.path(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Loads these names; the empty one is the folder itself.
+    fn load(&self, names: &[&str]) -> Loaded {
+        let paths: Vec<_> =
+            names.iter().map(|name| if *name == "-" { PathBuf::from(name) } else { self.path(name) }).collect();
+        load_with(&paths, &mut "{apiVersion: v1, kind: Pod, metadata: {name: piped}}".as_bytes())
+    }
+
+    /// A printed line with the folder's own path cut off.
+    fn cut(&self, text: impl ToString) -> String {
+        text.to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+
+    fn errors(&self, loaded: &Loaded) -> Vec<String> {
+        loaded.errors.iter().map(|error| self.cut(error)).collect()
+    }
+
+    fn notes(&self, loaded: &Loaded) -> Vec<String> {
+        loaded.notes.iter().map(|note| self.cut(note)).collect()
+    }
+}
+
+fn objects(loaded: &Loaded) -> Vec<String> {
+    loaded.objects.iter().map(|object| object.reference().to_string()).collect()
+}
+
+fn findings(loaded: &Loaded) -> Vec<String> {
+    loaded.findings.iter().map(ToString::to_string).collect()
+}
+
+/// Loads one file `f.yaml` and gives its objects but for the Namespaces, its findings and its errors.
+fn read(text: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let folder = Folder::with(&[("f.yaml", text)]);
+    let mut loaded = folder.load(&["f.yaml"]);
+    loaded.objects.retain(|object| !matches!(object, Object::Namespace(_)));
+    (objects(&loaded), findings(&loaded), folder.errors(&loaded))
+}
+
+fn pod(name: &str) -> String {
+    format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}}}\n")
+}
+
+/// The labels of the only Pod in a text, and the findings about it without its name.
+fn labels_of(labels: &str) -> (Vec<String>, Vec<String>) {
+    let text = format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  labels:\n{labels}");
+    let loaded = load_with(&["-".into()], &mut text.as_bytes());
+    assert!(loaded.errors.is_empty(), "{:?}", loaded.errors);
+    let Some(Object::Pod(pod)) = loaded.objects.first() else { panic!("{:?} has no Pod", loaded.objects) };
+    let labels = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (labels, findings(&loaded).iter().map(|text| text.replace("Pod default/p: metadata.labels.", "")).collect())
+}
+
+#[test]
+fn files_folders_and_standard_input() {
+    let folder = Folder::with(&[
+        ("b.yml", &pod("b")),
+        ("a.yaml", &pod("a")),
+        ("c.json", r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "c"}}"#),
+        ("readme.txt", "not: [read"),
+        ("YAML", "not: [read"),
+    ]);
+    std::fs::create_dir(folder.path("inner.yaml")).unwrap();
+    std::fs::write(folder.path("inner.yaml/d.yaml"), pod("d")).unwrap();
+    std::os::unix::fs::symlink("a.yaml", folder.path("z.yaml")).unwrap();
+    let loaded = folder.load(&["", "-", "inner.yaml"]);
+    assert_eq!(folder.errors(&loaded), Vec::<String>::new());
+    assert_eq!(
+        objects(&loaded),
+        ["Pod default/b", "Pod default/c", "Pod default/a", "Pod default/piped", "Pod default/d", "Namespace default"]
+    );
+    assert_eq!(folder.notes(&loaded), ["z.yaml:1:1: Pod default/a again; the one read last counts"]);
+}
+
+#[test]
+fn a_file_that_is_named_is_read_whatever_its_ending() {
+    let folder = Folder::with(&[("manifest", &pod("a"))]);
+    assert_eq!(objects(&folder.load(&["manifest"])), ["Pod default/a", "Namespace default"]);
+}
+
+#[test]
+fn what_cannot_be_read_does_not_stop_the_rest() {
+    let folder = Folder::with(&[
+        (
+            "a.yaml",
+            "apiVersion: v1\nkind: [Pod\n---\n{apiVersion: v1, kind: Pod, metadata: {name: a}}\n--- # third\n7\n",
+        ),
+        ("b.yaml", &pod("b")),
+    ]);
+    std::fs::write(folder.path("c.yaml"), b"# \xc3\xa9\n# \xc3\xa9\xff").unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.path("d.yaml")).unwrap();
+    let loaded = folder.load(&["missing", ""]);
+    assert_eq!(objects(&loaded), ["Pod default/a", "Pod default/b", "Namespace default"]);
+    assert_eq!(
+        folder.errors(&loaded),
+        [
+            "missing: No such file or directory (os error 2)",
+            "a.yaml:2:7: unclosed bracket '['",
+            "a.yaml:5:1: is not an object",
+            "c.yaml:2:4: is not text in UTF-8",
+            "d.yaml: No such file or directory (os error 2)",
+        ]
+    );
+}
+
+#[test]
+fn empty_sources() {
+    let folder = Folder::with(&[("a.txt", ""), ("b.yaml", ""), ("c.yaml", "# only\n---\n...\n---\nnull\n--- ~\n---")]);
+    std::fs::create_dir(folder.path("empty")).unwrap();
+    let loaded = folder.load(&["a.txt", "b.yaml", "c.yaml", "empty"]);
+    assert_eq!((objects(&loaded), folder.errors(&loaded)), (vec![], vec![]));
+    assert_eq!(folder.notes(&loaded), ["empty: holds no file that ends in .yaml, .yml or .json"]);
+}
+
+#[test]
+fn an_endless_file_is_an_error() {
+    let mut loader = Loader::new(1 << 20);
+    loader.path(Path::new("-"), &mut std::io::repeat(b' '));
+    loader.path(Path::new("-"), &mut std::io::repeat(b' ').take(1 << 20));
+    let errors: Vec<_> = loader.finish().errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors, ["(standard input): more than 1048576 bytes"]);
+}
+
+#[test]
+fn documents_of_a_file() {
+    let both = vec!["Pod default/a".to_owned(), "Pod default/b".to_owned()];
+    let (a, b) = (pod("a"), pod("b"));
+    for text in [
+        format!("{a}---\n{b}"),
+        format!("---\n{a}---\n{b}---\n"),
+        format!("# {a}--- # first\n{a}\n---\t\n# second\n{b}"),
+        format!("--- {a}--- {b}"),
+        format!("\u{feff}---\r\n{}---\r\n{}", a.replace('\n', "\r\n"), b.replace('\n', "\r\n")),
+        format!("%YAML 1.2\n---\n{a}...\n%YAML 1.2\n---\n{b}"),
+        format!("{a}...\n---\n{b}"),
+        format!("apiVersion: v1\nkind: List\nitems:\n- {a}- {b}"),
+        "{\"apiVersion\":\"v1\",\"kind\":\"PodList\",\t\"items\":[\n\t{\"metadata\":{\"name\":\"a\"}},\n\
+         {\"metadata\":{\"name\":\"\\u0062\"}}]}"
+            .to_owned(),
+    ] {
+        assert_eq!(read(&text), (both.clone(), vec![], vec![]), "{text}");
+    }
+    let dashes_in_text =
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    note: |\n      ---\n      ----\n";
+    assert_eq!(read(dashes_in_text), (vec!["Pod default/a".to_owned()], vec![], vec![]));
+}
+
+#[test]
+fn errors_name_line_column_and_reason() {
+    for (text, expected) in [
+        ("a: 1\n---\nb: 1\nb: 2\n", "f.yaml:4:1: duplicate mapping key `b` is not allowed here"),
+        ("---\n# x\n---\na:\n\tb: 1\n", "f.yaml:5:2: tabs disallowed within this context (block indentation)"),
+        ("a: \"open\n", "f.yaml:1:4: unclosed quote"),
+        ("{\"a\": 1,\n \"a\": 2}", "f.yaml:2:2: duplicate mapping key `a` is not allowed here"),
+        ("a: b: c\n", "f.yaml:1:5: mapping values are not allowed in this context"),
+        ("a: *b\n", "f.yaml:1:4: reference to unknown value"),
+        ("? {a: b}\n: c\n", "f.yaml:1:3: expected string scalar"),
+        ("apiVersion: v1\n", "f.yaml:1:1: has no kind"),
+        ("# x\n\napiVersion: v1\nkind: List\nitems: [1]\n", "f.yaml:1:1: items[0]: is not an object"),
+    ] {
+        let (_, _, errors) = read(text);
+        assert_eq!(errors.last().map(String::as_str), Some(expected), "{text}");
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n\
+                - &pod\n  apiVersion: v1\n  kind: Pod\n  metadata: {name: a, labels: &labels {app: web, tier: x}}\n\
+                - <<: *pod\n  metadata: {name: b, labels: {<<: *labels, tier: z}}\n";
+    let loaded = load_with(&["-".into()], &mut text.as_bytes());
+    assert_eq!(loaded.errors.len(), 0, "{:?}", loaded.errors);
+    let labels: Vec<_> = loaded
+        .objects
+        .iter()
+        .filter_map(|object| if let Object::Pod(pod) = object { Some(pod) } else { None })
+        .map(|pod| pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","))
+        .collect();
+    assert_eq!(labels, ["app=web,tier=x", "app=web,tier=z"]);
+}
+
+#[test]
+fn bombs_are_bounded() {
+    let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..12 {
+        let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
+        laughs.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
+    }
+    for text in [laughs, "[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), "a: &a [*a]\n".to_owned()] {
+        let (objects, _, errors) = read(&format!("{text}\n---\n{}", pod("after")));
+        assert_eq!(objects, ["Pod default/after"], "{errors:?}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].len() < 300, "{errors:?}");
+    }
+}
+
+#[test]
+fn long_strings() {
+    let long = "x".repeat(5 << 20);
+    let (objects, findings, errors) =
+        read(&format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  labels:\n    a: {long}\n"));
+    assert_eq!((objects, errors), (vec!["Pod default/p".to_owned()], vec![]));
+    assert_eq!(findings.len(), 1);
+    assert!(findings[0].len() < 300, "{findings:?}");
+}
+
+#[test]
+fn scalars_that_are_no_strings() {
+    let wrong = |key: &str, found: &str| format!("{key}: {found} where a string is due; quote it");
+    for (value, found) in [
+        ("1", "a number"),
+        ("1.20", "a number"),
+        ("0644", "a number"),
+        ("0x1F", "a number"),
+        ("y", "a boolean"),
+        ("1e3", "a number"),
+        ("true", "a boolean"),
+        ("yes", "a boolean"),
+        ("No", "a boolean"),
+        ("on", "a boolean"),
+    ] {
+        assert_eq!(labels_of(&format!("    k: {value}\n")), (vec![], vec![wrong("k", found)]), "{value}");
+        for quoted in [format!("'{value}'"), format!("\"{value}\""), format!("!!str {value}")] {
+            assert_eq!(labels_of(&format!("    k: {quoted}\n")), (vec![format!("k={value}")], vec![]), "{quoted}");
+        }
+    }
+    for text in ["v1.20", "1.2.3", "2026-01-01", "1-2", "truely", "12h"] {
+        assert_eq!(labels_of(&format!("    k: {text}\n")), (vec![format!("k={text}")], vec![]), "{text}");
+    }
+    // A key is a string whatever it looks like, and an absent value is an empty one.
+    assert_eq!(labels_of("    1: a\n    yes: b\n    c:\n"), (vec!["1=a".into(), "c=".into(), "yes=b".into()], vec![]));
+}
+
+#[test]
+fn objects_of_one_name() {
+    let policy = |name: &str, selector: &str| {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: {name}, namespace: a}}, spec: \
+             {{podSelector: {selector}}}}}\n"
+        )
+    };
+    let folder = Folder::with(&[
+        ("1.yaml", &format!("{}---\n{}", policy("x", "broken"), policy("w", "{}"))),
+        ("2.yaml", &policy("x", "{matchLabels: {app: b}}")),
+    ]);
+    let loaded = folder.load(&[""]);
+    assert_eq!(objects(&loaded), ["NetworkPolicy a/w", "NetworkPolicy a/x", "Namespace a"]);
+    assert_eq!(folder.notes(&loaded), ["2.yaml:1:1: NetworkPolicy a/x again; the one read last counts"]);
+    assert_eq!(findings(&loaded), Vec::<String>::new(), "what is replaced is not worth a word");
+    let Object::NetworkPolicy(x) = &loaded.objects[1] else { panic!("{:?}", loaded.objects) };
+    assert_eq!(x.pod_selector.to_string(), "app=b");
+}
+
+#[test]
+fn policies_without_a_name_stay_apart() {
+    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, spec: {podSelector: {}}}\n";
+    let folder = Folder::with(&[("A_b.yaml", &format!("{policy}---\n{policy}")), ("c.yaml", policy)]);
+    let loaded = folder.load(&[""]);
+    assert_eq!(
+        objects(&loaded)[..3],
+        [
+            "NetworkPolicy default/--b.yaml-document-1",
+            "NetworkPolicy default/--b.yaml-document-2",
+            "NetworkPolicy default/c.yaml-document-1"
+        ]
+    );
+    assert_eq!(findings(&loaded)[0], "NetworkPolicy default/A_b.yaml-document-1: metadata: is missing");
+}
+
+#[test]
+fn other_kinds_are_noted() {
+    let folder = Folder::with(&[("f.yaml", "# x\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")]);
+    let loaded = folder.load(&["f.yaml"]);
+    assert!(loaded.objects.is_empty() && loaded.errors.is_empty());
+    assert_eq!(folder.notes(&loaded), ["f.yaml:2:1: ConfigMap c (v1): not of a kind that policies are about, skipped"]);
+}
+
+#[test]
+fn namespaces_are_what_the_api_server_would_make_of_them() {
+    let text = "\
+{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {team: x, kubernetes.io/metadata.name: other}}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: p}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: x, namespace: b}, spec: {}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: c}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n}}
+";
+    let loaded = load_with(&["-".into()], &mut text.as_bytes());
+    let namespaces: Vec<_> = loaded
+        .objects
+        .iter()
+        .filter_map(|object| if let Object::Namespace(namespace) = object { Some(namespace) } else { None })
+        .map(|namespace| {
+            let labels: Vec<_> = namespace.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("{}: {}", namespace.name, labels.join(","))
+        })
+        .collect();
+    assert_eq!(
+        namespaces,
+        [
+            "a: kubernetes.io/metadata.name=a,team=x",
+            "b: kubernetes.io/metadata.name=b",
+            "c: kubernetes.io/metadata.name=c",
+            "default: kubernetes.io/metadata.name=default",
+        ]
+    );
+}
+
+#[test]
+fn declared_ports_come_beside_the_pods() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{ports: [{containerPort: 80}]}]}\n\
+                ---\napiVersion: v1\nkind: Pod\nmetadata: {name: q}\n";
+    let loaded = load_with(&["-".into()], &mut text.as_bytes());
+    let ports: Vec<_> = loaded.declared_ports.iter().map(|(pod, ports)| format!("{pod} {ports:?}")).collect();
+    assert_eq!(ports, ["default/p [(Tcp, 80)]"]);
+}
+
+#[test]
+fn every_manifest_of_the_project_is_whole() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples");
+    let mut folders: Vec<_> = std::fs::read_dir(&examples).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 14, "each scenario has a folder");
+    for folder in folders {
+        let loaded = load_with(std::slice::from_ref(&folder), &mut std::io::empty());
+        let (errors, notes) = (&loaded.errors, &loaded.notes);
+        assert!(errors.is_empty() && notes.is_empty(), "{}: {errors:?} {notes:?}", folder.display());
+        assert_eq!(findings(&loaded), Vec::<String>::new(), "{}", folder.display());
+        assert!(!loaded.objects.is_empty(), "{}", folder.display());
+    }
+}

@@ -137,6 +137,9 @@ fn check_names(scope: Scope, wire: &MetaWire, findings: &mut Findings) {
         Lenient::Absent | Lenient::Good(_) => {}
         wrong @ Lenient::Wrong(_) => {
             wrong.clone().read(findings, || "metadata.namespace".into());
+            if scope == Scope::Namespaced {
+                findings.add("metadata.namespace", format!("it is taken for {DEFAULT_NAMESPACE}"));
+            }
         }
     }
 }

@@ -105,6 +105,7 @@ fn names() {
             vec![
                 "default/nameless: metadata.name: a number where a string is due; quote it",
                 "default/nameless: metadata.namespace: a number where a string is due; quote it",
+                "default/nameless: metadata.namespace: it is taken for default",
             ],
         ),
         (
