@@ -9,19 +9,18 @@
 //! a selector means is a set of its own, shared by every rule that names the selector, so that a pod that comes or
 //! goes is one element and no rule changes.
 
+mod dispatch;
 mod policy_chain;
 mod sets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::skeleton::{self, Deny, dispatch_map, self_set};
-use super::{
-    Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Table, Verdict, VerdictMap,
-};
+use super::skeleton::{self, Deny};
+use super::{Family, Table};
 use crate::api::{Direction, PolicyKey};
-use crate::cluster::PolicyList;
-use crate::policy::{Ir, Isolation, PolicyRules};
+use crate::policy::{Ir, PolicyRules};
+use dispatch::Dispatch;
 use policy_chain::PolicyChain;
 use sets::LoweredSets;
 
@@ -35,8 +34,7 @@ pub struct Lowerer {
     skeleton: Option<Table>,
     families: Vec<Family>,
     policies: BTreeMap<(PolicyKey, Direction), (Arc<PolicyRules>, PolicyChain)>,
-    /// By the address of the list that it was made of, which it keeps alive.
-    groups: BTreeMap<(usize, bool, Direction), (Isolation, ChainName, Arc<Chain>)>,
+    dispatch: Option<Dispatch>,
     sets: LoweredSets,
 }
 
@@ -51,7 +49,7 @@ impl Lowerer {
         self.forget_other_families(ir);
         let mut table = self.skeleton();
         self.lower_policies(ir, &mut table);
-        self.lower_groups(ir, &mut table);
+        self.lower_pods(ir, &mut table);
         self.sets.lower(ir, &self.families, &mut table);
         table
     }
@@ -97,83 +95,17 @@ impl Lowerer {
         }
     }
 
-    fn lower_groups(&mut self, ir: &Ir, table: &mut Table) {
-        let mut used = BTreeMap::new();
-        let mut maps: BTreeMap<(Direction, Family), BTreeMap<Key, MapElement>> = BTreeMap::new();
-        let mut pairs: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
-        for pod in &ir.pods {
-            for direction in Direction::ALL {
-                let Some(isolation) = pod.isolation(direction) else { continue };
-                let slot = (Arc::as_ptr(&isolation.policies) as usize, isolation.by_namespace.is_some(), direction);
-                let group = self.groups.remove(&slot).filter(|(known, ..)| known == isolation);
-                let group =
-                    used.entry(slot).or_insert_with(|| group.unwrap_or_else(|| lower_group(direction, isolation)));
-                for address in &pod.addresses {
-                    let element = MapElement {
-                        verdict: Verdict::Goto(group.1.clone()),
-                        comment: Some(Comment::new(&pod.key.to_string())),
-                    };
-                    maps.entry((direction, Family::of(*address))).or_default().insert(Key::address(*address), element);
-                }
-            }
-            if pod.ingress.is_some() || pod.egress.is_some() {
-                for address in &pod.addresses {
-                    pairs.entry(Family::of(*address)).or_default().push(Key::pair(*address));
-                }
-            }
-        }
-        self.groups = used;
-        for (_, name, chain) in self.groups.values() {
-            table.chains.insert(name.clone(), chain.clone());
-        }
-        for family in Family::ALL {
-            for direction in Direction::ALL {
-                let elements = maps.remove(&(direction, family)).unwrap_or_default();
-                let map = VerdictMap {
-                    key_type: KeyType::Address(family),
-                    comment: Some(Comment::new(&format!("isolated for {}", direction.as_str()))),
-                    elements: Arc::new(elements),
-                };
-                table.maps.insert(dispatch_map(direction, family), Arc::new(map));
-            }
-            let mut keys = pairs.remove(&family).unwrap_or_default();
-            keys.sort_unstable();
-            keys.dedup();
-            let comment = Some(Comment::new("every isolated pod with itself"));
-            let set = Set { key_type: KeyType::Pair(family), comment, keys: Arc::new(keys) };
-            table.sets.insert(self_set(family), Arc::new(set));
-        }
+    fn lower_pods(&mut self, ir: &Ir, table: &mut Table) {
+        let known = self.dispatch.take().filter(|known| known.pods == ir.pods);
+        let dispatch = known.unwrap_or_else(|| Dispatch::of(&ir.pods));
+        table.chains.extend(dispatch.chains.iter().cloned());
+        table.maps.extend(dispatch.maps.iter().cloned());
+        table.sets.extend(dispatch.sets.iter().cloned());
+        self.dispatch = Some(dispatch);
     }
 }
 
 /// The table of an IR, from nothing.
 pub fn lower(ir: &Ir, deny: Deny) -> Table {
     Lowerer::new(deny).lower(ir)
-}
-
-/// The chain of the pods that one list of policies isolates: the chain of each policy, and then no more.
-fn lower_group(direction: Direction, isolation: &Isolation) -> (Isolation, ChainName, Arc<Chain>) {
-    let why = describe(&isolation.policies, isolation.by_namespace.as_deref());
-    let name = ChainName::hashed(&format!("{}-pods", direction.as_str()), &identity(isolation), "");
-    let jump = |key| [Stmt::Verdict(Verdict::Jump(policy_chain::name(key, direction)))];
-    let mut rules: Vec<_> = isolation.policies.iter().map(|key| skeleton::rule(jump(key), None)).collect();
-    rules.push(skeleton::rule([Stmt::Verdict(Verdict::Goto(skeleton::deny_chain(direction)))], None));
-    let chain = Chain { base: None, comment: Some(Comment::new(&why)), rules };
-    (isolation.clone(), name, Arc::new(chain))
-}
-
-/// Everything by which the chain of one isolation differs from that of another.
-fn identity(isolation: &Isolation) -> String {
-    let mut identity = isolation.by_namespace.as_deref().unwrap_or_default().to_string();
-    for key in isolation.policies.iter() {
-        identity.push('\n');
-        identity.push_str(&key.to_string());
-    }
-    identity
-}
-
-fn describe(policies: &PolicyList, by_namespace: Option<&str>) -> String {
-    let annotation = by_namespace.map(|name| format!("annotation of Namespace {name}"));
-    let parts: Vec<String> = annotation.into_iter().chain(policies.iter().map(ToString::to_string)).collect();
-    format!("isolated by {}", parts.join(", "))
 }

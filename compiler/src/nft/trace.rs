@@ -148,9 +148,9 @@ impl<'a> Walk<'a> {
             Match::In(field, set) => self.key(*field).is_some_and(|key| self.set_contains(set, key)),
             Match::Protocol(protocol) => self.port_of(*protocol).is_some(),
             Match::Port(protocol, range) => self.port_of(*protocol).is_some_and(|port| range.contains(port)),
-            Match::PortIn(protocol, set) => self
-                .port_of(*protocol)
-                .is_some_and(|port| self.set_contains(set, Key::Ports(PortRange::single(port)))),
+            Match::PortIn(protocol, set) => {
+                self.port_of(*protocol).is_some_and(|port| self.set_contains(set, Key::Ports(PortRange::single(port))))
+            }
             Match::Icmpv6Type(first, last) => match self.packet.payload {
                 Payload::Icmpv6(kind, _) => (*first..=*last).contains(&kind),
                 Payload::Port(..) | Payload::Icmp(..) => false,
