@@ -1,6 +1,7 @@
 //! Tables of cases: what is read of an object, and what is told about it.
 
 mod document;
+mod fail_closed;
 mod first_generation;
 mod network_policy;
 mod pod;
