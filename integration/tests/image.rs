@@ -1,9 +1,13 @@
 //! The image is a right OCI image, always the same, and runs where there is nothing but itself.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Read;
+use std::thread::sleep;
+use std::time::Duration;
 
 use integration::image::{Labels, NAME, pack};
+use integration::repository;
 use oci_spec::image::{Arch, ImageConfiguration, ImageIndex, ImageManifest, MediaType, OciLayout, Os};
 use sha2::{Digest, Sha256};
 use tar::Archive;
@@ -44,7 +48,7 @@ fn blob<'a>(files: &'a BTreeMap<String, Vec<u8>>, digest: &str) -> &'a [u8] {
 fn the_same_binary_makes_the_same_archive() {
     let first = packed(b"binary");
     // A clock in the archive would have to tick in between.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sleep(Duration::from_millis(1100));
     assert!(first == packed(b"binary"));
     assert!(first != packed(b"other binary"));
 }
@@ -87,4 +91,21 @@ fn the_archive_is_an_image_of_one_binary() {
     let header = binary.header();
     assert_eq!(binary.path().unwrap().to_str(), Some("postern"));
     assert_eq!((header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap()), (0o755, 0, 0));
+}
+
+#[test]
+fn the_dockerfile_makes_the_same_image() {
+    let read = |path: &str| fs::read_to_string(repository::root().join(path)).unwrap();
+    let toolchain = read("rust-toolchain.toml");
+    let release = toolchain.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"')).unwrap();
+    let dockerfile = read("Dockerfile");
+    for line in [
+        format!("FROM rust:{release}-slim-bookworm AS build"),
+        format!("ENV RUSTUP_TOOLCHAIN={release}"),
+        "RUN cp \"$(.ci/static)\" /static-postern".to_owned(),
+        "FROM scratch".to_owned(),
+        "ENTRYPOINT [\"/postern\"]".to_owned(),
+    ] {
+        assert!(dockerfile.lines().any(|found| found == line), "the Dockerfile lacks: {line}");
+    }
 }
