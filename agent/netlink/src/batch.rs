@@ -1,5 +1,6 @@
 //! The bytes of one transaction, between BATCH_BEGIN and BATCH_END.
 
+use compiler::diff::Generation;
 use rustix::io::Errno;
 
 use crate::attr::{AttrReader, AttrWriter};
@@ -73,18 +74,27 @@ pub(crate) struct Answers {
     pub(crate) lost: Option<Errno>,
 }
 
+// === impl Buffers ===
+
+impl Buffers {
+    /// The bytes of the batch that was built last.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 // === impl Batch ===
 
 impl Batch {
     /// Starts a batch. With a generation the kernel refuses it (ERESTART) if that is not the present one.
-    pub(crate) fn begin(mut buffers: Buffers, sequence: u32, generation: Option<u32>) -> Batch {
+    pub(crate) fn begin(mut buffers: Buffers, sequence: u32, generation: Option<Generation>) -> Batch {
         buffers.bytes.clear();
         buffers.slots.clear();
         let header =
             Header { kind: nfnl::MSG_BATCH_BEGIN, flags: 0, sequence, family: 0, resource: nfnl::SUBSYS_NFTABLES };
         message::write(&mut buffers.bytes, header, |w| {
             if let Some(generation) = generation {
-                w.be32(nfnl::BATCH_GENID, generation);
+                w.be32(nfnl::BATCH_GENID, generation.0);
             }
         });
         Batch { buffers, sequence, changes: false }
@@ -217,7 +227,7 @@ mod tests {
     use super::*;
 
     fn batch(messages: usize) -> FinalizedBatch {
-        let mut batch = Batch::begin(Buffers::default(), u32::MAX - 1, Some(5));
+        let mut batch = Batch::begin(Buffers::default(), u32::MAX - 1, Some(Generation(5)));
         for op in 0..messages {
             batch.add(NewMessage { kind: msg::NEWTABLE, flags: 0, op, first: 0, changes: false }, |_| {});
         }

@@ -4,15 +4,17 @@ mod answer;
 mod query;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use compiler::diff::{Generation, Mirror, Op, Transaction};
 use compiler::nft::{CounterName, TABLE};
 use rustix::io::Errno;
 
-use crate::batch::{Batch, Buffers, FinalizedBatch, NewMessage};
+use crate::batch::{Answers, Batch, Buffers, FinalizedBatch, NewMessage, Slot};
 use crate::constants::{msg, nl, obj, table};
-use crate::decode::Decoder;
+use crate::decode::{Decoded, Decoder, TableHeader};
 use crate::encode::{Context, encode};
+use crate::message::Message;
 use crate::raw::RawBatch;
 use crate::socket::NetlinkSocket;
 use crate::{At, Error, Refusal};
@@ -145,22 +147,31 @@ impl Connection {
 
     /// Reads back table `inet postern`, as it was at one generation.
     pub fn dump(&mut self) -> Result<Mirror, Error> {
-        for _ in 0..ATTEMPTS {
-            let generation = self.generation()?;
+        self.settled(|connection, generation| {
             let mut decoder = Decoder::default();
-            if query::table(self, &mut decoder)? && self.generation()? == generation {
-                let (table, foreign) = decoder.finish();
-                return Ok(Mirror { table, generation, foreign });
-            }
-        }
-        Err(Error::Unsettled { attempts: ATTEMPTS })
+            let undisturbed = query::table(connection, &mut decoder, |_| {})?;
+            let Decoded { table, foreign, is_torn } = decoder.finish();
+            Ok((undisturbed && !is_torn).then_some(Mirror { table, generation, foreign }))
+        })
+    }
+
+    /// The messages of a dump as they came, from which a [`Decoder`] makes the table: for a bug report, and to try the
+    /// decoder on.
+    pub fn dump_bytes(&mut self) -> Result<Vec<u8>, Error> {
+        self.settled(|connection, _| {
+            let mut bytes = Vec::new();
+            let keep = |message: &Message<'_>| bytes.extend_from_slice(message.whole);
+            let mut decoder = Decoder::default();
+            let undisturbed = query::table(connection, &mut decoder, keep)?;
+            Ok((undisturbed && !decoder.finish().is_torn).then_some(bytes))
+        })
     }
 
     /// Commits a transaction that was computed against `generation`: all of it, or nothing.
     pub fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
         // What is read here holds when the batch comes, because the batch is bound to the generation.
-        let destroys = transaction.ops().iter().any(|op| matches!(op, Op::DestroyTable));
-        let has_table = destroys && self.table_header()?.is_some();
+        let asks = transaction.ops().iter().any(|op| matches!(op, Op::DestroyTable | Op::AddTable));
+        let has_table = asks && self.table_header()?.is_some();
         let mut batch = self.begin(Some(generation));
         encode(&mut batch, transaction, Context { table_flags: self.ownership.table_flags(), has_table });
         self.run(batch.finalize(), generation, |slot, errno, offset, batch| {
@@ -182,7 +193,26 @@ impl Connection {
         Ok(decoder.into_counts())
     }
 
-    fn table_header(&mut self) -> Result<Option<crate::decode::TableHeader>, Error> {
+    /// Reads something that takes several requests until nobody wrote meanwhile. `read` gives `None` where it noticed
+    /// by itself that somebody did.
+    fn settled<T>(
+        &mut self,
+        read: impl Fn(&mut Connection, Generation) -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        for attempt in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            if let Some(found) = read(self, generation)?
+                && self.generation()? == generation
+            {
+                return Ok(found);
+            }
+            // Who disturbed, a writer or the kernel's own housekeeping, is mostly done in some milliseconds.
+            std::thread::sleep(Duration::from_millis(1 << attempt));
+        }
+        Err(Error::Unsettled { attempts: ATTEMPTS })
+    }
+
+    fn table_header(&mut self) -> Result<Option<TableHeader>, Error> {
         let mut decoder = Decoder::default();
         query::table_header(self, &mut decoder)?;
         Ok(decoder.header())
@@ -207,7 +237,7 @@ impl Connection {
     }
 
     fn begin(&mut self, generation: Option<Generation>) -> Batch {
-        Batch::begin(std::mem::take(&mut self.buffers), self.sequence, generation.map(|generation| generation.0))
+        Batch::begin(std::mem::take(&mut self.buffers), self.sequence, generation)
     }
 
     fn reuse(&mut self, batch: FinalizedBatch) {
@@ -219,7 +249,7 @@ impl Connection {
         &mut self,
         batch: FinalizedBatch,
         generation: Generation,
-        refusal: impl Fn(crate::batch::Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
+        refusal: impl Fn(Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
     ) -> Result<Committed, Error> {
         let result = self.run_borrowed(&batch, generation, refusal);
         self.reuse(batch);
@@ -230,7 +260,7 @@ impl Connection {
         &mut self,
         batch: &FinalizedBatch,
         generation: Generation,
-        refusal: impl Fn(crate::batch::Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
+        refusal: impl Fn(Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
     ) -> Result<Committed, Error> {
         let answers = self.exchange(batch)?;
         if !answers.refused.is_empty() {
@@ -260,10 +290,10 @@ impl Connection {
     }
 
     /// Sends a batch and collects what the kernel answers, all of which is there when the sending is done.
-    fn exchange(&mut self, batch: &FinalizedBatch) -> Result<crate::batch::Answers, Error> {
+    fn exchange(&mut self, batch: &FinalizedBatch) -> Result<Answers, Error> {
         self.sequence = batch.next_sequence();
         self.socket.send(batch.bytes())?;
-        let mut answers = crate::batch::Answers::default();
+        let mut answers = Answers::default();
         loop {
             match self.socket.try_receive() {
                 Ok(messages) => messages.filter_map(|m| m.ack()).for_each(|ack| batch.answer(ack, &mut answers)),

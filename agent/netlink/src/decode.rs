@@ -32,6 +32,18 @@ pub struct Decoder {
     foreign: BTreeSet<String>,
 }
 
+/// What a decoder made of a dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// The table; `None` where there was none.
+    pub table: Option<Table>,
+    /// The names of what is not ours in it, ascending.
+    pub foreign: Vec<String>,
+    /// A set showed one of its elements twice, so that others may be missing: the kernel was moving them into a
+    /// bigger hash table, which it does on its own for some milliseconds after a load. To be dumped again.
+    pub is_torn: bool,
+}
+
 /// What the kernel says about the table itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableHeader {
@@ -51,23 +63,26 @@ impl Decoder {
         }
     }
 
-    /// The table, `None` where there was none, and the names of what is not ours in it, ascending.
-    pub fn finish(mut self) -> (Option<Table>, Vec<String>) {
-        let Some(header) = self.table else { return (None, Vec::new()) };
+    /// Makes the table of what was taken.
+    pub fn finish(mut self) -> Decoded {
+        let Some(header) = self.table else { return Decoded { table: None, foreign: Vec::new(), is_torn: false } };
         if header.flags & table::F_DORMANT != 0 {
             // A dormant table does nothing: nobody may take it for ours.
             self.foreign.insert(TABLE.to_owned());
         }
         let mut table = Table { counters: self.counters.into_keys().collect(), ..Table::default() };
+        let mut is_torn = false;
         for (name, builder) in self.sets {
-            match builder.finish() {
+            let (built, torn) = builder.finish();
+            is_torn |= torn;
+            match built {
                 Some(Built::Set(set)) => drop(table.sets.insert(name, Arc::new(set))),
                 Some(Built::Map(map)) => drop(table.maps.insert(name, Arc::new(map))),
                 None => drop(self.foreign.insert(name.to_string())),
             }
         }
         table.chains = self.chains.into_iter().map(|(name, chain)| (name, Arc::new(chain))).collect();
-        (Some(table), self.foreign.into_iter().collect())
+        Decoded { table: Some(table), foreign: self.foreign.into_iter().collect(), is_torn }
     }
 
     pub(crate) fn message(&mut self, message: &Message<'_>) {

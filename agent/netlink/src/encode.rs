@@ -10,10 +10,10 @@ pub(crate) use chain::{HookSpec, put_chain, put_rule};
 pub(crate) use key::elements_of;
 pub(crate) use set::set_type;
 
-use compiler::diff::{Op, Transaction};
+use compiler::diff::{Generation, Op, Transaction};
 use compiler::nft::{ChainPolicy, Hook, TABLE};
 
-use crate::batch::{Batch, NewMessage};
+use crate::batch::{Batch, Buffers, NewMessage};
 use crate::constants::{counter, msg, nf, nl, obj, rule, table};
 
 /// What the bytes depend on besides the transaction.
@@ -21,19 +21,36 @@ use crate::constants::{counter, msg, nf, nl, obj, rule, table};
 pub(crate) struct Context {
     /// The table's flags, `NFT_TABLE_F_*`.
     pub(crate) table_flags: u32,
-    /// Whether the kernel has the table. Only newer kernels can be asked to delete what may not be there, and adding
-    /// it first would need to know the flags that it has.
+    /// Whether the kernel has the table: it is deleted only if so (older kernels cannot be asked to delete what may
+    /// not be there), and created only if not.
     pub(crate) has_table: bool,
 }
 
-/// Adds all operations of a transaction to a batch.
-pub(crate) fn encode(batch: &mut Batch, transaction: &Transaction, context: Context) {
-    for (op, operation) in transaction.ops().iter().enumerate() {
-        encode_op(batch, op, operation, context);
+/// Encodes transactions without sending them: for benchmarks, and to compare with what other programs write.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    buffers: Buffers,
+}
+
+impl Encoder {
+    /// The batch of a transaction against `generation`, for a kernel that has no table yet if the transaction adds
+    /// one. The memory is used again by the next call.
+    pub fn encode(&mut self, transaction: &Transaction, generation: Generation) -> &[u8] {
+        let mut batch = Batch::begin(std::mem::take(&mut self.buffers), 1, Some(generation));
+        encode(&mut batch, transaction, Context { table_flags: 0, has_table: false });
+        self.buffers = batch.finalize().into_buffers();
+        self.buffers.bytes()
     }
 }
 
-fn encode_op(batch: &mut Batch, op: usize, operation: &Op, context: Context) {
+/// Adds all operations of a transaction to a batch.
+pub(crate) fn encode(batch: &mut Batch, transaction: &Transaction, mut context: Context) {
+    for (op, operation) in transaction.ops().iter().enumerate() {
+        encode_op(batch, op, operation, &mut context);
+    }
+}
+
+fn encode_op(batch: &mut Batch, op: usize, operation: &Op, context: &mut Context) {
     // What is new must be new: an object that is there already is drift, and the kernel says so (EEXIST).
     let create = |kind| NewMessage { kind, flags: nl::F_CREATE | nl::F_EXCL, op, first: 0, changes: true };
     let delete = |kind| NewMessage { kind, flags: 0, op, first: 0, changes: true };
@@ -41,14 +58,17 @@ fn encode_op(batch: &mut Batch, op: usize, operation: &Op, context: Context) {
         Op::DestroyTable => {
             if context.has_table {
                 batch.add(delete(msg::DELTABLE), |w| w.string(table::NAME, TABLE));
+                context.has_table = false;
             }
         }
         Op::AddTable => {
-            let add = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op, first: 0, changes: false };
-            batch.add(add, |w| {
-                w.string(table::NAME, TABLE);
-                w.be32(table::FLAGS, context.table_flags);
-            });
+            if !context.has_table {
+                batch.add(create(msg::NEWTABLE), |w| {
+                    w.string(table::NAME, TABLE);
+                    w.be32(table::FLAGS, context.table_flags);
+                });
+                context.has_table = true;
+            }
         }
         Op::DeleteMapElements(map, keys) => set::put_keys(batch, delete(msg::DELSETELEM), map, keys),
         Op::DeleteKeys(set, keys) => set::put_keys(batch, delete(msg::DELSETELEM), set, keys),

@@ -167,7 +167,7 @@ impl fmt::Display for Refusal {
         f.write_str(&self.what)?;
         match self.at {
             At::Whole => {}
-            At::Key(key) => write!(f, " at key {key:?}")?,
+            At::Key(key) => write!(f, " at key {key}")?,
             At::Rule(index) => write!(f, " at rule {index}")?,
         }
         write!(f, ": {}", self.errno)

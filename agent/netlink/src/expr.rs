@@ -268,3 +268,6 @@ impl std::fmt::Debug for Data {
         write!(f, "{:02x?}", self.as_slice())
     }
 }
+
+#[cfg(test)]
+mod tests;

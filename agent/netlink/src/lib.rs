@@ -28,6 +28,7 @@ mod raw;
 mod socket;
 
 pub use connection::{Claim, Committed, Connection, Count, Ownership};
-pub use decode::Decoder;
+pub use decode::{Decoded, Decoder};
+pub use encode::Encoder;
 pub use error::{At, Errno, Error, Refusal};
 pub use raw::{ChainKind, RawBase, RawBatch, RawHook};

@@ -26,6 +26,8 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// The message from its first byte on.
+    pub(crate) whole: &'a [u8],
     /// What follows `struct nlmsghdr`.
     body: &'a [u8],
 }
@@ -131,12 +133,14 @@ impl<'a> Iterator for Messages<'a> {
         let header: [u8; nl::HEADER] = *self.bytes.first_chunk()?;
         let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = header;
         let len = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
-        let body = self.bytes.get(nl::HEADER..len)?;
+        let whole = self.bytes.get(..len)?;
+        let body = whole.get(nl::HEADER..)?;
         self.bytes = len.checked_next_multiple_of(4).and_then(|len| self.bytes.get(len..)).unwrap_or(&[]);
         Some(Message {
             kind: u16::from_ne_bytes([k0, k1]),
             flags: u16::from_ne_bytes([f0, f1]),
             sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+            whole,
             body,
         })
     }

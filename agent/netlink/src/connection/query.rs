@@ -32,16 +32,27 @@ pub(super) fn generation(connection: &mut Connection) -> Result<Generation, Erro
 
 /// Reads the header of the table, if there is a table.
 pub(super) fn table_header(connection: &mut Connection, decoder: &mut Decoder) -> Result<(), Error> {
+    table_header_with(connection, |message| decoder.message(message))
+}
+
+fn table_header_with(connection: &mut Connection, on_message: impl FnMut(&Message<'_>)) -> Result<(), Error> {
     let name = |w: &mut AttrWriter<'_>| w.string(table::NAME, TABLE);
-    match ask(connection, "the table", msg::GETTABLE, nl::F_ACK, name, |message| decoder.message(message)) {
+    match ask(connection, "the table", msg::GETTABLE, nl::F_ACK, name, on_message) {
         Ok(_) | Err(Error::Query { source: Errno::NOENT, .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Reads everything in the table; `false` where it changed meanwhile.
-pub(super) fn table(connection: &mut Connection, decoder: &mut Decoder) -> Result<bool, Error> {
-    table_header(connection, decoder)?;
+/// Reads everything in the table, showing each message to `also`; `false` where it changed meanwhile.
+pub(super) fn table(
+    connection: &mut Connection,
+    decoder: &mut Decoder,
+    mut also: impl FnMut(&Message<'_>),
+) -> Result<bool, Error> {
+    table_header_with(connection, |message| {
+        also(message);
+        decoder.message(message);
+    })?;
     if decoder.header().is_none() {
         return Ok(true);
     }
@@ -53,7 +64,17 @@ pub(super) fn table(connection: &mut Connection, decoder: &mut Decoder) -> Resul
         ("flow tables", msg::GETFLOWTABLE, flowtable::TABLE),
     ];
     for (what, kind, attribute) in parts {
-        if !dump(connection, what, kind, |w| w.string(attribute, TABLE), |message| decoder.message(message))? {
+        let undisturbed = dump(
+            connection,
+            what,
+            kind,
+            |w| w.string(attribute, TABLE),
+            |message| {
+                also(message);
+                decoder.message(message);
+            },
+        )?;
+        if !undisturbed {
             return Ok(false);
         }
     }
@@ -62,7 +83,11 @@ pub(super) fn table(connection: &mut Connection, decoder: &mut Decoder) -> Resul
             w.string(elem::LIST_TABLE, TABLE);
             w.string(elem::LIST_SET, name.as_str());
         };
-        if !dump(connection, "elements", msg::GETSETELEM, of_set, |message| decoder.message(message))? {
+        let undisturbed = dump(connection, "elements", msg::GETSETELEM, of_set, |message| {
+            also(message);
+            decoder.message(message);
+        })?;
+        if !undisturbed {
             return Ok(false);
         }
     }

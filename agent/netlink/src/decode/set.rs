@@ -17,6 +17,8 @@ pub(super) struct SetBuilder {
     key_type: KeyType,
     comment: Option<Comment>,
     content: Content,
+    /// An element of a map came twice.
+    repeats: bool,
 }
 
 /// What is known of the elements.
@@ -75,7 +77,7 @@ impl SetBuilder {
             (false, true) => Content::Bounds(Vec::new()),
             (false, false) => Content::Keys(Vec::new()),
         };
-        Some(SetBuilder { key_type, comment: comment.map(Comment::from_kernel), content })
+        Some(SetBuilder { key_type, comment: comment.map(Comment::from_kernel), content, repeats: false })
     }
 
     /// Takes a list of elements; `false` where one is not ours.
@@ -121,26 +123,31 @@ impl SetBuilder {
             }
             Content::Elements(elements) => {
                 let element = MapElement { verdict: verdict?, comment: comment.map(Comment::from_kernel) };
-                elements.insert(decode_key(self.key_type, key)?, element);
+                self.repeats |= elements.insert(decode_key(self.key_type, key)?, element).is_some();
             }
         }
         Some(())
     }
 
-    /// `None` where starts and ends do not go together.
-    pub(super) fn finish(self) -> Option<Built> {
-        let SetBuilder { key_type, comment, content } = self;
-        let keys = match content {
+    /// The set, `None` where starts and ends of ranges do not go together, and whether an element came twice.
+    pub(super) fn finish(self) -> (Option<Built>, bool) {
+        let SetBuilder { key_type, comment, content, repeats } = self;
+        match content {
             Content::Elements(elements) => {
-                return Some(Built::Map(VerdictMap { key_type, comment, elements: Arc::new(elements) }));
+                (Some(Built::Map(VerdictMap { key_type, comment, elements: Arc::new(elements) })), repeats)
             }
             Content::Keys(mut keys) => {
                 keys.sort_unstable();
-                keys
+                let all = keys.len();
+                keys.dedup();
+                let repeats = keys.len() != all;
+                (Some(Built::Set(Set { key_type, comment, keys: Arc::new(keys) })), repeats)
             }
-            Content::Bounds(bounds) => ranges(key_type, bounds)?,
-        };
-        Some(Built::Set(Set { key_type, comment, keys: Arc::new(keys) }))
+            Content::Bounds(bounds) => {
+                let keys = ranges(key_type, bounds);
+                (keys.map(|keys| Built::Set(Set { key_type, comment, keys: Arc::new(keys) })), false)
+            }
+        }
     }
 }
 

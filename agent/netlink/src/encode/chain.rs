@@ -61,9 +61,9 @@ pub(crate) fn put_rule(
     batch.add(new, |w| {
         w.string(rule::TABLE, table);
         w.string(rule::CHAIN, chain);
-        w.nest(rule::EXPRESSIONS, |w| exprs.iter().for_each(|expression| expr::encode(w, expression)));
         if let Some(comment) = comment {
             w.comment(rule::USERDATA, udata::COMMENT, comment.as_str());
         }
+        w.nest(rule::EXPRESSIONS, |w| exprs.iter().for_each(|expression| expr::encode(w, expression)));
     });
 }

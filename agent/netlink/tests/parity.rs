@@ -1,0 +1,75 @@
+//! Our batches on a real kernel, beside what `nft` does.
+//!
+//! Every test runs in a network namespace of its own, inside a user namespace in which the test is root; nothing of
+//! the host is touched. It needs unprivileged user namespaces and `nft`, and fails where they are missing.
+
+mod parity {
+    pub(crate) mod errors;
+    pub(crate) mod listing;
+    pub(crate) mod load;
+    pub(crate) mod owner;
+    pub(crate) mod peers;
+    pub(crate) mod raw;
+    pub(crate) mod support;
+    pub(crate) mod tables;
+}
+
+use std::panic;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use parity::{errors, listing, load, owner, peers, raw, support};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    // While there is one thread only.
+    support::enter_user_namespace();
+    let tests: &[(&str, fn())] = &[
+        ("listing::nft_lists_ours_as_its_own", listing::nft_lists_ours_as_its_own),
+        ("listing::what_nft_loads_is_read_as_ours", listing::what_nft_loads_is_read_as_ours),
+        ("listing::what_is_committed_is_read_back", listing::what_is_committed_is_read_back),
+        ("listing::random_tables_are_read_back", listing::random_tables_are_read_back),
+        ("listing::every_operation_leaves_its_result", listing::every_operation_leaves_its_result),
+        ("listing::foreign_things_are_named", listing::foreign_things_are_named),
+        ("listing::counters_are_read", listing::counters_are_read),
+        ("listing::damaged_dumps_never_panic", listing::damaged_dumps_never_panic),
+        ("errors::a_stale_generation_is_a_restart", errors::a_stale_generation_is_a_restart),
+        ("errors::another_verdict_names_the_key", errors::another_verdict_names_the_key),
+        ("errors::a_missing_key_is_named", errors::a_missing_key_is_named),
+        ("errors::a_missing_range_is_named", errors::a_missing_range_is_named),
+        ("errors::an_unknown_chain_names_the_rule", errors::an_unknown_chain_names_the_rule),
+        ("errors::what_is_there_already_is_drift", errors::what_is_there_already_is_drift),
+        ("errors::a_refused_batch_changes_nothing", errors::a_refused_batch_changes_nothing),
+        ("errors::without_the_capability_all_is_refused", errors::without_the_capability_all_is_refused),
+        ("errors::nothing_to_do_is_proven_too", errors::nothing_to_do_is_proven_too),
+        ("errors::an_unsure_change_is_never_called_current", errors::an_unsure_change_is_never_called_current),
+        ("owner::others_are_kept_out_while_the_owner_lives", owner::others_are_kept_out_while_the_owner_lives),
+        ("owner::an_orphan_is_adopted_with_its_content", owner::an_orphan_is_adopted_with_its_content),
+        ("owner::a_plain_table_stays_plain", owner::a_plain_table_stays_plain),
+        ("owner::an_owned_table_can_be_replaced", owner::an_owned_table_can_be_replaced),
+        ("load::a_hundred_thousand_keys_in_one_batch", load::a_hundred_thousand_keys_in_one_batch),
+        ("load::a_hundred_thousand_keys_in_chunks", load::a_hundred_thousand_keys_in_chunks),
+        ("load::thousands_of_rules_and_elements", load::thousands_of_rules_and_elements),
+        ("load::dumps_hold_together_beside_a_writer", load::dumps_hold_together_beside_a_writer),
+        ("peers::rustables_reads_tables_chains_and_rules", peers::rustables_reads_tables_chains_and_rules),
+        ("raw::services_are_translated", raw::services_are_translated),
+        ("raw::errors_name_the_message", raw::errors_name_the_message),
+    ];
+    let trials = tests.iter().map(|(name, test)| Trial::test(*name, move || in_namespace(*test))).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Runs a test on a thread that has a network namespace to itself.
+fn in_namespace(test: fn()) -> Result<(), Failed> {
+    let thread = std::thread::spawn(move || {
+        support::enter_network_namespace();
+        test();
+    });
+    thread.join().map_err(|panic| match panic.downcast::<String>() {
+        Ok(text) => Failed::from(*text),
+        Err(panic) => match panic.downcast::<&str>() {
+            Ok(text) => Failed::from(*text),
+            Err(panic) => panic::resume_unwind(panic),
+        },
+    })
+}

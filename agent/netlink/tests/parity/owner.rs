@@ -1,0 +1,86 @@
+//! `flags owner, persist`.
+
+use compiler::diff::{Op, Transaction};
+use netlink::{Claim, Connection, Errno, Error, Ownership};
+
+use super::support::{commit_new, create, nft, nft_load, nft_succeeds, open};
+use super::tables::{everything, set_name, v4};
+
+fn owner() -> Connection {
+    let mut connection = Connection::open(Ownership::OwnerPersist).unwrap();
+    let generation = connection.generation().unwrap();
+    assert!(connection.supports_ownership().unwrap(), "the tests need Linux 6.9");
+    assert_eq!(connection.generation().unwrap(), generation, "asking changes nothing");
+    assert_eq!(connection.dump().unwrap().table, None);
+    connection
+}
+
+pub(crate) fn others_are_kept_out_while_the_owner_lives() {
+    let mut owner = owner();
+    assert_eq!(owner.adopt().unwrap(), Claim::Absent);
+    let generation = commit_new(&mut owner, &everything());
+    assert_eq!(owner.adopt().unwrap(), Claim::Owned);
+
+    let mut other = Connection::open(Ownership::OwnerPersist).unwrap();
+    let error = other.adopt().unwrap_err();
+    assert!(error.is_owned_by_other() && !error.is_permission(), "{error:?}");
+    let add = Transaction::new(vec![Op::AddKeys(set_name("v4"), vec![v4(9)])], None);
+    for transaction in [&add, &Transaction::cleanup()] {
+        let error = other.commit(transaction, generation).unwrap_err();
+        assert!(error.is_owned_by_other() && !error.is_permission(), "{error:?}");
+        assert!(matches!(&error, Error::Refused(refusals) if refusals[0].errno == Errno::PERM), "{error:?}");
+    }
+    assert!(!nft_succeeds(&["delete", "table", "inet", "postern"]));
+    nft(&["flush", "ruleset"]);
+    assert_eq!(other.dump().unwrap().table, Some(everything()), "anybody may read");
+    owner.commit(&add, owner_generation(&mut other)).unwrap();
+}
+
+fn owner_generation(connection: &mut Connection) -> compiler::diff::Generation {
+    connection.generation().unwrap()
+}
+
+pub(crate) fn an_orphan_is_adopted_with_its_content() {
+    let mut first = owner();
+    commit_new(&mut first, &everything());
+    drop(first);
+    assert_eq!(open().adopt().unwrap(), Claim::Plain, "a connection that owns nothing leaves the orphan");
+
+    let mut second = Connection::open(Ownership::OwnerPersist).unwrap();
+    assert_eq!(second.adopt().unwrap(), Claim::Owned);
+    assert_eq!(second.adopt().unwrap(), Claim::Owned, "again");
+    let mirror = second.dump().unwrap();
+    assert_eq!((mirror.table, mirror.foreign), (Some(everything()), vec![]));
+    let add = Transaction::new(vec![Op::AddKeys(set_name("v4"), vec![v4(9)])], None);
+    second.commit(&add, mirror.generation).unwrap();
+    assert!(open().adopt().unwrap_err().is_owned_by_other());
+}
+
+pub(crate) fn a_plain_table_stays_plain() {
+    nft_load("table inet postern { }");
+    let mut connection = Connection::open(Ownership::OwnerPersist).unwrap();
+    assert_eq!(connection.adopt().unwrap(), Claim::Plain);
+    // It can be replaced by an owned one in one transaction.
+    let mut ops = vec![Op::DestroyTable];
+    ops.extend(create(&everything()).ops().iter().cloned());
+    let generation = connection.generation().unwrap();
+    connection.commit(&Transaction::new(ops, Some(everything())), generation).unwrap();
+    assert_eq!(connection.adopt().unwrap(), Claim::Owned);
+    assert_eq!(connection.dump().unwrap().table, Some(everything()));
+}
+
+pub(crate) fn an_owned_table_can_be_replaced() {
+    let mut owner = owner();
+    let generation = commit_new(&mut owner, &everything());
+    let mut ops = vec![Op::DestroyTable];
+    ops.extend(create(&everything()).ops().iter().cloned());
+    let committed = owner.commit(&Transaction::new(ops, Some(everything())), generation).unwrap();
+    assert_eq!(owner.adopt().unwrap(), Claim::Owned);
+    drop(owner);
+    // An orphan is removed by anybody.
+    let mut plain = open();
+    let generation = plain.generation().unwrap();
+    assert_eq!(generation, committed.generation, "the end of the owner is no commit");
+    plain.commit(&Transaction::cleanup(), generation).unwrap();
+    assert_eq!(plain.adopt().unwrap(), Claim::Absent);
+}
