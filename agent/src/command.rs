@@ -1,11 +1,13 @@
 //! The commands, one module each, and what they share.
 
+pub mod agent;
 mod cleanup;
 mod compile;
 mod completions;
 mod explain;
 mod input;
 mod output;
+mod try_;
 
 use std::process::ExitCode;
 
@@ -41,7 +43,8 @@ impl From<Exit> for ExitCode {
 /// What could not be done at all; the exit status is then 2.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
-        Command::Agent(_) | Command::Try(_) => anyhow::bail!("being built"),
+        Command::Agent(args) => agent::run(args.into()).map(|()| Exit::Done),
+        Command::Try(args) => try_::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Cleanup => cleanup::run(),

@@ -23,8 +23,28 @@ pub(super) fn verdict(
     verdict: &Verdict,
     with_path: bool,
 ) -> io::Result<()> {
-    let word = if verdict.allowed() { "allowed" } else { "refused" };
-    writeln!(out, "{probe}: {word}")?;
+    writeln!(out, "{probe}: {}", word(verdict.allowed()))?;
+    reasons(out, model, verdict, with_path)
+}
+
+/// Prints what became of a probe's packets, and what the policies say.
+pub(super) fn tried(
+    out: &mut impl Write,
+    model: &Model,
+    probe: &Probe,
+    allowed: bool,
+    verdict: &Verdict,
+) -> io::Result<()> {
+    writeln!(out, "{probe}: {}", word(allowed))?;
+    reasons(out, model, verdict, false)
+}
+
+fn word(allowed: bool) -> &'static str {
+    if allowed { "allowed" } else { "refused" }
+}
+
+/// One line a direction, and below it the nft rules if asked for.
+fn reasons(out: &mut impl Write, model: &Model, verdict: &Verdict, with_path: bool) -> io::Result<()> {
     let ends = [
         (Direction::Egress, &verdict.egress, verdict.packet.source),
         (Direction::Ingress, &verdict.ingress, verdict.packet.destination),
@@ -42,7 +62,7 @@ pub(super) fn verdict(
 }
 
 /// Why a direction lets a flow pass or not, in words.
-pub(super) fn reason(direction: Direction, side: &Side) -> String {
+fn reason(direction: Direction, side: &Side) -> String {
     let isolated_by = side.isolated_by().join(", ");
     match (side.rule(direction), side.judgement.allowed) {
         (Some(rule), _) => format!("isolated by {isolated_by}; allowed by {rule}"),

@@ -1,0 +1,209 @@
+//! `postern agent`: from the API, or from files, to the kernel, until told to stop.
+//!
+//! On SIGTERM and SIGINT the rules are left as they are and keep enforcing. A lack of permission ends the agent with an
+//! error, since waiting does not mend it; whatever else fails is tried again.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use compiler::api::NodeName;
+use compiler::nft::Deny;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use netlink::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot::error::RecvError;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin};
+use crate::args::{AgentArgs, LogFormatArg};
+use crate::kernel;
+use crate::kernel::bridge::{self, Bridges};
+use crate::metrics::{Metrics, SyncMetrics, WatchMetrics};
+use crate::readiness::{Guard, Readiness};
+use crate::sync::{self, Handle, Origin, Settings};
+use crate::telemetry::{self, LogConfig, LogFormat};
+use crate::watch::{self, Options, files};
+
+/// How long the end of a commit is waited for when the agent is told to stop. The kernel finishes or drops it anyway.
+const LAST_COMMIT: Duration = Duration::from_millis(500);
+/// How often bridges are looked at: the first pod may bring the first one.
+const BRIDGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How the agent runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node whose pods are policed.
+    pub node: NodeName,
+    /// Where the objects come from.
+    pub source: Source,
+    /// How a packet is refused.
+    pub deny: Deny,
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub admin_address: SocketAddr,
+    /// How logs are written.
+    pub log: LogConfig,
+    /// Whether the Namespace annotation of Kubernetes 1.3 isolates when it comes from the API. In files it always does.
+    pub legacy_namespace_isolation: bool,
+    /// How often the table is read back and compared.
+    pub verify_interval: Duration,
+}
+
+/// Where the objects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The API server that the pod's service account, or the user's default kubeconfig, leads to.
+    Cluster,
+    /// The API server of the current context of a kubeconfig.
+    Kubeconfig(PathBuf),
+    /// Files and folders, watched for changes.
+    Files(Vec<PathBuf>),
+}
+
+impl From<AgentArgs> for Config {
+    fn from(args: AgentArgs) -> Config {
+        let AgentArgs {
+            node_name,
+            kubeconfig,
+            paths,
+            deny,
+            admin_address,
+            log_format,
+            log_level,
+            legacy_namespace_isolation,
+            verify_interval,
+        } = args;
+        let source = match kubeconfig {
+            Some(path) => Source::Kubeconfig(path),
+            None if paths.is_empty() => Source::Cluster,
+            None => Source::Files(paths),
+        };
+        let format = match log_format {
+            LogFormatArg::Text => LogFormat::Text,
+            LogFormatArg::Json => LogFormat::Json,
+        };
+        Config {
+            node: NodeName(node_name.into()),
+            source,
+            deny: deny.into(),
+            admin_address,
+            log: LogConfig { format, filter: log_level },
+            legacy_namespace_isolation,
+            verify_interval: Duration::from_secs(verify_interval),
+        }
+    }
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// If the configuration leads nowhere, the admin address is taken, or the permission to change nftables is missing.
+pub fn run(config: Config) -> Result<()> {
+    // One thread is enough, and keeps what it frees in one place.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(follow(config));
+    // A name that is being resolved must not delay the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn follow(config: Config) -> Result<()> {
+    let Config { node, source, deny, admin_address, log, legacy_namespace_isolation, verify_interval } = config;
+    telemetry::init(&log)?;
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, ?verify_interval, "starting");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let bound = TcpListener::bind(admin_address).await;
+    let listener = bound.with_context(|| format!("cannot listen on {admin_address}"))?;
+    let client = match &source {
+        Source::Cluster => Some(Client::try_default().await.context("no way to the API server")?),
+        Source::Kubeconfig(path) => Some(client_of(path).await?),
+        Source::Files(_) => None,
+    };
+
+    let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::new()));
+    let origin = if client.is_some() { Origin::Api } else { Origin::Files };
+    let settings = Settings { node: node.clone(), deny, origin, limits: kernel::limits(), verify_interval };
+    let (sync, mut end) = sync::spawn(settings, kernel::connect, &readiness, metrics.sync.clone())?;
+    if let Source::Files(paths) = source {
+        files::follow(paths, sync.clone(), metrics.watch.clone())?;
+    }
+    let options = Options { node, legacy_namespace_isolation };
+    let watching = watch(client, options, sync.clone(), &readiness, metrics.watch.clone());
+    let admin = Admin { sync: sync.clone(), readiness: readiness.clone(), metrics: metrics.clone() };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut end => return why(ended),
+        served = admin::serve(listener, admin) => return served.context("the admin server ended"),
+        never = watching => match never {},
+        never = look_at_bridges(&readiness, &metrics.sync) => match never {},
+    }
+    info!("told to stop, the rules stay");
+    sync.stop();
+    // A commit that takes longer is finished, or dropped as a whole, by the kernel.
+    let _ = tokio::time::timeout(LAST_COMMIT, end).await;
+    Ok(())
+}
+
+/// Why the sync thread ended without being told to.
+fn why(ended: Result<Result<(), Error>, RecvError>) -> Result<()> {
+    match ended {
+        Ok(Err(error)) if error.is_permission() => {
+            Err(error).context("nftables may not be changed: CAP_NET_ADMIN is missing in this network namespace")
+        }
+        Ok(result) => Ok(result?),
+        Err(RecvError { .. }) => bail!("the sync thread has panicked"),
+    }
+}
+
+/// Follows the API, if there is one to follow, for ever.
+async fn watch(
+    client: Option<Client>,
+    options: Options,
+    sync: Handle,
+    readiness: &Readiness,
+    metrics: WatchMetrics,
+) -> Infallible {
+    match client {
+        Some(client) => watch::follow(client, options, sync, readiness, metrics).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Keeps an eye on bridges that pass packets unseen, for ever.
+async fn look_at_bridges(readiness: &Readiness, metrics: &SyncMetrics) -> Infallible {
+    let mut told: Option<(String, Guard)> = None;
+    loop {
+        let found = bridge::check();
+        metrics.set_bridge_unfiltered(matches!(found, Bridges::Unfiltered { .. }));
+        match found {
+            Bridges::Filtered => told = None,
+            Bridges::Repaired(settings) => {
+                info!(?settings, "set to 1, so that packets between pods of one bridge meet the rules");
+                told = None;
+            }
+            Bridges::Unfiltered { reason } if told.as_ref().is_some_and(|(before, _)| *before == reason) => {}
+            Bridges::Unfiltered { reason } => {
+                let text = format!("packets between pods of one bridge are NOT POLICED: {reason}");
+                warn!("{text}");
+                told = Some((reason, readiness.note(text)));
+            }
+        }
+        tokio::time::sleep(BRIDGE_INTERVAL).await;
+    }
+}
+
+async fn client_of(path: &Path) -> Result<Client> {
+    let name = || format!("kubeconfig {}", path.display());
+    let kubeconfig = Kubeconfig::read_from(path).with_context(name)?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.with_context(name)?).with_context(name)
+}

@@ -1,0 +1,156 @@
+//! A cluster of manifests, run for real: network namespaces, an agent on every node, packets.
+
+pub mod matrix;
+mod services;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use compiler::api::Protocol;
+use compiler::nft::Deny;
+use compiler::policy::{Packet, PacketProtocol};
+use netlink::{Connection, Error, Ownership};
+
+use crate::kernel;
+use crate::lab::{self, Attachment, Lab, Netns, Outcome, ProbeOptions, Responder, Topology};
+use crate::metrics::Metrics;
+use crate::model::{End, Flow, Model};
+use crate::readiness::Readiness;
+use crate::sync::{self, Handle, Origin, Settings};
+
+/// How long an agent may take to enforce the manifests. It takes milliseconds; this ends a wait for what never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running cluster. It ends when it is dropped, or with the process.
+pub struct Trial {
+    lab: Lab,
+    agents: Vec<Handle>,
+}
+
+impl Trial {
+    /// Builds the cluster of a model and waits until every node's agent enforces it. The host outside has the addresses
+    /// of `outside`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses namespaces, links, addresses or rules, or two ends want one address.
+    pub async fn start(
+        model: &Model,
+        outside: BTreeSet<IpAddr>,
+        attachment: Attachment,
+        deny: Deny,
+    ) -> anyhow::Result<Trial> {
+        let lab = Lab::build(topology(model, outside, attachment)).await.context("cannot build the cluster")?;
+        let mut trial = Trial { lab, agents: Vec::new() };
+        for (index, name) in model.nodes().keys().enumerate() {
+            let netns = trial.lab.node(index).expect("the lab has the nodes of the model").clone();
+            services::translate(&netns, model).with_context(|| format!("cannot set up Services on node {name}"))?;
+            let settings = Settings {
+                node: name.clone(),
+                deny,
+                origin: Origin::Files,
+                limits: kernel::limits(),
+                verify_interval: PATIENCE,
+            };
+            let agent = start_agent(settings, netns, model).await;
+            trial.agents.push(agent.with_context(|| format!("the agent of node {name} does not enforce"))?);
+        }
+        Ok(trial)
+    }
+
+    /// The namespaces, for whoever wants to do more than probe.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// Sends the packets of flows and says what became of each, in their order.
+    pub async fn probe(&self, flows: &[(Flow, Packet)], window: Duration) -> Vec<Outcome> {
+        let probes: Vec<Result<lab::Probe, String>> =
+            flows.iter().map(|(flow, packet)| self.lab_probe(flow, packet)).collect();
+        let possible: Vec<lab::Probe> = probes.iter().filter_map(|probe| probe.as_ref().ok()).cloned().collect();
+        let options = ProbeOptions { window, ..ProbeOptions::default() };
+        let mut outcomes = lab::probe(&possible, &options).await.into_iter();
+        let outcome = |probe: Result<_, String>| match probe {
+            Ok(_) => outcomes.next().expect("every probe has an outcome"),
+            Err(reason) => Outcome::Error(reason),
+        };
+        probes.into_iter().map(outcome).collect()
+    }
+
+    fn lab_probe(&self, flow: &Flow, packet: &Packet) -> Result<lab::Probe, String> {
+        let end = |address| self.lab.endpoint(address).ok_or_else(|| format!("nobody has address {address}"));
+        let (protocol, port, target) = match (flow.protocol, packet.protocol) {
+            (PacketProtocol::Port(protocol, port), PacketProtocol::Port(_, target)) => {
+                (lab_protocol(protocol), port, target)
+            }
+            (PacketProtocol::Echo, _) | (_, PacketProtocol::Echo) => (lab::Protocol::Icmp, 0, 0),
+        };
+        Ok(lab::Probe {
+            from: end(flow.source)?,
+            to: flow.destination,
+            protocol,
+            port,
+            responders: vec![Responder { at: end(packet.destination)?, port: target }],
+        })
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.agents.iter().for_each(Handle::stop);
+    }
+}
+
+fn lab_protocol(protocol: Protocol) -> lab::Protocol {
+    match protocol {
+        Protocol::Tcp => lab::Protocol::Tcp,
+        Protocol::Udp => lab::Protocol::Udp,
+        Protocol::Sctp => lab::Protocol::Sctp,
+    }
+}
+
+/// Every node and every policed pod with the addresses that are its own.
+fn topology(model: &Model, outside: BTreeSet<IpAddr>, attachment: Attachment) -> Topology {
+    let nodes = model
+        .nodes()
+        .iter()
+        .map(|(name, node)| lab::Node { name: name.to_string(), addresses: node.addresses.clone() });
+    let pods = model.pods().filter(|pod| pod.is_policed()).filter_map(|pod| {
+        let own = |address: &IpAddr| model.end(*address) == End::Pod(pod.key.clone());
+        let addresses: Vec<IpAddr> = pod.ips.iter().copied().filter(own).collect();
+        let node = model.nodes().keys().position(|name| Some(name) == pod.node.as_ref())?;
+        (!addresses.is_empty()).then(|| lab::Pod { id: pod.key.to_string(), node, addresses })
+    });
+    Topology { attachment, nodes: nodes.collect(), pods: pods.collect(), outside: outside.into_iter().collect() }
+}
+
+/// Starts the agent of one node, as `postern agent -f` would run it there, and waits until it enforces.
+async fn start_agent(settings: Settings, netns: Netns, model: &Model) -> anyhow::Result<Handle> {
+    let readiness = Readiness::new();
+    let metrics = Metrics::new();
+    let connect = move || netns.run(kernel::connect).unwrap_or_else(|source| Err(cannot_enter(source)));
+    let (agent, mut end) = sync::spawn(settings, connect, &readiness, metrics.sync.clone())?;
+    for event in model.events() {
+        agent.event(event);
+    }
+    tokio::select! {
+        () = readiness.ready() => Ok(agent),
+        ended = &mut end => Err(match ended {
+            Ok(Err(error)) => error.into(),
+            Ok(Ok(())) | Err(_) => anyhow!("it ended"),
+        }),
+        () = tokio::time::sleep(PATIENCE) => Err(anyhow!("{}", readiness.status())),
+    }
+}
+
+fn cannot_enter(source: io::Error) -> Error {
+    Error::Socket { what: "enter the node's network namespace", source }
+}
+
+/// A connection of our own in a node's namespace.
+fn open(netns: &Netns) -> Result<Connection, Error> {
+    netns.run(|| Connection::open(Ownership::Plain)).unwrap_or_else(|source| Err(cannot_enter(source)))
+}

@@ -1,0 +1,197 @@
+//! Who can talk to whom, as a table: a row a client, a column a server's port, in each cell what became of the packets
+//! and, where they were refused, which end refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use comfy_table::{Cell, Color, Table, presets};
+use compiler::api::{Direction, PodKey, Protocol};
+use compiler::nft::Family;
+use compiler::policy::PacketProtocol;
+
+use crate::lab::Outcome;
+use crate::model::{End, Flow, Model, Verdict};
+
+/// An address of each family that no manifest has: the client outside of the cluster (RFC 5737, RFC 3849).
+const OUTSIDE: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1)),
+    IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
+/// The port that is probed of a pod that declares none.
+const STAND_IN: (Protocol, u16) = (Protocol::Tcp, 80);
+
+/// One flow of the matrix and where it stands in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The row.
+    pub client: String,
+    /// The column.
+    pub server: String,
+    /// The flow; a pair of dual-stack ends has one of each family.
+    pub flow: Flow,
+}
+
+/// One flow with what came of it.
+#[derive(Debug, Clone)]
+pub struct Result {
+    /// The flow.
+    pub entry: Entry,
+    /// What the policies say.
+    pub verdict: Verdict,
+    /// What the network did.
+    pub outcome: Outcome,
+}
+
+/// The flows of all pairs: from every pod and from outside, to every declared port of every pod, and to every port of
+/// every Service, in both families.
+pub fn entries(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>) -> Vec<Entry> {
+    let own = |key: &PodKey, ips: &[IpAddr]| -> Vec<IpAddr> {
+        ips.iter().copied().filter(|address| model.end(*address) == End::Pod(key.clone())).collect()
+    };
+    let pods: Vec<(String, Vec<IpAddr>, &PodKey)> = model
+        .pods()
+        .filter(|pod| pod.is_policed())
+        .map(|pod| (pod.key.to_string(), own(&pod.key, &pod.ips), &pod.key))
+        .collect();
+    let mut servers: Vec<(String, Vec<IpAddr>, Protocol, u16)> = Vec::new();
+    for (name, addresses, key) in &pods {
+        let ports = declared.get(*key).filter(|ports| !ports.is_empty());
+        for (protocol, port) in ports.map_or(&[STAND_IN][..], Vec::as_slice) {
+            servers.push((format!("{name} {port}/{protocol}"), addresses.clone(), *protocol, *port));
+        }
+    }
+    let mut services: BTreeMap<String, (BTreeSet<IpAddr>, Protocol, u16)> = BTreeMap::new();
+    for endpoint in model.endpoints() {
+        let End::Service(index) = model.end(endpoint.service) else { continue };
+        let service = &model.services()[index];
+        let (protocol, port) = (endpoint.protocol, endpoint.port);
+        let name = format!("Service {}/{} {port}/{protocol}", service.namespace, service.name);
+        services.entry(name).or_insert_with(|| (BTreeSet::new(), protocol, port)).0.insert(endpoint.service);
+    }
+    let services =
+        services.into_iter().map(|(name, (ips, protocol, port))| (name, ips.into_iter().collect(), protocol, port));
+    servers.extend(services);
+    let outside = ("outside".to_string(), OUTSIDE.to_vec());
+    let clients: Vec<(String, Vec<IpAddr>)> =
+        pods.iter().map(|(name, ips, _)| (name.clone(), ips.clone())).chain([outside]).collect();
+    let mut entries = Vec::new();
+    for (client, sources) in &clients {
+        for (server, destinations, protocol, port) in &servers {
+            for (source, destination) in one_pair_a_family(sources, destinations) {
+                if source == destination || *client == "outside" && server.starts_with("Service ") {
+                    continue;
+                }
+                let flow = Flow { source, destination, protocol: PacketProtocol::Port(*protocol, *port) };
+                entries.push(Entry { client: client.clone(), server: server.clone(), flow });
+            }
+        }
+    }
+    entries
+}
+
+fn one_pair_a_family(sources: &[IpAddr], destinations: &[IpAddr]) -> Vec<(IpAddr, IpAddr)> {
+    let first = |of: &[IpAddr], family| of.iter().copied().find(|address| Family::of(*address) == family);
+    Family::ALL.into_iter().filter_map(|family| Some((first(sources, family)?, first(destinations, family)?))).collect()
+}
+
+/// Whether the network did what the policies say.
+pub fn is_as_expected(outcome: &Outcome, verdict: &Verdict) -> bool {
+    match outcome {
+        Outcome::Allowed => verdict.allowed(),
+        Outcome::Refused | Outcome::Rejected => !verdict.allowed(),
+        Outcome::Error(_) => false,
+    }
+}
+
+/// The matrix, and under it who isolates each end that refused something.
+pub fn print(model: &Model, results: &[Result], colour: bool) -> String {
+    let servers = in_order(results.iter().map(|result| &result.entry.server));
+    let clients = in_order(results.iter().map(|result| &result.entry.client));
+    let mut cells: BTreeMap<(&str, &str), Vec<&Result>> = BTreeMap::new();
+    for result in results {
+        cells.entry((&result.entry.client, &result.entry.server)).or_default().push(result);
+    }
+    let mut table = Table::new();
+    // A column is as wide as its longest word, so names stand in several lines.
+    let header = servers.iter().map(|server| server.replace(' ', "\n").replace('/', "/\n"));
+    table.load_style(presets::NOTHING).set_header([String::from("from \\ to")].into_iter().chain(header));
+    if colour {
+        table.enforce_styling();
+    }
+    for client in &clients {
+        let of_client = servers.iter().map(|server| match cells.get(&(*client, *server)) {
+            Some(results) => cell(results, colour),
+            None => Cell::new("."),
+        });
+        table.add_row([Cell::new(client)].into_iter().chain(of_client));
+    }
+    let mut text = format!("{table}\n");
+    for line in refusals(model, results) {
+        writeln!(text, "{line}").expect("writing to a String does not fail");
+    }
+    text
+}
+
+fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.map(String::as_str).filter(|name| seen.insert(*name)).collect()
+}
+
+/// `ok`, or who refused; one word where both families agree. What the policies did not expect is marked with `!`.
+fn cell(results: &[&Result], colour: bool) -> Cell {
+    let words: Vec<String> = results.iter().map(|result| word(result)).collect();
+    let text = match &words[..] {
+        [v4, v6] if v4 != v6 => format!("v4 {v4}, v6 {v6}"),
+        words => words.first().cloned().unwrap_or_default(),
+    };
+    let cell = Cell::new(&text);
+    if !colour {
+        return cell;
+    }
+    let expected = results.iter().all(|result| is_as_expected(&result.outcome, &result.verdict));
+    let allowed = results.iter().all(|result| result.outcome == Outcome::Allowed);
+    cell.fg(match (expected, allowed) {
+        (false, _) => Color::Yellow,
+        (true, true) => Color::Green,
+        (true, false) => Color::Red,
+    })
+}
+
+fn word(result: &Result) -> String {
+    let verdict = &result.verdict;
+    let by = match (verdict.egress.judgement.allowed, verdict.ingress.judgement.allowed) {
+        (true, true) => "refused",
+        (false, true) => "egress",
+        (true, false) => "ingress",
+        (false, false) => "both",
+    };
+    let mark = if is_as_expected(&result.outcome, verdict) { "" } else { "!" };
+    match &result.outcome {
+        Outcome::Allowed => format!("{mark}ok"),
+        Outcome::Refused | Outcome::Rejected => format!("{mark}{by}"),
+        Outcome::Error(reason) => format!("{mark}{reason}"),
+    }
+}
+
+/// One line for each end that refused something: who isolates it.
+fn refusals(model: &Model, results: &[Result]) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for Result { verdict, .. } in results {
+        let sides = [
+            (Direction::Egress, &verdict.egress, verdict.packet.source),
+            (Direction::Ingress, &verdict.ingress, verdict.packet.destination),
+        ];
+        for (direction, side, address) in sides {
+            if side.judgement.allowed {
+                continue;
+            }
+            let end = match model.end(address) {
+                End::Pod(key) => key.to_string(),
+                End::Node(_) | End::Service(_) | End::Outside => address.to_string(),
+            };
+            lines.insert(format!("{end} is isolated for {} by {}", direction.as_str(), side.isolated_by().join(", ")));
+        }
+    }
+    lines
+}
