@@ -182,3 +182,58 @@ impl Decoder {
 fn table_header(attributes: AttrReader<'_>) -> TableHeader {
     TableHeader { flags: attributes.be32(table::FLAGS).unwrap_or(0), owner: attributes.be32(table::OWNER) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::encode::Encoder;
+    use compiler::diff::{Generation, Op, Transaction};
+    use compiler::nft::{Comment, Family, Key, KeyType, MapElement, Set, Verdict, VerdictMap};
+
+    fn key(last: u8) -> Key {
+        Key::V4(Ipv4Addr::new(10, 0, 0, last))
+    }
+
+    fn decode(ops: Vec<Op>) -> Decoded {
+        let mut decoder = Decoder::default();
+        decoder.datagram(Encoder::default().encode(&Transaction::new(ops, None), Generation(1)));
+        decoder.finish()
+    }
+
+    fn add_set(keys: Vec<Key>) -> Op {
+        let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys) };
+        Op::AddSet(SetName::from_kernel("set"), Arc::new(set))
+    }
+
+    #[test]
+    fn messages_without_a_table_are_no_table() {
+        assert_eq!(decode(vec![add_set(vec![])]), Decoded { table: None, foreign: vec![], is_torn: false });
+    }
+
+    #[test]
+    fn an_element_that_comes_twice_tears_the_dump() {
+        let keys = |keys: &[u8]| Op::AddKeys(SetName::from_kernel("set"), keys.iter().copied().map(key).collect());
+        let whole = decode(vec![Op::AddTable, add_set(vec![]), keys(&[3, 1]), keys(&[2])]);
+        assert!(!whole.is_torn);
+        assert_eq!(*whole.table.unwrap().sets[&SetName::from_kernel("set")].keys, [1, 2, 3].map(key));
+        assert!(decode(vec![Op::AddTable, add_set(vec![]), keys(&[3, 1]), keys(&[2, 3])]).is_torn);
+
+        let map = VerdictMap { key_type: KeyType::Address(Family::V4), comment: None, elements: Arc::default() };
+        let name = SetName::from_kernel("map");
+        let element = MapElement { verdict: Verdict::Drop, comment: Some(Comment::new("pod")) };
+        let add = Op::AddMapElements(name.clone(), vec![(key(1), element)]);
+        let once = vec![Op::AddTable, Op::AddMap(name, Arc::new(map)), add.clone()];
+        assert!(!decode(once.clone()).is_torn);
+        assert!(decode([once, vec![add]].concat()).is_torn);
+    }
+
+    #[test]
+    fn a_comment_beside_a_key_is_not_ours() {
+        let name = SetName::from_kernel("set");
+        let element = MapElement { verdict: Verdict::Drop, comment: Some(Comment::new("pod")) };
+        let decoded = decode(vec![Op::AddTable, add_set(vec![]), Op::AddMapElements(name, vec![(key(1), element)])]);
+        assert_eq!(decoded.foreign, ["set"]);
+    }
+}

@@ -1,7 +1,7 @@
 //! Expressions: what the kernel makes a rule of, one to one.
 //!
-//! A statement of nft is one or more expressions that hand values on in registers. [`lower`] writes statements the
-//! way `nft` does, and [`raise`] recognises exactly what [`lower`] writes. Expressions that no statement of the
+//! A statement of nft is one or more expressions that hand values on in registers. `lower` writes statements the
+//! way `nft` does, and `raise` recognises exactly what `lower` writes. Expressions that no statement of the
 //! `postern` table needs (address translation, random numbers) are here for tables that a
 //! [`RawBatch`](crate::RawBatch) makes.
 

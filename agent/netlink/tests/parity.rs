@@ -3,6 +3,8 @@
 //! Every test runs in a network namespace of its own, inside a user namespace in which the test is root; nothing of
 //! the host is touched. It needs unprivileged user namespaces and `nft`, and fails where they are missing.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test is to stop it there")]
+
 mod parity {
     pub(crate) mod errors;
     pub(crate) mod listing;

@@ -141,8 +141,8 @@ fn put_lists<T>(
     while let Some(rest) = items.get(first..).filter(|rest| !rest.is_empty()) {
         let mut written = 0;
         batch.add(NewMessage { first, ..new }, |w| {
-            w.string(elem::LIST_TABLE, TABLE);
             w.string(elem::LIST_SET, name.as_str());
+            w.string(elem::LIST_TABLE, TABLE);
             written = w.nest_while(elem::LIST_ELEMENTS, LIST_LIMIT, rest, &mut put);
         });
         first += written;

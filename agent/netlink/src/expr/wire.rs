@@ -151,9 +151,9 @@ pub(crate) fn encode(writer: &mut AttrWriter<'_>, expression: &Expr) {
             w.be32(ct::DREG, dreg.0);
         }),
         Expr::Lookup { set, sreg, dreg, negated } => element(writer, "lookup", |w| {
-            w.string(lookup::SET, set.as_str());
             w.be32(lookup::SREG, sreg.0);
             optional(w, lookup::DREG, *dreg);
+            w.string(lookup::SET, set.as_str());
             if *negated {
                 w.be32(lookup::FLAGS, lookup::F_INV);
             }

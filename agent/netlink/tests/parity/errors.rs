@@ -121,8 +121,7 @@ pub(crate) fn a_refused_batch_changes_nothing() {
 }
 
 pub(crate) fn without_the_capability_all_is_refused() {
-    // A network namespace that belongs to another user namespace than the one that the thread is root in: that of the
-    // process's own start is one, and it is not written to, because the kernel refuses.
+    // Of the thread only, which ends with the test.
     let (mut connection, generation) = started();
     let capabilities = rustix::thread::capabilities(None).unwrap();
     let none = rustix::thread::CapabilitySets { effective: rustix::thread::CapabilitySet::empty(), ..capabilities };
