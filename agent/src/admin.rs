@@ -1,0 +1,76 @@
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, and `/debug/table`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::sync::Handle;
+
+/// How long the sync thread may be silent. It speaks up once a second, and not during a commit, the longest of which
+/// take some seconds.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// The media type of what `/metrics` answers.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is told about.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The sync thread.
+    pub sync: Handle,
+    /// What is waited for.
+    pub readiness: Readiness,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Answers requests, for ever.
+///
+/// # Errors
+///
+/// If the listener fails for good.
+pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/debug/table", get(table))
+        .with_state(admin);
+    axum::serve(listener, router).await
+}
+
+async fn livez(State(admin): State<Admin>) -> Response {
+    let silence = admin.sync.silence();
+    if silence > LONGEST_SILENCE {
+        let text = format!("the sync thread has not been seen for {} s\n", silence.as_secs());
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    "alive\n".into_response()
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let status = admin.readiness.status();
+    let code = if status.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, status.to_string()).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let report = admin.sync.report().await;
+    ([(CONTENT_TYPE, OPENMETRICS)], admin.metrics.encode(report.as_ref())).into_response()
+}
+
+/// What the kernel holds as far as the agent knows, as nft prints it.
+async fn table(State(admin): State<Admin>) -> Response {
+    match admin.sync.report().await {
+        Some(report) => report.table.map_or_else(String::new, |table| table.to_string()).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the sync thread is busy\n").into_response(),
+    }
+}

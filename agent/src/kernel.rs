@@ -1,0 +1,92 @@
+//! The kernel, as the sync thread sees it: the one seam behind which effects sit.
+
+pub mod bridge;
+
+use std::collections::BTreeMap;
+
+use compiler::diff::{Generation, Limits, Mirror, Transaction};
+use compiler::nft::CounterName;
+use netlink::{Claim, Committed, Connection, Count, Error, Ownership};
+
+/// What holds table `inet postern`.
+///
+/// Implemented by the netlink connection, and by an in-memory kernel in tests; nothing else of the agent is replaced
+/// there.
+pub trait Kernel {
+    /// Claims the table for this connection where it can be claimed, and says whose it is.
+    fn adopt(&mut self) -> Result<Claim, Error>;
+    /// The present generation of the ruleset, of all tables.
+    fn generation(&mut self) -> Result<Generation, Error>;
+    /// Reads the table back.
+    fn dump(&mut self) -> Result<Mirror, Error>;
+    /// Commits a transaction that was computed against `generation`: all of it, or nothing.
+    fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error>;
+    /// The values of the table's counters.
+    fn counters(&mut self) -> Result<BTreeMap<CounterName, Count>, Error>;
+}
+
+/// Opens the connection of an agent, in the network namespace of the calling thread. The table that it creates is
+/// protected from others where the kernel can do that.
+///
+/// # Errors
+///
+/// If there is no nf_tables, or no permission to use it.
+pub fn connect() -> Result<Connection, Error> {
+    let mut connection = Connection::open(Ownership::Plain)?;
+    if connection.supports_ownership()? { Connection::open(Ownership::OwnerPersist) } else { Ok(connection) }
+}
+
+/// What transactions may do on the running kernel.
+pub fn limits() -> Limits {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    Limits { defer_chain_delete: is_before(&release, (6, 2)), ..Limits::default() }
+}
+
+/// Whether a kernel release such as `6.1.0-18-amd64` is older than a version. One that cannot be read counts as old:
+/// what old kernels need does no harm to new ones.
+fn is_before(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < version,
+        _ => true,
+    }
+}
+
+// === impl Kernel ===
+
+impl Kernel for Connection {
+    fn adopt(&mut self) -> Result<Claim, Error> {
+        Connection::adopt(self)
+    }
+
+    fn generation(&mut self) -> Result<Generation, Error> {
+        Connection::generation(self)
+    }
+
+    fn dump(&mut self) -> Result<Mirror, Error> {
+        Connection::dump(self)
+    }
+
+    fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
+        Connection::commit(self, transaction, generation)
+    }
+
+    fn counters(&mut self) -> Result<BTreeMap<CounterName, Count>, Error> {
+        Connection::counters(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_before;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert!(is_before("5.15.0-105-generic", (6, 2)));
+        assert!(is_before("6.1.0-18-amd64", (6, 2)));
+        assert!(!is_before("6.2.0", (6, 2)));
+        assert!(!is_before("6.18-rc1", (6, 2)));
+        assert!(!is_before("10.0.1", (6, 2)));
+        assert!(is_before("unknown", (6, 2)));
+    }
+}

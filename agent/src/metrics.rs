@@ -1,0 +1,305 @@
+//! What `/metrics` shows, in the text format of Prometheus.
+//!
+//! One struct for each part of the agent. Counters and histograms are written where the thing happens; sizes are
+//! gathered when somebody asks, see [`Report`]. Names of pods or policies are never labels.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use compiler::api::Direction;
+use compiler::nft::{Table, denied_counter};
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::sync::Report;
+
+/// A label with a value of a closed list.
+type Label = [(&'static str, &'static str); 1];
+
+/// All metrics of an agent.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Of the watches.
+    pub watch: WatchMetrics,
+    /// Of the sync thread.
+    pub sync: SyncMetrics,
+    sizes: Sizes,
+    denied: Family<Label, Counter>,
+    resident: Gauge,
+}
+
+/// Metrics of the watches.
+#[derive(Debug, Clone, Default)]
+pub struct WatchMetrics {
+    restarts: Family<Label, Counter>,
+    errors: Family<Label, Counter>,
+    invalid: Family<Label, Gauge>,
+}
+
+/// Metrics of the sync thread.
+#[derive(Debug, Clone)]
+pub struct SyncMetrics {
+    events: Family<Label, Counter>,
+    commits: Family<Label, Counter>,
+    ops: Counter,
+    commit_duration: Histogram,
+    event_to_commit: Histogram,
+    drift_repairs: Counter,
+    failing: Gauge,
+    bridge_unfiltered: Gauge,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitResult {
+    /// The kernel acknowledged it.
+    Ok,
+    /// Somebody else committed in between; it is computed anew.
+    Restart,
+    /// The kernel refused it, or its answer was lost.
+    Error,
+}
+
+/// Sizes, set on each scrape.
+#[derive(Debug, Default)]
+struct Sizes {
+    objects: Family<Label, Gauge>,
+    chains: Gauge,
+    rules: Gauge,
+    sets: Gauge,
+    elements: Gauge,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// All of them at zero.
+    #[allow(clippy::new_without_default, reason = "registers with a registry of its own, which is more than a default")]
+    pub fn new() -> Metrics {
+        let mut registry = Registry::default();
+        let (watch, sync, sizes) = (WatchMetrics::default(), SyncMetrics::new(), Sizes::default());
+        let (denied, resident) = (Family::<Label, Counter>::default(), Gauge::default());
+        registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, resident.clone());
+        let postern = registry.sub_registry_with_prefix("postern");
+        postern.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        watch.register(postern);
+        sync.register(postern);
+        sizes.register(postern);
+        postern.register("denied_packets", "Packets that isolation refused", denied.clone());
+        Metrics { registry, watch, sync, sizes, denied, resident }
+    }
+
+    /// The text for a scrape. Without a report, as when a commit takes long, sizes are those of the last one.
+    pub fn encode(&self, report: Option<&Report>) -> String {
+        if let Some(report) = report {
+            self.sizes.set(report);
+            for direction in [Direction::Ingress, Direction::Egress] {
+                if let Some(count) = report.counters.get(&denied_counter(direction)) {
+                    let label = [("direction", direction.as_str())];
+                    self.denied.get_or_create(&label).inner().store(count.packets, Ordering::Relaxed);
+                }
+            }
+        }
+        self.resident.set(resident_bytes().unwrap_or(0));
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect("a String takes all text");
+        text
+    }
+}
+
+/// The resident memory of this process: `VmRSS` of `/proc/self/status`, in kB.
+fn resident_bytes() -> Option<i64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(value.trim().strip_suffix(" kB")?.parse::<i64>().ok()? * 1024)
+}
+
+// === impl WatchMetrics ===
+
+impl WatchMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("watch_restarts", "Lists read anew after the first", self.restarts.clone());
+        registry.register("watch_errors", "Errors of lists and watches", self.errors.clone());
+        registry.register("invalid_objects", "Objects that cannot be understood as a whole", self.invalid.clone());
+    }
+
+    /// A list is read anew.
+    pub fn restarted(&self, kind: &'static str) {
+        self.restarts.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// A list or watch failed.
+    pub fn failed(&self, kind: &'static str) {
+        self.errors.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// So many more objects of a kind, or fewer, have findings.
+    pub fn invalid_changed(&self, kind: &'static str, by: i64) {
+        self.invalid.get_or_create(&[("kind", kind)]).inc_by(by);
+    }
+}
+
+// === impl SyncMetrics ===
+
+impl SyncMetrics {
+    fn new() -> SyncMetrics {
+        // 50 us to 26 s.
+        let buckets = || Histogram::new(exponential_buckets(0.000_05, 2.0, 20));
+        SyncMetrics {
+            events: Family::default(),
+            commits: Family::default(),
+            ops: Counter::default(),
+            commit_duration: buckets(),
+            event_to_commit: buckets(),
+            drift_repairs: Counter::default(),
+            failing: Gauge::default(),
+            bridge_unfiltered: Gauge::default(),
+        }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("events", "Events from the watches; a list is one", self.events.clone());
+        registry.register("commits", "Transactions sent to the kernel", self.commits.clone());
+        registry.register("transaction_ops", "Operations that were committed", self.ops.clone());
+        registry.register_with_unit(
+            "commit_duration",
+            "From the transaction to the kernel's answer",
+            Unit::Seconds,
+            self.commit_duration.clone(),
+        );
+        registry.register_with_unit(
+            "event_to_commit",
+            "From an event to the kernel's answer that it is enforced",
+            Unit::Seconds,
+            self.event_to_commit.clone(),
+        );
+        registry.register("drift_repairs", "Times the table was not as committed", self.drift_repairs.clone());
+        registry.register("commit_failing", "1 while the kernel does not take what it should", self.failing.clone());
+        registry.register(
+            "bridge_unfiltered",
+            "1 while packets between pods of one bridge do not meet the rules",
+            self.bridge_unfiltered.clone(),
+        );
+    }
+
+    /// An event came.
+    pub fn event(&self, kind: &'static str) {
+        self.events.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// A commit of so many operations ended.
+    pub fn commit(&self, result: CommitResult, ops: usize, duration: Duration) {
+        self.commits.get_or_create(&[("result", result.as_str())]).inc();
+        self.commit_duration.observe(duration.as_secs_f64());
+        if result == CommitResult::Ok {
+            self.ops.inc_by(ops as u64);
+        }
+    }
+
+    /// An event is enforced, so long after it came.
+    pub fn enforced(&self, after: Duration) {
+        self.event_to_commit.observe(after.as_secs_f64());
+    }
+
+    /// The table was not as committed.
+    pub fn drift_repair(&self) {
+        self.drift_repairs.inc();
+    }
+
+    /// Whether the kernel takes what it should.
+    pub fn set_failing(&self, failing: bool) {
+        self.failing.set(failing.into());
+    }
+
+    /// Whether packets pass bridges unseen.
+    pub fn set_bridge_unfiltered(&self, unfiltered: bool) {
+        self.bridge_unfiltered.set(unfiltered.into());
+    }
+}
+
+// === impl CommitResult ===
+
+impl CommitResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            CommitResult::Ok => "ok",
+            CommitResult::Restart => "restart",
+            CommitResult::Error => "error",
+        }
+    }
+}
+
+// === impl Sizes ===
+
+impl Sizes {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("objects", "Objects that are known", self.objects.clone());
+        registry.register("table_chains", "Chains of the table", self.chains.clone());
+        registry.register("table_rules", "Rules of the table", self.rules.clone());
+        registry.register("table_sets", "Sets and maps of the table", self.sets.clone());
+        registry.register("table_elements", "Elements of all sets and maps", self.elements.clone());
+    }
+
+    fn set(&self, report: &Report) {
+        let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+        for (kind, count) in &report.objects {
+            self.objects.get_or_create(&[("kind", *kind)]).set(size(*count));
+        }
+        let nothing = Table::default();
+        let table = report.table.as_ref().unwrap_or(&nothing);
+        let keys: usize = table.sets.values().map(|set| set.keys.len()).sum();
+        let elements: usize = table.maps.values().map(|map| map.elements.len()).sum();
+        self.chains.set(size(table.chains.len()));
+        self.rules.set(size(table.chains.values().map(|chain| chain.rules.len()).sum()));
+        self.sets.set(size(table.sets.len() + table.maps.len()));
+        self.elements.set(size(keys + elements));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use netlink::Count;
+
+    use super::*;
+
+    #[test]
+    fn a_scrape_shows_sizes_and_counts() {
+        let metrics = Metrics::new();
+        metrics.sync.event("Pod");
+        metrics.sync.commit(CommitResult::Ok, 7, Duration::from_millis(1));
+        metrics.watch.invalid_changed("NetworkPolicy", 2);
+        metrics.watch.invalid_changed("NetworkPolicy", -1);
+        let denied = denied_counter(Direction::Ingress);
+        let report = Report {
+            objects: vec![("Pod", 3)],
+            table: Some(Table::default()),
+            counters: BTreeMap::from([(denied, Count { packets: 5, bytes: 300 })]),
+        };
+        let text = metrics.encode(Some(&report));
+        for line in [
+            "postern_events_total{kind=\"Pod\"} 1",
+            "postern_commits_total{result=\"ok\"} 1",
+            "postern_transaction_ops_total 7",
+            "postern_commit_duration_seconds_count 1",
+            "postern_objects{kind=\"Pod\"} 3",
+            "postern_invalid_objects{kind=\"NetworkPolicy\"} 1",
+            "postern_denied_packets_total{direction=\"ingress\"} 5",
+            "postern_table_chains 0",
+            "postern_drift_repairs_total 0",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        }
+        assert!(text.contains("postern_build_info{version="), "{text}");
+        let resident = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+        assert!(resident.unwrap().parse::<u64>().unwrap() > 1_000_000, "{text}");
+    }
+}
