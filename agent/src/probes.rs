@@ -169,11 +169,7 @@ impl fmt::Display for Probe {
 
 impl SideAnswer {
     fn new(side: &Side, direction: Direction) -> SideAnswer {
-        SideAnswer {
-            allowed: side.judgement.allowed,
-            isolated_by: side.isolated_by(),
-            rule: side.rule(direction),
-        }
+        SideAnswer { allowed: side.judgement.allowed, isolated_by: side.isolated_by(), rule: side.rule(direction) }
     }
 }
 

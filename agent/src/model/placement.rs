@@ -105,7 +105,9 @@ impl Placed {
                 pod.ips = self.nodes.values().nth(node).cloned().unwrap_or_default();
             } else if pod.ips.is_empty() && !pod.phase.is_finished() {
                 let subnet = u16::try_from(node % 256).expect("a number below 256 fits 16 bits");
-                pod.ips.push(free(taken, |n| Ipv4Addr::from(0x0af4_0000 + (u32::from(subnet) << 8) + u32::from(n)).into()));
+                pod.ips.push(free(taken, |n| {
+                    Ipv4Addr::from(0x0af4_0000 + (u32::from(subnet) << 8) + u32::from(n)).into()
+                }));
                 pod.ips.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet, 0, 0, 0, n).into()));
             }
         }

@@ -75,11 +75,7 @@ impl Model {
         let endpoints = self.endpoints();
         let endpoint = endpoints.iter().find(|e| e.service == destination && e.protocol == wanted && e.port == port);
         let endpoint = endpoint.ok_or_else(|| none(format!("{port}/{wanted}")))?;
-        Ok(Packet {
-            source,
-            destination: endpoint.address,
-            protocol: PacketProtocol::Port(wanted, endpoint.target),
-        })
+        Ok(Packet { source, destination: endpoint.address, protocol: PacketProtocol::Port(wanted, endpoint.target) })
     }
 
     fn egress(&self, packet: &Packet, source: &End, destination: &End) -> Side {
