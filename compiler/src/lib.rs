@@ -19,5 +19,7 @@ pub mod diff;
 pub mod nft;
 mod pipeline;
 pub mod policy;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use pipeline::Compiler;

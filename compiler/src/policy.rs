@@ -7,6 +7,8 @@
 mod cidr;
 mod ir;
 mod judge;
+#[cfg(feature = "sim")]
+pub mod oracle;
 mod ports;
 mod resolve;
 

@@ -1,0 +1,123 @@
+//! The meaning of the API's words, slowly and obviously: the judge of the compiler.
+//!
+//! One small function for each sentence that decides something, with the sentence's source. The objects are read as
+//! they are written, again for every packet; nothing is prepared, indexed or shared with the stages that are judged,
+//! not even selectors and CIDR arithmetic. Objects must be such as an API server stores or kubectl takes: what a
+//! broken object means is not the API's business, and not this module's.
+//!
+//! Sources, named in the functions:
+//! - *v1*: the reference of `networking.k8s.io/v1` NetworkPolicy, by its type and field.
+//! - *concept*: the page "Network Policies" of the Kubernetes documentation.
+//! - *1.3*: the reference of `extensions/v1beta1` and the page "Network Policies" of Kubernetes 1.3.
+//! - *postern*: what the API leaves open and this project decides; the README lists these.
+
+mod address;
+mod pods;
+mod policies;
+mod selector;
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use crate::api::{Direction, Protocol};
+
+/// A packet on its way between two addresses: after DNAT, before SNAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// The address of the sender.
+    pub source: IpAddr,
+    /// The address of the receiver, of the same family.
+    pub destination: IpAddr,
+    /// What is inside.
+    pub content: Content,
+    /// Whether it belongs to a flow that has been let through, or answers one.
+    pub of_known_flow: bool,
+}
+
+/// What is inside a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A protocol with ports, and the port of the receiver in host order.
+    Port(Protocol, u16),
+    /// ICMP with type and code (RFC 792), or ICMPv6 (RFC 4443) where the addresses are of IPv6.
+    Icmp(u8, u8),
+}
+
+/// What both directions say of a packet. It arrives if both let it pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is said at the end of the sender.
+    pub egress: Side,
+    /// What is said at the end of the receiver.
+    pub ingress: Side,
+}
+
+/// What one direction says of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Side {
+    /// Whether this end is a pod that is isolated in this direction.
+    pub isolated: bool,
+    /// Whether the packet passes.
+    pub allowed: bool,
+}
+
+/// Judges a packet in the cluster of these objects: Pods, Namespaces, NetworkPolicies and Nodes, in any order.
+pub fn verdict(objects: &[Value], packet: &Packet) -> Verdict {
+    Verdict { egress: side(objects, packet, Direction::Egress), ingress: side(objects, packet, Direction::Ingress) }
+}
+
+/// The node of the pod that has an address, and whether another address is that node's own. `None` where no pod has it.
+///
+/// It is there that the pod's policies are enforced.
+pub fn node_of(objects: &[Value], address: IpAddr, other: IpAddr) -> Option<(&str, bool)> {
+    let pod = pods::owner(objects, address)?;
+    Some((pods::node_name(pod)?, pods::node_addresses(objects, pod).contains(&other)))
+}
+
+/// *concept*, "The two sorts of pod isolation": "For a connection from a source pod to a destination pod to be
+/// allowed, both the egress policy on the source pod and the ingress policy on the destination pod need to allow the
+/// connection."
+fn side(objects: &[Value], packet: &Packet, direction: Direction) -> Side {
+    let own_address = match direction {
+        Direction::Egress => packet.source,
+        Direction::Ingress => packet.destination,
+    };
+    // An end that is no pod has no policies.
+    let Some(pod) = pods::owner(objects, own_address) else { return Side { isolated: false, allowed: true } };
+    let isolated = policies::isolated(objects, pod, direction);
+    let allowed = !isolated
+        || is_reply(packet)
+        || is_upkeep_of_the_network(packet)
+        || is_to_itself(packet)
+        || direction == Direction::Ingress && is_from_own_node(objects, pod, packet)
+        || policies::some_rule_allows(objects, pod, direction, packet);
+    Side { isolated, allowed }
+}
+
+/// *concept*, "The two sorts of pod isolation": "reply traffic for those allowed connections will also be implicitly
+/// allowed."
+fn is_reply(packet: &Packet) -> bool {
+    packet.of_known_flow
+}
+
+/// *postern*: neighbour discovery (RFC 4861: ICMPv6 types 133 to 137) and the errors of path-MTU discovery (RFC 8201:
+/// ICMPv6 type 2; RFC 1191: ICMP type 3 code 4) always pass. Without them there is no network to police.
+fn is_upkeep_of_the_network(packet: &Packet) -> bool {
+    match (packet.content, packet.source) {
+        (Content::Port(..), _) => false,
+        (Content::Icmp(kind, code), IpAddr::V4(_)) => kind == 3 && code == 4,
+        (Content::Icmp(kind, _), IpAddr::V6(_)) => kind == 2 || (133..=137).contains(&kind),
+    }
+}
+
+/// *concept*, "Network Policies": "A pod cannot block access to itself".
+fn is_to_itself(packet: &Packet) -> bool {
+    packet.source == packet.destination
+}
+
+/// *v1*, `NetworkPolicySpec.ingress`: "Traffic is allowed to a pod if [...] the traffic source is the pod's local
+/// node".
+fn is_from_own_node(objects: &[Value], pod: &Value, packet: &Packet) -> bool {
+    pods::node_addresses(objects, pod).contains(&packet.source)
+}
