@@ -1,7 +1,8 @@
 //! Logs: their format, their filter, and errors in one line.
 
 use std::error::Error;
-use std::{fmt, io};
+use std::fmt;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -36,7 +37,10 @@ pub struct Causes<'a>(pub &'a (dyn Error + 'a));
 ///
 /// If the filter cannot be parsed.
 pub fn init(config: &LogConfig) -> Result<(), ParseError> {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(&config.filter)?).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(&config.filter)?)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     // An error says that there is a logger already.
     let _ = match config.format {
         LogFormat::Text => builder.try_init(),
