@@ -19,9 +19,9 @@ mod state;
 
 pub use event::{Change, Event, PodSource};
 pub use interest::Interest;
-pub use membership::{Endpoints, Members, Memberships, PortSelector};
+pub use membership::{Endpoints, EndpointsByPort, Members, MembersBySelector, Memberships, PortSelector};
 pub use namespaces::Namespaces;
 pub use pods::Pods;
 pub use policies::Policies;
 pub use selection::{PolicyList, Selection};
-pub use state::State;
+pub use state::{State, Versions};

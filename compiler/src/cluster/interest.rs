@@ -21,8 +21,8 @@ impl Interest {
     /// What the policies that select a local pod need to know.
     pub fn of(state: &State) -> Interest {
         let mut needed = BTreeSet::new();
-        let by_peers = state.memberships().all_members().map(|(selector, _)| selector);
-        let by_ports = state.memberships().all_endpoints().filter_map(|(selector, _)| selector.pods.as_ref());
+        let by_peers = state.memberships().members().keys().map(|selector| &**selector);
+        let by_ports = state.memberships().endpoints().keys().filter_map(|port| port.pods.as_ref());
         for selector in by_peers.chain(by_ports) {
             match &selector.namespaces {
                 NamespaceScope::Named(name) => {

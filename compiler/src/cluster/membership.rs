@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Namespaces, Pods};
@@ -25,109 +26,126 @@ pub struct PortSelector {
     pub protocol: Protocol,
 }
 
+/// The members of every selector in use. Shared like its values: whoever compares two by reference knows whether
+/// anything in them changed.
+pub type MembersBySelector = Arc<BTreeMap<Arc<PodSelector>, Members>>;
+
+/// The endpoints of every named port in use, shared in the same way.
+pub type EndpointsByPort = Arc<BTreeMap<Arc<PortSelector>, Endpoints>>;
+
 /// The members of every selector, and the endpoints of every named port, that some policy in use names.
 ///
 /// An address belongs to the pod that has it ([`Pods::owner`]), so of two pods with one address only one counts.
 #[derive(Debug, Clone, Default)]
 pub struct Memberships {
-    pods: BTreeMap<PodSelector, Entry<Members>>,
-    ports: BTreeMap<PortSelector, Entry<Endpoints>>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry<T> {
-    /// How many policies name it; it is forgotten with the last.
-    users: usize,
-    value: T,
+    members: MembersBySelector,
+    endpoints: EndpointsByPort,
+    /// How many policies name a selector; it is forgotten with the last.
+    selector_users: BTreeMap<Arc<PodSelector>, usize>,
+    /// The same for a named port.
+    port_users: BTreeMap<Arc<PortSelector>, usize>,
 }
 
 impl Memberships {
-    /// The members of a selector in use.
-    pub fn members(&self, selector: &PodSelector) -> Option<&Members> {
-        self.pods.get(selector).map(|entry| &entry.value)
+    /// The members of every selector in use.
+    pub fn members(&self) -> &MembersBySelector {
+        &self.members
     }
 
-    /// The endpoints of a named port in use.
-    pub fn endpoints(&self, selector: &PortSelector) -> Option<&Endpoints> {
-        self.ports.get(selector).map(|entry| &entry.value)
-    }
-
-    /// All selectors in use with their members.
-    pub fn all_members(&self) -> impl Iterator<Item = (&PodSelector, &Members)> {
-        self.pods.iter().map(|(selector, entry)| (selector, &entry.value))
-    }
-
-    /// All named ports in use with their endpoints.
-    pub fn all_endpoints(&self) -> impl Iterator<Item = (&PortSelector, &Endpoints)> {
-        self.ports.iter().map(|(selector, entry)| (selector, &entry.value))
+    /// The endpoints of every named port in use.
+    pub fn endpoints(&self) -> &EndpointsByPort {
+        &self.endpoints
     }
 
     /// Starts to keep the members of a selector, for one more user.
     pub(super) fn acquire_pods(&mut self, selector: &PodSelector, pods: &Pods, namespaces: &Namespaces) {
-        if let Some(entry) = self.pods.get_mut(selector) {
-            entry.users += 1;
+        if let Some(users) = self.selector_users.get_mut(selector) {
+            *users += 1;
             return;
         }
-        let members = pods
-            .addresses()
-            .filter(|(_, pod)| selects(selector, pod, namespaces))
-            .map(|(address, _)| address)
-            .collect();
-        self.pods.insert(selector.clone(), Entry { users: 1, value: Arc::new(members) });
+        let meant = pods.addresses().filter(|(_, pod)| selects(selector, pod, namespaces));
+        let members = Arc::new(meant.map(|(address, _)| address).collect());
+        let selector = Arc::new(selector.clone());
+        self.selector_users.insert(selector.clone(), 1);
+        Arc::make_mut(&mut self.members).insert(selector, members);
     }
 
     /// Starts to keep the endpoints of a named port, for one more user.
-    pub(super) fn acquire_port(&mut self, selector: &PortSelector, pods: &Pods, namespaces: &Namespaces) {
-        if let Some(entry) = self.ports.get_mut(selector) {
-            entry.users += 1;
+    pub(super) fn acquire_port(&mut self, port: &PortSelector, pods: &Pods, namespaces: &Namespaces) {
+        if let Some(users) = self.port_users.get_mut(port) {
+            *users += 1;
             return;
         }
-        let endpoints =
-            pods.addresses().flat_map(|(address, _)| endpoints_at(selector, address, pods, namespaces)).collect();
-        self.ports.insert(selector.clone(), Entry { users: 1, value: Arc::new(endpoints) });
+        let addresses = pods.addresses();
+        let endpoints = addresses.flat_map(|(address, _)| endpoints_at(port, address, pods, namespaces)).collect();
+        let port = Arc::new(port.clone());
+        self.port_users.insert(port.clone(), 1);
+        Arc::make_mut(&mut self.endpoints).insert(port, Arc::new(endpoints));
     }
 
     /// Ends one use of a selector.
     pub(super) fn release_pods(&mut self, selector: &PodSelector) {
-        release(&mut self.pods, selector);
+        if release(&mut self.selector_users, selector) {
+            Arc::make_mut(&mut self.members).remove(selector);
+        }
     }
 
     /// Ends one use of a named port.
-    pub(super) fn release_port(&mut self, selector: &PortSelector) {
-        release(&mut self.ports, selector);
+    pub(super) fn release_port(&mut self, port: &PortSelector) {
+        if release(&mut self.port_users, port) {
+            Arc::make_mut(&mut self.endpoints).remove(port);
+        }
     }
 
     /// Brings everything in line with whoever has an address now.
     pub(super) fn refresh(&mut self, address: IpAddr, pods: &Pods, namespaces: &Namespaces) {
         let owner = pods.owner(address);
-        for (selector, entry) in &mut self.pods {
+        let mut changed = Vec::new();
+        for (selector, members) in self.members.iter() {
             let belongs = owner.is_some_and(|pod| selects(selector, pod, namespaces));
-            match entry.value.binary_search(&address) {
-                Ok(at) if !belongs => {
-                    Arc::make_mut(&mut entry.value).remove(at);
-                }
-                Err(at) if belongs => Arc::make_mut(&mut entry.value).insert(at, address),
-                Ok(_) | Err(_) => {}
+            if members.binary_search(&address).is_ok() != belongs {
+                changed.push(selector.clone());
             }
         }
-        for (selector, entry) in &mut self.ports {
-            let now = endpoints_at(selector, address, pods, namespaces);
-            let from = entry.value.partition_point(|(other, _)| *other < address);
-            let to = entry.value.partition_point(|(other, _)| *other <= address);
-            if entry.value[from..to] != now[..] {
-                Arc::make_mut(&mut entry.value).splice(from..to, now);
+        for selector in changed {
+            let members = Arc::make_mut(&mut self.members).get_mut(&selector).expect("the selector was just found");
+            let members = Arc::make_mut(members);
+            match members.binary_search(&address) {
+                Ok(at) => drop(members.remove(at)),
+                Err(at) => members.insert(at, address),
             }
+        }
+        let mut changed = Vec::new();
+        for (port, endpoints) in self.endpoints.iter() {
+            let now = endpoints_at(port, address, pods, namespaces);
+            if endpoints[at_address(endpoints, address)] != now[..] {
+                changed.push((port.clone(), now));
+            }
+        }
+        for (port, now) in changed {
+            let endpoints = Arc::make_mut(&mut self.endpoints).get_mut(&port).expect("the port was just found");
+            let place = at_address(endpoints, address);
+            Arc::make_mut(endpoints).splice(place, now);
         }
     }
 }
 
-fn release<K: Ord, T>(entries: &mut BTreeMap<K, Entry<T>>, key: &K) {
-    if let Some(entry) = entries.get_mut(key) {
-        entry.users -= 1;
-        if entry.users == 0 {
-            entries.remove(key);
-        }
+/// Where the endpoints of one address stand.
+fn at_address(endpoints: &[(IpAddr, u16)], address: IpAddr) -> Range<usize> {
+    let from = endpoints.partition_point(|(other, _)| *other < address);
+    let to = endpoints.partition_point(|(other, _)| *other <= address);
+    from..to
+}
+
+/// Ends one use, and says whether it was the last.
+fn release<K: Ord>(users: &mut BTreeMap<Arc<K>, usize>, key: &K) -> bool {
+    let Some(count) = users.get_mut(key) else { return false };
+    *count -= 1;
+    let last = *count == 0;
+    if last {
+        users.remove(key);
     }
+    last
 }
 
 /// Whether a selector means a pod.

@@ -16,6 +16,8 @@ pub struct Pods {
     /// The policed pods that claim an address, the one that has it first. One is the rule; there are several for a
     /// moment when an address passes from a pod that ends to a new one.
     by_ip: BTreeMap<IpAddr, Vec<Arc<Pod>>>,
+    /// The pods that are this node's to police.
+    local: BTreeMap<PodKey, Arc<Pod>>,
 }
 
 /// What each watch says of one pod; never empty.
@@ -23,7 +25,7 @@ type Copies = BTreeMap<PodSource, Arc<Pod>>;
 
 impl Pods {
     pub(super) fn new(node: NodeName) -> Pods {
-        Pods { node, by_key: BTreeMap::new(), by_ip: BTreeMap::new() }
+        Pods { node, by_key: BTreeMap::new(), by_ip: BTreeMap::new(), local: BTreeMap::new() }
     }
 
     /// One pod.
@@ -43,6 +45,11 @@ impl Pods {
             .range(first..)
             .take_while(move |(key, _)| &*key.namespace == namespace)
             .filter_map(|(_, copies)| believed(copies))
+    }
+
+    /// The pods that are this node's to police, by namespace and name.
+    pub fn local(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.local.values()
     }
 
     /// Whether a pod is this node's to police.
@@ -97,6 +104,10 @@ impl Pods {
         if before != after {
             before.iter().for_each(|pod| self.unclaim(pod));
             after.iter().for_each(|pod| self.claim(pod));
+            match after.as_ref().filter(|pod| self.is_local(pod)) {
+                Some(pod) => self.local.insert(key.clone(), pod.clone()),
+                None => self.local.remove(key),
+            };
         }
         (before, after)
     }

@@ -78,13 +78,15 @@ impl Selection {
         self.sweep();
     }
 
-    /// Takes over a change of one policy for the local pods of its namespace.
+    /// Takes over a change of one policy for the local pods of its namespace, and says whether it now selects other
+    /// pods, or speaks about other directions.
     pub(super) fn put_policy<'a>(
         &mut self,
         key: &PolicyKey,
         policy: Option<&NetworkPolicy>,
         local_pods: impl Iterator<Item = &'a Arc<Pod>>,
-    ) {
+    ) -> bool {
+        let mut changed = false;
         for pod in local_pods {
             let Some(mut selected) = self.by_pod.remove(&pod.key) else { continue };
             let now = policy.filter(|policy| selects(policy, pod));
@@ -100,11 +102,14 @@ impl Selection {
                 (true, true) | (false, false) => {}
             }
             let speaks = |direction| now.is_some_and(|policy| policy.rules(direction).is_some());
-            selected.ingress = self.with(&selected.ingress, key, speaks(Direction::Ingress));
-            selected.egress = self.with(&selected.egress, key, speaks(Direction::Egress));
+            let ingress = self.with(&selected.ingress, key, speaks(Direction::Ingress));
+            let egress = self.with(&selected.egress, key, speaks(Direction::Egress));
+            changed |= !Arc::ptr_eq(&ingress, &selected.ingress) || !Arc::ptr_eq(&egress, &selected.egress);
+            (selected.ingress, selected.egress) = (ingress, egress);
             self.by_pod.insert(pod.key.clone(), selected);
         }
         self.sweep();
+        changed
     }
 
     /// The list with or without one policy.

@@ -19,6 +19,16 @@ pub struct State {
     policies: Policies,
     selection: Selection,
     memberships: Memberships,
+    versions: Versions,
+}
+
+/// Numbers that grow with every change, for whoever remembers what it made of a part of the state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the local pods, their addresses, and how they are isolated.
+    pub local_pods: u64,
+    /// Of the policies that select a local pod.
+    pub used_policies: u64,
 }
 
 /// What a policy needs to have kept while it selects a local pod.
@@ -38,6 +48,7 @@ impl State {
             policies: Policies::default(),
             selection: Selection::default(),
             memberships: Memberships::default(),
+            versions: Versions::default(),
         }
     }
 
@@ -71,6 +82,11 @@ impl State {
         &self.memberships
     }
 
+    /// How often parts of the state have changed.
+    pub fn versions(&self) -> Versions {
+        self.versions
+    }
+
     /// Takes over an event, and says whether anything is different afterwards.
     pub fn apply(&mut self, event: Event) -> bool {
         match event {
@@ -93,6 +109,7 @@ impl State {
         }
         let local = after.as_deref().filter(|pod| self.pods.is_local(pod));
         if local.is_some() || before.as_deref().is_some_and(|pod| self.pods.is_local(pod)) {
+            self.versions.local_pods += 1;
             let used_before = self.used_in(&key.namespace);
             self.selection.put_pod(key, local, self.policies.in_namespace(&key.namespace));
             self.follow_use(&key.namespace, &used_before);
@@ -124,6 +141,9 @@ impl State {
         if before.as_ref() == Some(&now) {
             return false;
         }
+        if before.as_ref().is_some_and(|before| before.default_deny_ingress) != now.default_deny_ingress {
+            self.versions.local_pods += 1;
+        }
         if before.is_none_or(|before| before.labels != now.labels) {
             self.refresh_namespace(&name);
         }
@@ -131,11 +151,12 @@ impl State {
     }
 
     fn remove_namespace(&mut self, name: &str) -> bool {
-        let removed = self.namespaces.remove(name).is_some();
-        if removed {
-            self.refresh_namespace(name);
+        let Some(removed) = self.namespaces.remove(name) else { return false };
+        if removed.default_deny_ingress {
+            self.versions.local_pods += 1;
         }
-        removed
+        self.refresh_namespace(name);
+        true
     }
 
     fn reset_namespaces(&mut self, namespaces: Vec<Namespace>) -> bool {
@@ -166,13 +187,21 @@ impl State {
             return false;
         }
         let needs_before = self.needs_of_used(key);
+        let used_before = self.selection.is_used(key);
         let policy = policy.map(Arc::new);
-        match &policy {
+        let before = match &policy {
             Some(policy) => self.policies.put(policy.clone()),
             None => self.policies.remove(key),
         };
-        let local_pods = self.pods.in_namespace(&key.namespace).filter(|pod| self.pods.is_local(pod));
-        self.selection.put_policy(key, policy.as_deref(), local_pods);
+        let local_pods = self.pods.local().filter(|pod| pod.key.namespace == key.namespace);
+        let selects_others = self.selection.put_policy(key, policy.as_deref(), local_pods);
+        if used_before || self.selection.is_used(key) {
+            self.versions.used_policies += 1;
+            let generation = |policy: &Option<Arc<NetworkPolicy>>| policy.as_ref().map(|policy| policy.api);
+            if selects_others || generation(&before) != generation(&policy) {
+                self.versions.local_pods += 1;
+            }
+        }
         let needs_now = self.needs_of_used(key);
         self.exchange(&needs_before, &needs_now);
         true
@@ -201,6 +230,9 @@ impl State {
     /// Starts and ends memberships as policies of a namespace begin or cease to select a local pod.
     fn follow_use(&mut self, namespace: &str, before: &BTreeSet<PolicyKey>) {
         let now = self.used_in(namespace);
+        if now != *before {
+            self.versions.used_policies += 1;
+        }
         for key in now.difference(before) {
             let needs = self.needs_of_used(key);
             self.exchange(&Needs::default(), &needs);

@@ -1,5 +1,6 @@
 //! The next transaction.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,62 +28,130 @@ impl Default for Limits {
 /// The next transaction from the mirror to the desired table, or `None` where they are equal.
 pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transaction> {
     let nothing = Table::default();
-    let (base, mut ops) = match &mirror.table {
-        Some(table) if mirror.foreign.is_empty() && same_declarations(desired, table) => (table, Vec::new()),
+    let (base, ops) = match &mirror.table {
+        Some(table) if mirror.foreign.is_empty() => (table, Vec::new()),
         Some(_) => (&nothing, vec![Op::DestroyTable, Op::AddTable]),
         None => (&nothing, vec![Op::AddTable]),
     };
-    let replaces = ops.contains(&Op::DestroyTable);
-    if !replaces && let Some(transaction) = preload(desired, base, &ops, limits.chunk) {
+    let changes = Changes::between(base, desired);
+    if !changes.can_be_made_in_place(base) {
+        let ops = vec![Op::DestroyTable, Op::AddTable];
+        return transaction(desired, &nothing, &Changes::between(&nothing, desired), ops, limits);
+    }
+    if !ops.contains(&Op::DestroyTable)
+        && let Some(transaction) = preload(&changes, base, &ops, limits.chunk)
+    {
         return Some(transaction);
     }
+    transaction(desired, base, &changes, ops, limits)
+}
+
+/// What differs by name between two tables: what was there, and what is to be. What both share by reference is not
+/// looked at.
+struct Changes<'a> {
+    sets: Vec<Change<'a, SetName, Set>>,
+    maps: Vec<Change<'a, SetName, VerdictMap>>,
+    chains: Vec<Change<'a, ChainName, Chain>>,
+}
+
+/// One name with what was there and what is to be; at least one of them is something.
+struct Change<'a, N, T> {
+    name: &'a N,
+    old: Option<&'a Arc<T>>,
+    new: Option<&'a Arc<T>>,
+}
+
+impl<'a> Changes<'a> {
+    fn between(base: &'a Table, desired: &'a Table) -> Changes<'a> {
+        Changes {
+            sets: differing(&base.sets, &desired.sets),
+            maps: differing(&base.maps, &desired.maps),
+            chains: differing(&base.chains, &desired.chains),
+        }
+    }
+
+    /// Whether what stands in both tables is declared alike: the kernel cannot change a base chain's hook, a set's
+    /// type or any comment in place. Names are made of what an object stands for, so that this fails only where
+    /// another version of postern, or somebody else, wrote the table.
+    fn can_be_made_in_place(&self, base: &Table) -> bool {
+        let sets = self.sets.iter().all(|set| match (set.old, set.new) {
+            (Some(old), Some(new)) => new.same_header(old),
+            (None, Some(_)) => !base.maps.contains_key(set.name),
+            (_, None) => true,
+        });
+        let maps = self.maps.iter().all(|map| match (map.old, map.new) {
+            (Some(old), Some(new)) => new.same_header(old),
+            (None, Some(_)) => !base.sets.contains_key(map.name),
+            (_, None) => true,
+        });
+        let chains = self.chains.iter().all(|chain| match (chain.old, chain.new) {
+            (Some(old), Some(new)) => new.base == old.base && new.comment == old.comment,
+            (None, _) | (_, None) => true,
+        });
+        sets && maps && chains
+    }
+}
+
+/// The names under which two sorted maps do not hold the same reference.
+fn differing<'a, N: Ord, T>(old: &'a BTreeMap<N, Arc<T>>, new: &'a BTreeMap<N, Arc<T>>) -> Vec<Change<'a, N, T>> {
+    let mut changes = Vec::new();
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old_name, _)), Some((new_name, _))) => old_name.cmp(new_name),
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let after = if order.is_ge() { new.next() } else { None };
+        match (before, after) {
+            (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) => {}
+            (Some((name, _)), _) | (None, Some((name, _))) => {
+                changes.push(Change { name, old: before.map(|(_, old)| old), new: after.map(|(_, new)| new) });
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// All changes in one transaction, after the given operations.
+fn transaction(
+    desired: &Table,
+    base: &Table,
+    changes: &Changes<'_>,
+    mut ops: Vec<Op>,
+    limits: Limits,
+) -> Option<Transaction> {
     let mut result = desired.clone();
-    diff_sets(desired, base, &mut ops);
-    diff_maps(desired, base, &mut ops);
-    diff_chains(desired, base, limits, &mut ops, &mut result);
+    changes.sets.iter().for_each(|change| diff_set(change, &mut ops));
+    changes.maps.iter().for_each(|change| diff_map(change, &mut ops));
+    diff_chains(&changes.chains, base, limits, &mut ops, &mut result);
     ops.extend(desired.counters.difference(&base.counters).cloned().map(Op::AddCounter));
     ops.extend(base.counters.difference(&desired.counters).cloned().map(Op::DeleteCounter));
     (!ops.is_empty()).then(|| Transaction::new(ops, Some(result)))
 }
 
-/// Whether everything that stands in both tables is declared alike: what the kernel cannot change in place, a base
-/// chain's hook, a set's type, any comment. Names are made of what an object stands for, so that this differs only
-/// where another version of postern, or somebody else, wrote the table.
-fn same_declarations(desired: &Table, base: &Table) -> bool {
-    let sets = desired.sets.iter().all(|(name, set)| {
-        base.sets.get(name).is_none_or(|other| Arc::ptr_eq(set, other) || set.same_header(other))
-            && !base.maps.contains_key(name)
-    });
-    let maps = desired.maps.iter().all(|(name, map)| {
-        base.maps.get(name).is_none_or(|other| Arc::ptr_eq(map, other) || map.same_header(other))
-            && !base.sets.contains_key(name)
-    });
-    let chains = desired.chains.iter().all(|(name, chain)| {
-        base.chains
-            .get(name)
-            .is_none_or(|other| Arc::ptr_eq(chain, other) || chain.base == other.base && chain.comment == other.comment)
-    });
-    sets && maps && chains
-}
-
 /// A part of a big load: keys for sets that no rule of the kernel's table refers to, so that nobody sees them half
 /// full. `None` where what is left of such keys fits the last transaction.
-fn preload(desired: &Table, base: &Table, ops: &[Op], chunk: usize) -> Option<Transaction> {
-    let mut missing: Vec<(&SetName, &Arc<Set>, Vec<Key>)> = Vec::new();
-    for (name, set) in &desired.sets {
-        let have = base.sets.get(name);
-        if have.is_some_and(|have| Arc::ptr_eq(&have.keys, &set.keys)) {
-            continue;
-        }
-        let (to_add, _) = diff_keys(have.map_or(&[][..], |have| &have.keys), &set.keys);
-        missing.push((name, set, to_add));
+fn preload<'a>(changes: &Changes<'a>, base: &Table, ops: &[Op], chunk: usize) -> Option<Transaction> {
+    let too_many = |sets: &[(&SetName, &Arc<Set>, Vec<Key>)]| sets.iter().map(|set| set.2.len()).sum::<usize>() > chunk;
+    // Most changes are small, and need not look at every rule for what is in use.
+    if changes.sets.iter().filter_map(|set| set.new).map(|set| set.keys.len()).sum::<usize>() <= chunk {
+        return None;
     }
-    if missing.iter().map(|(_, _, keys)| keys.len()).sum::<usize>() <= chunk {
+    let missing = |set: &Change<'a, SetName, Set>| {
+        let new = set.new?;
+        let (to_add, _) = diff_keys(set.old.map_or(&[][..], |old| &old.keys), &new.keys);
+        (!to_add.is_empty()).then_some((set.name, new, to_add))
+    };
+    let mut missing: Vec<_> = changes.sets.iter().filter_map(missing).collect();
+    if !too_many(&missing) {
         return None;
     }
     let in_use = referenced_sets(base);
-    missing.retain(|(name, _, keys)| !in_use.contains(name) && !keys.is_empty());
-    if missing.iter().map(|(_, _, keys)| keys.len()).sum::<usize>() <= chunk {
+    missing.retain(|(name, ..)| !in_use.contains(name));
+    if !too_many(&missing) {
         return None;
     }
     let mut result = base.clone();
@@ -129,25 +198,19 @@ fn referenced_sets(table: &Table) -> BTreeSet<&SetName> {
         .collect()
 }
 
-fn diff_sets(desired: &Table, base: &Table, ops: &mut Vec<Op>) {
-    for (name, set) in &desired.sets {
-        let have = base.sets.get(name);
-        if have.is_some_and(|have| Arc::ptr_eq(have, set) || Arc::ptr_eq(&have.keys, &set.keys)) {
-            continue;
-        }
-        if have.is_none() {
-            ops.push(Op::AddSet(name.clone(), set.clone()));
-        }
-        let (to_add, to_delete) = diff_keys(have.map_or(&[][..], |have| &have.keys), &set.keys);
-        if !to_delete.is_empty() {
-            ops.push(Op::DeleteKeys(name.clone(), to_delete));
-        }
-        if !to_add.is_empty() {
-            ops.push(Op::AddKeys(name.clone(), to_add));
-        }
+fn diff_set(change: &Change<'_, SetName, Set>, ops: &mut Vec<Op>) {
+    let name = change.name;
+    let Some(new) = change.new else { return ops.push(Op::DeleteSet(name.clone())) };
+    if change.old.is_none() {
+        ops.push(Op::AddSet(name.clone(), new.clone()));
     }
-    let gone = base.sets.keys().filter(|name| !desired.sets.contains_key(name));
-    ops.extend(gone.cloned().map(Op::DeleteSet));
+    let (to_add, to_delete) = diff_keys(change.old.map_or(&[][..], |old| &old.keys), &new.keys);
+    if !to_delete.is_empty() {
+        ops.push(Op::DeleteKeys(name.clone(), to_delete));
+    }
+    if !to_add.is_empty() {
+        ops.push(Op::AddKeys(name.clone(), to_add));
+    }
 }
 
 /// What is to be added to and deleted from a sorted list to make it another.
@@ -168,25 +231,19 @@ fn diff_keys(have: &[Key], want: &[Key]) -> (Vec<Key>, Vec<Key>) {
     }
 }
 
-fn diff_maps(desired: &Table, base: &Table, ops: &mut Vec<Op>) {
-    for (name, map) in &desired.maps {
-        let have = base.maps.get(name);
-        if have.is_some_and(|have| Arc::ptr_eq(have, map)) {
-            continue;
-        }
-        if have.is_none() {
-            ops.push(Op::AddMap(name.clone(), map.clone()));
-        }
-        let (to_add, to_delete) = diff_elements(have, map);
-        if !to_delete.is_empty() {
-            ops.push(Op::DeleteMapElements(name.clone(), to_delete));
-        }
-        if !to_add.is_empty() {
-            ops.push(Op::AddMapElements(name.clone(), to_add));
-        }
+fn diff_map(change: &Change<'_, SetName, VerdictMap>, ops: &mut Vec<Op>) {
+    let name = change.name;
+    let Some(new) = change.new else { return ops.push(Op::DeleteMap(name.clone())) };
+    if change.old.is_none() {
+        ops.push(Op::AddMap(name.clone(), new.clone()));
     }
-    let gone = base.maps.keys().filter(|name| !desired.maps.contains_key(name));
-    ops.extend(gone.cloned().map(Op::DeleteMap));
+    let (to_add, to_delete) = diff_elements(change.old, new);
+    if !to_delete.is_empty() {
+        ops.push(Op::DeleteMapElements(name.clone(), to_delete));
+    }
+    if !to_add.is_empty() {
+        ops.push(Op::AddMapElements(name.clone(), to_add));
+    }
 }
 
 /// A key that gets another verdict, or another comment, is deleted and added.
@@ -198,31 +255,32 @@ fn diff_elements(have: Option<&Arc<VerdictMap>>, want: &VerdictMap) -> (Vec<(Key
     (to_add.map(|(key, element)| (*key, element.clone())).collect(), to_delete.map(|(key, _)| *key).collect())
 }
 
-fn diff_chains(desired: &Table, base: &Table, limits: Limits, ops: &mut Vec<Op>, result: &mut Table) {
-    for (name, chain) in &desired.chains {
-        let have = base.chains.get(name);
-        if have.is_some_and(|have| Arc::ptr_eq(have, chain) || have.rules == chain.rules) {
-            continue;
+fn diff_chains(
+    changes: &[Change<'_, ChainName, Chain>],
+    base: &Table,
+    limits: Limits,
+    ops: &mut Vec<Op>,
+    result: &mut Table,
+) {
+    let any_gone = changes.iter().any(|change| change.new.is_none());
+    let held = if limits.defer_chain_delete && any_gone { chains_of_elements(base) } else { BTreeSet::new() };
+    for Change { name, old, new } in changes {
+        match (old, new) {
+            (Some(old), Some(new)) if old.rules == new.rules => continue,
+            (None, Some(new)) => ops.push(Op::AddChain((*name).clone(), (*new).clone())),
+            (Some(_), _) | (None, None) => {}
         }
-        match have {
-            None => ops.push(Op::AddChain(name.clone(), chain.clone())),
-            Some(have) if have.rules.is_empty() => {}
-            Some(_) => ops.push(Op::FlushChain(name.clone())),
+        if old.is_some_and(|old| !old.rules.is_empty()) {
+            ops.push(Op::FlushChain((*name).clone()));
         }
-        if !chain.rules.is_empty() {
-            ops.push(Op::AddRules(name.clone(), chain.clone()));
-        }
-    }
-    let held = if limits.defer_chain_delete { chains_of_elements(base) } else { BTreeSet::new() };
-    for (name, chain) in base.chains.iter().filter(|(name, _)| !desired.chains.contains_key(name)) {
-        if !chain.rules.is_empty() {
-            ops.push(Op::FlushChain(name.clone()));
-        }
-        if held.contains(name) {
-            let emptied = Chain { rules: Vec::new(), ..(**chain).clone() };
-            result.chains.insert(name.clone(), Arc::new(emptied));
-        } else {
-            ops.push(Op::DeleteChain(name.clone()));
+        match (old, new) {
+            (_, Some(new)) if new.rules.is_empty() => {}
+            (_, Some(new)) => ops.push(Op::AddRules((*name).clone(), (*new).clone())),
+            (Some(old), None) if held.contains(name) => {
+                let emptied = Chain { rules: Vec::new(), ..Chain::clone(old) };
+                result.chains.insert((*name).clone(), Arc::new(emptied));
+            }
+            (_, None) => ops.push(Op::DeleteChain((*name).clone())),
         }
     }
 }

@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use super::skeleton::{self, Deny};
 use super::{Family, Table};
-use crate::api::{Direction, PolicyKey};
-use crate::policy::{Ir, PolicyRules};
-use dispatch::Dispatch;
+use crate::api::{Direction, PodSelector, PolicyKey};
+use crate::cluster::{Endpoints, Members, PortSelector};
+use crate::policy::{Ir, LocalPod, PolicyRules};
 use policy_chain::PolicyChain;
-use sets::LoweredSets;
+use sets::Followed;
 
 /// Lowers IRs to tables, and remembers what it made of parts that have not changed.
 ///
@@ -31,78 +31,118 @@ use sets::LoweredSets;
 #[derive(Debug, Default)]
 pub struct Lowerer {
     deny: Deny,
-    skeleton: Option<Table>,
     families: Vec<Family>,
-    policies: BTreeMap<(PolicyKey, Direction), (Arc<PolicyRules>, PolicyChain)>,
-    dispatch: Option<Dispatch>,
-    sets: LoweredSets,
+    table: Table,
+    policies: PolicyPart,
+    pods: PodPart,
+    members: Followed<PodSelector, Members>,
+    endpoints: Followed<PortSelector, Endpoints>,
+}
+
+/// What the policies alone decide: their chains, and the sets of CIDRs and ports.
+#[derive(Debug, Default)]
+struct PolicyPart {
+    from: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
+    chains: BTreeMap<(PolicyKey, Direction), PolicyChain>,
+    objects: Table,
+}
+
+/// What the local pods alone decide.
+#[derive(Debug, Default)]
+struct PodPart {
+    from: Option<Arc<Vec<LocalPod>>>,
+    objects: Table,
 }
 
 impl Lowerer {
     /// A lowerer whose tables refuse in this way.
     pub fn new(deny: Deny) -> Lowerer {
-        Lowerer { deny, ..Lowerer::default() }
+        let mut table = Table::default();
+        skeleton::add_to(&mut table, deny);
+        Lowerer { deny, table, ..Lowerer::default() }
     }
 
     /// The table that enforces an IR.
     pub fn lower(&mut self, ir: &Ir) -> Table {
-        self.forget_other_families(ir);
-        let mut table = self.skeleton();
-        self.lower_policies(ir, &mut table);
-        self.lower_pods(ir, &mut table);
-        self.sets.lower(ir, &self.families, &mut table);
-        table
+        self.lower_pods(ir);
+        self.lower_policies(ir);
+        self.members.follow(
+            &ir.members,
+            &self.families,
+            |selector, members, family| sets::pods_set(selector, members, family),
+            &mut self.table,
+        );
+        self.endpoints.follow(
+            &ir.endpoints,
+            &self.families,
+            |port, endpoints, family| sets::endpoints_set(port, endpoints, family),
+            &mut self.table,
+        );
+        self.table.clone()
     }
 
-    /// Rules and sets of a family are there only if some local pod has an address of it.
-    fn forget_other_families(&mut self, ir: &Ir) {
+    fn lower_pods(&mut self, ir: &Ir) {
+        if self.pods.from.as_ref().is_some_and(|from| Arc::ptr_eq(from, &ir.pods)) {
+            return;
+        }
+        // Rules and sets of a family are there only if some local pod has an address of it.
         let has = |family: &Family| {
             ir.pods.iter().any(|pod| pod.addresses.iter().any(|address| Family::of(*address) == *family))
         };
         let families: Vec<Family> = Family::ALL.into_iter().filter(has).collect();
         if families != self.families {
-            self.policies.clear();
-            self.families = families;
+            *self = Lowerer { families, ..Lowerer::new(self.deny) };
         }
+        let objects = dispatch::lower(&ir.pods);
+        replace(&mut self.table, &self.pods.objects, &objects);
+        self.pods = PodPart { from: Some(ir.pods.clone()), objects };
     }
 
-    fn skeleton(&mut self) -> Table {
-        let deny = self.deny;
-        self.skeleton
-            .get_or_insert_with(|| {
-                let mut table = Table::default();
-                skeleton::add_to(&mut table, deny);
-                table
-            })
-            .clone()
-    }
-
-    fn lower_policies(&mut self, ir: &Ir, table: &mut Table) {
-        self.policies.retain(|(key, _), _| ir.policies.contains_key(key));
-        for (key, rules) in &ir.policies {
+    fn lower_policies(&mut self, ir: &Ir) {
+        if Arc::ptr_eq(&self.policies.from, &ir.policies) {
+            return;
+        }
+        let mut part = PolicyPart { from: ir.policies.clone(), ..PolicyPart::default() };
+        for (key, rules) in ir.policies.iter() {
+            let unchanged = self.policies.from.get(key).is_some_and(|before| Arc::ptr_eq(before, rules));
             for direction in Direction::ALL {
                 let Some(of_direction) = rules.rules(direction) else { continue };
                 let slot = (key.clone(), direction);
-                let known = self.policies.get(&slot).filter(|(from, _)| Arc::ptr_eq(from, rules));
-                if known.is_none() {
-                    let chain = policy_chain::lower(key, direction, of_direction, &self.families);
-                    self.policies.insert(slot.clone(), (rules.clone(), chain));
+                let known = self.policies.chains.remove(&slot).filter(|_| unchanged);
+                let chain = known.unwrap_or_else(|| policy_chain::lower(key, direction, of_direction, &self.families));
+                part.objects.chains.insert(chain.name.clone(), chain.chain.clone());
+                for (name, set) in &chain.sets {
+                    // Another policy may have made the same set: it keeps its reference while both are there.
+                    let known = self.policies.objects.sets.get(name).unwrap_or(set);
+                    part.objects.sets.entry(name.clone()).or_insert_with(|| known.clone());
                 }
-                let (_, lowered) = &self.policies[&slot];
-                table.chains.insert(lowered.name.clone(), lowered.chain.clone());
-                table.sets.extend(lowered.sets.iter().cloned());
+                part.chains.insert(slot, chain);
+            }
+        }
+        replace(&mut self.table, &self.policies.objects, &part.objects);
+        self.policies = part;
+    }
+}
+
+/// Takes one part of the table out and puts another in its place.
+fn replace(table: &mut Table, old: &Table, new: &Table) {
+    fn replace_in<K: Ord + Clone, V>(
+        all: &mut BTreeMap<K, Arc<V>>,
+        old: &BTreeMap<K, Arc<V>>,
+        new: &BTreeMap<K, Arc<V>>,
+    ) {
+        for name in old.keys().filter(|name| !new.contains_key(name)) {
+            all.remove(name);
+        }
+        for (name, object) in new {
+            if !old.get(name).is_some_and(|before| Arc::ptr_eq(before, object)) {
+                all.insert(name.clone(), object.clone());
             }
         }
     }
-
-    fn lower_pods(&mut self, ir: &Ir, table: &mut Table) {
-        let known = self.dispatch.take().filter(|known| known.pods == ir.pods);
-        let dispatch = known.unwrap_or_else(|| Dispatch::of(&ir.pods));
-        table.chains.extend(dispatch.chains.iter().cloned());
-        table.maps.extend(dispatch.maps.iter().cloned());
-        table.sets.extend(dispatch.sets.iter().cloned());
-        self.dispatch = Some(dispatch);
-    }
+    replace_in(&mut table.sets, &old.sets, &new.sets);
+    replace_in(&mut table.maps, &old.maps, &new.maps);
+    replace_in(&mut table.chains, &old.chains, &new.chains);
 }
 
 /// The table of an IR, from nothing.

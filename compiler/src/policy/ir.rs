@@ -6,21 +6,24 @@ use std::sync::Arc;
 
 use super::AddressRange;
 use crate::api::{Direction, NodeName, PodKey, PodSelector, PolicyKey, PortRange, Protocol, Str};
-use crate::cluster::{Endpoints, Members, PolicyList, PortSelector};
+use crate::cluster::{EndpointsByPort, MembersBySelector, PolicyList};
 
 /// Who may talk to whom on one node.
+///
+/// Its parts are shared: a part that has not changed since the last [`Resolver::resolve`](super::Resolver::resolve) is the
+/// same by reference.
 #[derive(Debug, Clone)]
 pub struct Ir {
     /// The node.
     pub node: NodeName,
     /// The pods of this node that have a network of their own, by key.
-    pub pods: Vec<LocalPod>,
+    pub pods: Arc<Vec<LocalPod>>,
     /// The policies that select at least one of them.
-    pub policies: BTreeMap<PolicyKey, Arc<PolicyRules>>,
+    pub policies: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
     /// The addresses that the selectors of those policies mean.
-    pub members: BTreeMap<PodSelector, Members>,
+    pub members: MembersBySelector,
     /// The endpoints that the named ports of those policies mean.
-    pub endpoints: BTreeMap<PortSelector, Endpoints>,
+    pub endpoints: EndpointsByPort,
 }
 
 /// A pod of this node.

@@ -7,42 +7,51 @@ use super::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule
 use crate::api::{
     ApiGeneration, Direction, IpBlock, NetworkPolicy, Peer, Peers, Pod, PolicyKey, PortMatch, PortRange, Ports, Rule,
 };
-use crate::cluster::State;
+use crate::cluster::{State, Versions};
 
-/// Resolves states to IRs, and remembers the rules of policies that have not changed.
+/// Resolves a state to IRs as it changes, and remembers what has not changed.
 ///
-/// The memory only saves work: a resolver that has seen other states before gives the same IR as a new one.
+/// The memory only saves work: a resolver that has seen the state before gives the same IR as a new one. It belongs to
+/// one [`State`], whose [`versions`](State::versions) tell it what to work out anew.
 #[derive(Debug, Clone, Default)]
 pub struct Resolver {
-    policies: BTreeMap<PolicyKey, (Arc<NetworkPolicy>, Arc<PolicyRules>)>,
+    versions: Option<Versions>,
+    pods: Arc<Vec<LocalPod>>,
+    policies: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
+    /// What each policy's rules were made of.
+    sources: BTreeMap<PolicyKey, Arc<NetworkPolicy>>,
 }
 
 impl Resolver {
-    /// The IR of a state.
+    /// The IR of the state.
     pub fn resolve(&mut self, state: &State) -> Ir {
-        self.policies.retain(|key, _| state.selection().is_used(key));
-        let used = state.selection().used().filter_map(|key| state.policies().get(key));
-        let policies: BTreeMap<_, _> = used.map(|policy| (policy.key.clone(), self.rules(policy))).collect();
-        let memberships = state.memberships();
-        let pods = state.pods().iter().filter(|pod| state.pods().is_local(pod));
+        let (before, now) = (self.versions.replace(state.versions()), state.versions());
+        if before.is_none_or(|before| before.used_policies != now.used_policies) {
+            self.resolve_policies(state);
+        }
+        if before.is_none_or(|before| before.local_pods != now.local_pods) {
+            let pods = state.pods().local().map(|pod| local_pod(state, pod, &self.policies));
+            self.pods = Arc::new(pods.collect());
+        }
         Ir {
             node: state.node().clone(),
-            pods: pods.map(|pod| local_pod(state, pod, &policies)).collect(),
-            policies,
-            members: memberships.all_members().map(|(selector, members)| (selector.clone(), members.clone())).collect(),
-            endpoints: memberships.all_endpoints().map(|(port, endpoints)| (port.clone(), endpoints.clone())).collect(),
+            pods: self.pods.clone(),
+            policies: self.policies.clone(),
+            members: state.memberships().members().clone(),
+            endpoints: state.memberships().endpoints().clone(),
         }
     }
 
-    fn rules(&mut self, policy: &Arc<NetworkPolicy>) -> Arc<PolicyRules> {
-        match self.policies.get(&policy.key) {
-            Some((from, rules)) if Arc::ptr_eq(from, policy) => rules.clone(),
-            Some(_) | None => {
-                let rules = Arc::new(policy_rules(policy));
-                self.policies.insert(policy.key.clone(), (policy.clone(), rules.clone()));
-                rules
-            }
-        }
+    fn resolve_policies(&mut self, state: &State) {
+        let used = state.selection().used().filter_map(|key| state.policies().get(key));
+        let sources: BTreeMap<_, _> = used.map(|policy| (policy.key.clone(), policy.clone())).collect();
+        let rules = sources.iter().map(|(key, policy)| {
+            let unchanged = self.sources.get(key).is_some_and(|before| Arc::ptr_eq(before, policy));
+            let known = self.policies.get(key).filter(|_| unchanged).cloned();
+            (key.clone(), known.unwrap_or_else(|| Arc::new(policy_rules(policy))))
+        });
+        self.policies = Arc::new(rules.collect());
+        self.sources = sources;
     }
 }
 

@@ -5,51 +5,39 @@ use std::sync::Arc;
 
 use super::super::skeleton::{deny_chain, dispatch_map, rule, self_set};
 use super::super::{
-    Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Verdict, VerdictMap,
+    Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Table, Verdict, VerdictMap,
 };
 use super::policy_chain;
 use crate::api::{Direction, Str};
 use crate::policy::{Isolation, LocalPod};
 
-/// What the local pods alone decide: the dispatch maps, the chains to which they lead, and the set of the pods'
-/// pairs with themselves.
-#[derive(Debug)]
-pub(super) struct Dispatch {
-    /// What it was made of.
-    pub(super) pods: Vec<LocalPod>,
-    pub(super) chains: Vec<(ChainName, Arc<Chain>)>,
-    pub(super) maps: Vec<(SetName, Arc<VerdictMap>)>,
-    pub(super) sets: Vec<(SetName, Arc<Set>)>,
-}
-
 /// The elements of one dispatch map.
 type Elements = BTreeMap<Key, MapElement>;
 
-impl Dispatch {
-    pub(super) fn of(pods: &[LocalPod]) -> Dispatch {
-        let mut groups = Groups::default();
-        let mut elements: BTreeMap<(Direction, Family), Elements> = BTreeMap::new();
-        let mut pairs: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
-        for pod in pods {
-            let comment = Comment::new(&pod.key.to_string());
-            for direction in Direction::ALL {
-                let Some(isolation) = pod.isolation(direction) else { continue };
-                let chain = groups.chain(direction, isolation);
-                for address in &pod.addresses {
-                    let verdict = Verdict::Goto(chain.clone());
-                    let element = MapElement { verdict, comment: Some(comment.clone()) };
-                    let slot = (direction, Family::of(*address));
-                    elements.entry(slot).or_default().insert(Key::address(*address), element);
-                }
-            }
-            if pod.ingress.is_some() || pod.egress.is_some() {
-                for address in &pod.addresses {
-                    pairs.entry(Family::of(*address)).or_default().push(Key::pair(*address));
-                }
+/// The dispatch maps, the chains to which they lead, and the sets of the pods' pairs with themselves.
+pub(super) fn lower(pods: &[LocalPod]) -> Table {
+    let mut groups = Groups::default();
+    let mut elements: BTreeMap<(Direction, Family), Elements> = BTreeMap::new();
+    let mut pairs: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
+    for pod in pods {
+        let comment = Comment::new(&pod.key.to_string());
+        for direction in Direction::ALL {
+            let Some(isolation) = pod.isolation(direction) else { continue };
+            let chain = groups.chain(direction, isolation);
+            for address in &pod.addresses {
+                let verdict = Verdict::Goto(chain.clone());
+                let element = MapElement { verdict, comment: Some(comment.clone()) };
+                let slot = (direction, Family::of(*address));
+                elements.entry(slot).or_default().insert(Key::address(*address), element);
             }
         }
-        Dispatch { pods: pods.to_vec(), chains: groups.chains, maps: maps(elements), sets: self_sets(pairs) }
+        if pod.ingress.is_some() || pod.egress.is_some() {
+            for address in &pod.addresses {
+                pairs.entry(Family::of(*address)).or_default().push(Key::pair(*address));
+            }
+        }
     }
+    Table { chains: groups.chains, maps: maps(elements), sets: self_sets(pairs), ..Table::default() }
 }
 
 /// The chains of the pods that the same policies isolate.
@@ -57,7 +45,7 @@ impl Dispatch {
 struct Groups {
     /// By the address of the shared list of policies, the namespace if it isolates too, and the direction.
     names: BTreeMap<(usize, Option<Str>, Direction), ChainName>,
-    chains: Vec<(ChainName, Arc<Chain>)>,
+    chains: BTreeMap<ChainName, Arc<Chain>>,
 }
 
 impl Groups {
@@ -65,7 +53,7 @@ impl Groups {
         let slot = (Arc::as_ptr(&isolation.policies) as usize, isolation.by_namespace.clone(), direction);
         self.names.entry(slot).or_insert_with(|| {
             let (name, chain) = group_chain(direction, isolation);
-            self.chains.push((name.clone(), Arc::new(chain)));
+            self.chains.insert(name.clone(), Arc::new(chain));
             name
         })
     }
@@ -84,8 +72,8 @@ fn group_chain(direction: Direction, isolation: &Isolation) -> (ChainName, Chain
 }
 
 /// All dispatch maps, also the empty ones: the base chains refer to them.
-fn maps(mut elements: BTreeMap<(Direction, Family), Elements>) -> Vec<(SetName, Arc<VerdictMap>)> {
-    let mut maps = Vec::new();
+fn maps(mut elements: BTreeMap<(Direction, Family), Elements>) -> BTreeMap<SetName, Arc<VerdictMap>> {
+    let mut maps = BTreeMap::new();
     for direction in Direction::ALL {
         for family in Family::ALL {
             let map = VerdictMap {
@@ -93,13 +81,13 @@ fn maps(mut elements: BTreeMap<(Direction, Family), Elements>) -> Vec<(SetName, 
                 comment: Some(Comment::new(&format!("isolated for {}", direction.as_str()))),
                 elements: Arc::new(elements.remove(&(direction, family)).unwrap_or_default()),
             };
-            maps.push((dispatch_map(direction, family), Arc::new(map)));
+            maps.insert(dispatch_map(direction, family), Arc::new(map));
         }
     }
     maps
 }
 
-fn self_sets(mut pairs: BTreeMap<Family, Vec<Key>>) -> Vec<(SetName, Arc<Set>)> {
+fn self_sets(mut pairs: BTreeMap<Family, Vec<Key>>) -> BTreeMap<SetName, Arc<Set>> {
     let set = |family| {
         let mut keys = pairs.remove(&family).unwrap_or_default();
         keys.sort_unstable();

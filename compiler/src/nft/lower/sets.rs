@@ -2,50 +2,66 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::super::{Comment, Family, Key, KeyType, Set, SetName, Table};
 use crate::api::{NamespaceScope, PodSelector, PortRange};
-use crate::cluster::{Endpoints, Members, PortSelector};
-use crate::policy::{AddressRange, Ir};
+use crate::cluster::PortSelector;
+use crate::policy::AddressRange;
 
-/// The sets that follow the pods of the cluster, and what they were made of.
-#[derive(Debug, Default)]
-pub(super) struct LoweredSets {
-    pods: BTreeMap<(PodSelector, Family), (Members, SetName, Arc<Set>)>,
-    endpoints: BTreeMap<(PortSelector, Family), (Endpoints, SetName, Arc<Set>)>,
+/// The sets of one kind of selector, which follow the pods of the cluster.
+#[derive(Debug)]
+pub(super) struct Followed<K, M> {
+    /// Each selector with what it meant, and the sets that were made of that.
+    lowered: BTreeMap<Arc<K>, (M, Vec<NamedSet>)>,
 }
 
-impl LoweredSets {
-    /// Adds to the table the sets of all selectors and named ports of an IR.
-    pub(super) fn lower(&mut self, ir: &Ir, families: &[Family], table: &mut Table) {
-        let mut pods = BTreeMap::new();
-        for (selector, members) in &ir.members {
-            for family in families.iter().copied() {
-                let slot = (selector.clone(), family);
-                let known = self.pods.remove(&slot).filter(|(from, ..)| Arc::ptr_eq(from, members));
-                let lowered = known.unwrap_or_else(|| {
-                    (members.clone(), pods_name(selector, family), Arc::new(pods_set(selector, members, family)))
-                });
-                table.sets.insert(lowered.1.clone(), lowered.2.clone());
-                pods.insert(slot, lowered);
-            }
+/// A set and its name.
+pub(super) type NamedSet = (SetName, Arc<Set>);
+
+impl<K, M> Default for Followed<K, M> {
+    fn default() -> Self {
+        Followed { lowered: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord, T> Followed<K, Arc<T>> {
+    /// Brings the sets in the table in line with what the selectors mean now. `lower` makes the set of one family.
+    pub(super) fn follow(
+        &mut self,
+        now: &BTreeMap<Arc<K>, Arc<T>>,
+        families: &[Family],
+        lower: impl Fn(&K, &T, Family) -> NamedSet,
+        table: &mut Table,
+    ) {
+        let same_selectors = now.len() == self.lowered.len()
+            && now.keys().zip(self.lowered.keys()).all(|(new, old)| Arc::ptr_eq(new, old));
+        if !same_selectors {
+            self.forget_gone(now, table);
         }
-        self.pods = pods;
-        let mut endpoints = BTreeMap::new();
-        for (selector, known_endpoints) in &ir.endpoints {
-            for family in families.iter().copied() {
-                let slot = (selector.clone(), family);
-                let known = self.endpoints.remove(&slot).filter(|(from, ..)| Arc::ptr_eq(from, known_endpoints));
-                let lowered = known.unwrap_or_else(|| {
-                    let set = endpoints_set(selector, known_endpoints, family);
-                    (known_endpoints.clone(), endpoints_name(selector, family), Arc::new(set))
-                });
-                table.sets.insert(lowered.1.clone(), lowered.2.clone());
-                endpoints.insert(slot, lowered);
-            }
+        let changed: Vec<_> = if same_selectors {
+            let pairs = now.iter().zip(self.lowered.values());
+            pairs.filter(|((_, new), (old, _))| !Arc::ptr_eq(new, old)).map(|(pair, _)| pair).collect()
+        } else {
+            let known = |selector, new| self.lowered.get(selector).is_some_and(|(old, _)| Arc::ptr_eq(new, old));
+            now.iter().filter(|(selector, new)| !known(*selector, new)).collect()
+        };
+        for (selector, members) in changed {
+            let sets: Vec<NamedSet> = families.iter().map(|family| lower(selector, members, *family)).collect();
+            table.sets.extend(sets.iter().cloned());
+            self.lowered.insert(selector.clone(), (members.clone(), sets));
         }
-        self.endpoints = endpoints;
+    }
+
+    fn forget_gone(&mut self, now: &BTreeMap<Arc<K>, Arc<T>>, table: &mut Table) {
+        self.lowered.retain(|selector, (_, sets)| {
+            let stays = now.get_key_value(selector).is_some_and(|(same, _)| Arc::ptr_eq(same, selector));
+            if !stays {
+                sets.iter().for_each(|(name, _)| drop(table.sets.remove(name)));
+            }
+            stays
+        });
     }
 }
 
@@ -54,13 +70,15 @@ pub(super) fn pods_name(selector: &PodSelector, family: Family) -> SetName {
     SetName::hashed("pods", &describe_pods(selector), &family.to_string())
 }
 
-fn pods_set(selector: &PodSelector, members: &Members, family: Family) -> Set {
+/// The same with its members of one family.
+pub(super) fn pods_set(selector: &PodSelector, members: &[IpAddr], family: Family) -> NamedSet {
     let of_family = members.iter().filter(|address| Family::of(**address) == family);
-    Set {
+    let set = Set {
         key_type: KeyType::Address(family),
         comment: Some(Comment::new(&describe_pods(selector))),
         keys: Arc::new(of_family.map(|address| Key::address(*address)).collect()),
-    }
+    };
+    (pods_name(selector, family), Arc::new(set))
 }
 
 /// The set of the endpoints that a named port means.
@@ -68,13 +86,15 @@ pub(super) fn endpoints_name(selector: &PortSelector, family: Family) -> SetName
     SetName::hashed("port", &describe_port(selector), &format!("{}-{family}", selector.name))
 }
 
-fn endpoints_set(selector: &PortSelector, endpoints: &Endpoints, family: Family) -> Set {
+/// The same with its endpoints of one family.
+pub(super) fn endpoints_set(selector: &PortSelector, endpoints: &[(IpAddr, u16)], family: Family) -> NamedSet {
     let of_family = endpoints.iter().filter(|(address, _)| Family::of(*address) == family);
-    Set {
+    let set = Set {
         key_type: KeyType::Endpoint(family),
         comment: Some(Comment::new(&describe_port(selector))),
         keys: Arc::new(of_family.map(|(address, port)| Key::endpoint(*address, selector.protocol, *port)).collect()),
-    }
+    };
+    (endpoints_name(selector, family), Arc::new(set))
 }
 
 /// The set of the addresses of one family in normalised ranges, if there are any.
