@@ -126,3 +126,6 @@ fn pods(client: &Client, node: &NodeName, source: PodSource) -> Stream<Pods> {
         event: Box::new(move |change| Event::Pods(source.clone(), change)),
     }
 }
+
+#[cfg(test)]
+mod tests;
