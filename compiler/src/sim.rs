@@ -15,15 +15,18 @@
 
 mod cluster;
 mod dice;
+pub mod events;
 pub mod generate;
 mod judges;
+mod kernel;
 mod packets;
 mod search;
 mod yaml;
 
-pub use cluster::{Cluster, Compiled};
+pub use cluster::{Cluster, Compiled, ParsedCluster};
 pub use dice::Dice;
 pub use judges::{Disagreement, Judges, Opinions};
+pub use kernel::{Errno, Kernel, Refused, Release};
 pub use packets::{Edges, traced};
 pub use search::{Counts, Failure, Report, Search};
 pub use yaml::to_yaml;

@@ -12,6 +12,8 @@ mod ports;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 
 use super::Cluster;
@@ -36,6 +38,22 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
     (1usize..=3, vec(namespace(), 1..=5), vec(pods::pod(), 0..=20), vec(policies::policy(), 0..=8))
         .prop_map(|(nodes, namespaces, pods, policies)| Draft { nodes, namespaces, pods, policies }.finish())
 }
+
+/// Clusters without end, the same for the same seed.
+pub fn clusters(seed: u64) -> impl Iterator<Item = Cluster> {
+    let mut runner = runner(seed);
+    std::iter::repeat_with(move || cluster().new_tree(&mut runner).expect(NEVER_REJECTS).current())
+}
+
+/// Something that draws the same for the same seed.
+pub(super) fn runner(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRunner::new_with_rng(ProptestConfig::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// Why a cluster can always be drawn.
+pub(super) const NEVER_REJECTS: &str = "no strategy here rejects what it draws";
 
 impl Draft {
     /// Gives everything its name and its place.

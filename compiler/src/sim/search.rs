@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
 
-use super::generate::cluster;
+use super::generate::{NEVER_REJECTS, cluster, runner};
 use super::judges::Opinions;
 use super::{Cluster, Compiled, Dice, Disagreement, Edges, Judges};
 use crate::nft::Deny;
@@ -62,7 +61,7 @@ impl Search {
         let mut runner = runner(self.seed);
         let mut dice = Dice::new(self.seed);
         for found_in in 0..self.clusters {
-            let mut tree = cluster().new_tree(&mut runner).expect("no strategy here rejects what it draws");
+            let mut tree = cluster().new_tree(&mut runner).expect(NEVER_REJECTS);
             let cluster = tree.current();
             let deny = if dice.once_in(4) { Deny::Reject } else { Deny::Drop };
             let judges = Judges::of_another(&cluster, compile(&cluster, deny));
@@ -85,13 +84,6 @@ impl Search {
         }
         report
     }
-}
-
-/// Something that draws the same for the same seed.
-pub(super) fn runner(seed: u64) -> TestRunner {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
 /// Makes the cluster smaller as long as the judges differ on the same packet: any packet can be judged in any cluster.
