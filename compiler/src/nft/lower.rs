@@ -21,6 +21,7 @@ use super::{Family, Table};
 use crate::api::{Direction, PodSelector, PolicyKey};
 use crate::cluster::{Endpoints, Members, PortSelector};
 use crate::policy::{Ir, LocalPod, PolicyRules};
+use dispatch::Groups;
 use policy_chain::PolicyChain;
 use sets::Followed;
 
@@ -51,6 +52,7 @@ struct PolicyPart {
 #[derive(Debug, Default)]
 struct PodPart {
     from: Option<Arc<Vec<LocalPod>>>,
+    groups: Groups,
     objects: Table,
 }
 
@@ -93,9 +95,10 @@ impl Lowerer {
         if families != self.families {
             *self = Lowerer { families, ..Lowerer::new(self.deny) };
         }
-        let objects = dispatch::lower(&ir.pods);
+        let objects = dispatch::lower(&ir.pods, &mut self.pods.groups);
         replace(&mut self.table, &self.pods.objects, &objects);
-        self.pods = PodPart { from: Some(ir.pods.clone()), objects };
+        self.pods.from = Some(ir.pods.clone());
+        self.pods.objects = objects;
     }
 
     fn lower_policies(&mut self, ir: &Ir) {

@@ -9,21 +9,23 @@ use super::super::{
 };
 use super::policy_chain;
 use crate::api::{Direction, Str};
+use crate::cluster::PolicyList;
 use crate::policy::{Isolation, LocalPod};
 
 /// The elements of one dispatch map.
 type Elements = BTreeMap<Key, MapElement>;
 
-/// The dispatch maps, the chains to which they lead, and the sets of the pods' pairs with themselves.
-pub(super) fn lower(pods: &[LocalPod]) -> Table {
-    let mut groups = Groups::default();
+/// The dispatch maps, the chains to which they lead, and the sets of the pods' pairs with themselves. What `groups`
+/// knows of unchanged groups is used again, and it knows the present ones afterwards.
+pub(super) fn lower(pods: &[LocalPod], groups: &mut Groups) -> Table {
+    let mut known = std::mem::take(groups);
     let mut elements: BTreeMap<(Direction, Family), Elements> = BTreeMap::new();
     let mut pairs: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
     for pod in pods {
         let comment = Comment::new(&pod.key.to_string());
         for direction in Direction::ALL {
             let Some(isolation) = pod.isolation(direction) else { continue };
-            let chain = groups.chain(direction, isolation);
+            let chain = groups.chain(direction, isolation, &mut known);
             for address in &pod.addresses {
                 let verdict = Verdict::Goto(chain.clone());
                 let element = MapElement { verdict, comment: Some(comment.clone()) };
@@ -37,25 +39,35 @@ pub(super) fn lower(pods: &[LocalPod]) -> Table {
             }
         }
     }
-    Table { chains: groups.chains, maps: maps(elements), sets: self_sets(pairs), ..Table::default() }
+    let chains = groups.0.values().map(|group| (group.name.clone(), group.chain.clone())).collect();
+    Table { chains, maps: maps(elements), sets: self_sets(pairs), ..Table::default() }
 }
 
-/// The chains of the pods that the same policies isolate.
-#[derive(Default)]
-struct Groups {
-    /// By the address of the shared list of policies, the namespace if it isolates too, and the direction.
-    names: BTreeMap<(usize, Option<Str>, Direction), ChainName>,
-    chains: BTreeMap<ChainName, Arc<Chain>>,
+/// The chains of the pods that the same policies isolate, by the address of the shared list of policies, the namespace
+/// if it isolates too, and the direction. A group keeps its list alive, so that no other can have its address.
+#[derive(Debug, Default)]
+pub(super) struct Groups(BTreeMap<(usize, Option<Str>, Direction), Group>);
+
+#[derive(Debug)]
+struct Group {
+    /// What the chain was made of.
+    policies: PolicyList,
+    name: ChainName,
+    chain: Arc<Chain>,
 }
 
 impl Groups {
-    fn chain(&mut self, direction: Direction, isolation: &Isolation) -> &ChainName {
+    /// The chain of an isolation, taken from the known ones if it is there.
+    fn chain(&mut self, direction: Direction, isolation: &Isolation, known: &mut Groups) -> &ChainName {
         let slot = (Arc::as_ptr(&isolation.policies) as usize, isolation.by_namespace.clone(), direction);
-        self.names.entry(slot).or_insert_with(|| {
-            let (name, chain) = group_chain(direction, isolation);
-            self.chains.insert(name.clone(), Arc::new(chain));
-            name
-        })
+        let group = self.0.entry(slot).or_insert_with_key(|slot| {
+            known.0.remove(slot).unwrap_or_else(|| {
+                let (name, chain) = group_chain(direction, isolation);
+                Group { policies: isolation.policies.clone(), name, chain: Arc::new(chain) }
+            })
+        });
+        debug_assert!(Arc::ptr_eq(&group.policies, &isolation.policies), "a living list keeps its address");
+        &group.name
     }
 }
 
