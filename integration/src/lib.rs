@@ -3,5 +3,6 @@
 pub mod agent;
 pub mod container;
 pub mod control_plane;
+pub mod examples;
 pub mod image;
 pub mod repository;
