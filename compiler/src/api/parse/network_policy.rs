@@ -89,21 +89,22 @@ fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut 
                     findings.add(spec.path_of(name), reason);
                 }
             }
-            Directions { ingress: true, egress: false }
+            Directions { ingress: Meaning::Meant, egress: Meaning::Unsaid }
         }
     };
-    let mut read = |direction: Direction, is_meant: bool| {
-        if !is_meant {
+    let mut read = |direction: Direction, meaning: Meaning| {
+        if meaning == Meaning::Unsaid && api == ApiGeneration::First {
             return None;
         }
+        // Rules that have no effect are read too, so that what is broken in them is told.
         let list = spec.get(direction.as_str());
         let mut rules: Vec<Rule> = list.map(|list| rules(&list, direction, &context, findings)).unwrap_or_default();
-        if is_broken {
+        if is_broken || meaning == Meaning::Doubtful {
             for rule in &mut rules {
                 (rule.peers, rule.ports) = (Peers::These(Vec::new()), Ports::These(Vec::new()));
             }
         }
-        Some(rules)
+        (meaning != Meaning::Unsaid).then_some(rules)
     };
     let ingress = read(Direction::Ingress, directions.ingress);
     let egress = read(Direction::Egress, directions.egress);
@@ -112,54 +113,68 @@ fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut 
 
 /// The directions that a policy is about.
 struct Directions {
-    ingress: bool,
-    egress: bool,
+    ingress: Meaning,
+    egress: Meaning,
+}
+
+/// Whether a policy is about a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// It is not.
+    Unsaid,
+    /// It may have been meant to be: it isolates, and allows nothing. Rules that were not meant to have an effect would
+    /// open what other policies close.
+    Doubtful,
+    /// It is.
+    Meant,
 }
 
 /// Reads `policyTypes` with its default: Ingress, and Egress if there are egress rules.
 fn policy_types(spec: &Fields<'_>, findings: &mut Findings) -> Directions {
-    let both = Directions { ingress: true, egress: true };
-    let by_default = || Directions {
-        ingress: true,
-        // What is no list may have been meant as one with entries.
-        egress: spec.get("egress").is_some_and(|egress| egress.value().as_array().is_none_or(|list| !list.is_empty())),
-    };
+    // What is no list may have been meant as one with entries.
+    let has_egress =
+        spec.get("egress").is_some_and(|egress| egress.value().as_array().is_none_or(|list| !list.is_empty()));
+    let by_default =
+        Directions { ingress: Meaning::Meant, egress: if has_egress { Meaning::Meant } else { Meaning::Unsaid } };
     let Some(field) = spec.get("policyTypes") else {
-        return by_default();
+        return by_default;
     };
     let Ok(items) = field.items(findings) else {
-        findings.add(field.path(), "the policy isolates in both directions");
-        return both;
+        findings.add(field.path(), IN_DOUBT);
+        return Directions { ingress: Meaning::Doubtful, egress: Meaning::Doubtful };
     };
     if items.is_empty() {
-        return by_default();
+        return by_default;
     }
     if items.len() > 2 {
         findings.add(field.path(), format!("{} entries, and there are two types (Ingress, Egress)", items.len()));
     }
-    let mut directions = Directions { ingress: false, egress: false };
+    let (mut ingress, mut egress, mut is_broken) = (false, false, false);
     for item in items {
         match item.text(findings) {
-            Ok("Ingress") => directions.ingress = true,
-            Ok("Egress") => directions.egress = true,
+            Ok("Ingress") => ingress = true,
+            Ok("Egress") => egress = true,
             Ok(other) => {
-                let reason = format!(
-                    "{} is not a policy type (Ingress, Egress); the policy isolates in both directions",
-                    quoted(other)
-                );
+                let reason = format!("{} is not a policy type (Ingress, Egress); {IN_DOUBT}", quoted(other));
                 findings.add(item.path(), reason);
-                directions = both;
-                break;
+                is_broken = true;
             }
             Err(Broken) => {
-                findings.add(item.path(), "the policy isolates in both directions");
-                directions = both;
-                break;
+                findings.add(item.path(), IN_DOUBT);
+                is_broken = true;
             }
         }
     }
-    directions
+    let meaning = |is_listed| match (is_listed, is_broken) {
+        (true, _) => Meaning::Meant,
+        (false, true) => Meaning::Doubtful,
+        (false, false) => Meaning::Unsaid,
+    };
+    Directions { ingress: meaning(ingress), egress: meaning(egress) }
 }
+
+/// What is done about a `policyTypes` of which not all is understood.
+const IN_DOUBT: &str = "the policy isolates in both directions, and allows nothing in one that is not listed";
 
 /// What a policy still does of which nothing is known but its namespace.
 fn all_isolated(api: ApiGeneration, key: PolicyKey) -> NetworkPolicy {

@@ -38,7 +38,20 @@ fn policy_types_have_defaults() {
             json!({"policyTypes": ["ingress"]}),
             &["*", "ingress:", "egress:"],
             &["spec.policyTypes[0]: \"ingress\" is not a policy type (Ingress, Egress); the policy isolates in both \
-               directions"],
+               directions, and allows nothing in one that is not listed"],
+        ),
+        (
+            "rules of a direction that may not have been meant",
+            json!({"policyTypes": ["Ingress", "egres"], "ingress": rule, "egress": rule}),
+            &["*", "ingress: 0 peers any ports any", "egress: 0 peers nobody ports none"],
+            &["spec.policyTypes[1]: \"egres\" is not a policy type (Ingress, Egress); the policy isolates in both \
+               directions, and allows nothing in one that is not listed"],
+        ),
+        (
+            "what is broken in rules without effect is told",
+            json!({"policyTypes": ["Egress"], "ingress": [{"ports": [{"port": 70000}]}]}),
+            &["*", "egress:"],
+            &["spec.ingress[0].ports[0].port: 70000 is not a port (1 to 65535); the entry matches nothing"],
         ),
         (
             "a type that is no string",
@@ -46,7 +59,7 @@ fn policy_types_have_defaults() {
             &["*", "ingress:", "egress:"],
             &[
                 "spec.policyTypes[0]: a number where a string is due; quote it",
-                "spec.policyTypes[0]: the policy isolates in both directions",
+                "spec.policyTypes[0]: the policy isolates in both directions, and allows nothing in one that is not listed",
             ],
         ),
         (
@@ -55,7 +68,7 @@ fn policy_types_have_defaults() {
             &["*", "ingress:", "egress:"],
             &[
                 "spec.policyTypes: a string where a list is due",
-                "spec.policyTypes: the policy isolates in both directions",
+                "spec.policyTypes: the policy isolates in both directions, and allows nothing in one that is not listed",
             ],
         ),
         (
