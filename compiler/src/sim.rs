@@ -13,6 +13,7 @@
 //!
 //! Behind the feature `sim`, which no product build has.
 
+pub mod broken;
 mod cluster;
 mod dice;
 pub mod events;
