@@ -1,4 +1,4 @@
-//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, and `/debug/table`.
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table` and `/debug/explain`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
+use crate::explanation;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::sync::Handle;
@@ -43,6 +44,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/debug/table", get(table))
+        .route(explanation::PATH, post(explain))
         .with_state(admin);
     axum::serve(listener, router).await
 }
@@ -71,6 +73,22 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 async fn table(State(admin): State<Admin>) -> Response {
     match admin.sync.report().await {
         Some(report) => report.table.map_or_else(String::new, |table| table.to_string()).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the sync thread is busy\n").into_response(),
+    }
+}
+
+/// What the policies of this node say of a probe.
+async fn explain(State(admin): State<Admin>, body: String) -> Response {
+    let probe = match serde_json::from_str(&body) {
+        Ok(probe) => probe,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    match admin.sync.explain(probe).await {
+        Some(Ok(explanation)) => match serde_json::to_string(&explanation) {
+            Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        },
+        Some(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the sync thread is busy\n").into_response(),
     }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod args;
 pub mod backoff;
 pub mod command;
+pub mod explanation;
 pub mod files;
 pub mod kernel;
 pub mod lab;

@@ -10,9 +10,9 @@ mod verdict;
 
 pub use ends::{End, EndError};
 pub use services::Endpoint;
-pub use verdict::{Flow, Side, Verdict};
+pub use verdict::{Flow, Side, Verdict, first_of_flow};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use compiler::Compiler;
@@ -58,6 +58,14 @@ impl Model {
             state.apply(event.clone());
         }
         Model { nodes: nodes.collect(), state, services: placed.services }
+    }
+
+    /// The part of a cluster that the agent of one node knows, with the table that its kernel holds.
+    pub fn of_node(compiler: &mut Compiler, table: Table) -> Model {
+        let state = compiler.state().clone();
+        let addresses: BTreeSet<IpAddr> = state.pods().local().flat_map(|pod| &pod.host_ips).copied().collect();
+        let node = ModelNode { addresses: addresses.into_iter().collect(), ir: compiler.ir(), table };
+        Model { nodes: BTreeMap::from([(state.node().clone(), node)]), state, services: Vec::new() }
     }
 
     /// The table of a node without pods.

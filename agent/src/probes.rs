@@ -132,9 +132,8 @@ impl Probe {
     /// The protocol with its port, which all but ICMP need.
     pub fn packet_protocol(&self) -> Result<PacketProtocol, String> {
         match (self.protocol.transport(), self.port) {
-            (None, _) => Ok(PacketProtocol::Echo),
-            (Some(protocol), Some(port)) if port > 0 => Ok(PacketProtocol::Port(protocol, port)),
-            (Some(protocol), _) => Err(format!("{protocol} needs a port (1 to 65535)")),
+            (Some(protocol), None | Some(0)) => Err(format!("{protocol} needs a port (1 to 65535)")),
+            (Some(_) | None, _) => Ok(self.protocol.packet_protocol(self.port)),
         }
     }
 
@@ -174,6 +173,14 @@ impl SideAnswer {
 }
 
 impl ProbeProtocol {
+    /// The protocol with a port; without meaning for ICMP.
+    pub fn packet_protocol(self, port: Option<u16>) -> PacketProtocol {
+        match self.transport() {
+            Some(protocol) => PacketProtocol::Port(protocol, port.unwrap_or_default()),
+            None => PacketProtocol::Echo,
+        }
+    }
+
     /// The protocol with ports, if it is one.
     pub fn transport(self) -> Option<Protocol> {
         match self {

@@ -27,8 +27,10 @@ use compiler::nft::{CounterName, Deny, Table};
 use netlink::{Count, Error};
 use tokio::sync::{oneshot, watch};
 
+use crate::explanation::Explanation;
 use crate::kernel::Kernel;
 use crate::metrics::SyncMetrics;
+use crate::probes::Probe;
 use crate::readiness::Readiness;
 
 use engine::Engine;
@@ -91,6 +93,8 @@ enum Message {
     },
     /// Somebody wants to know.
     Report(oneshot::Sender<Report>),
+    /// Somebody wants to know what the policies say of a probe.
+    Explain(Probe, oneshot::Sender<Result<Explanation, String>>),
     /// End; the rules stay.
     Stop,
 }
@@ -140,6 +144,9 @@ fn run<K: Kernel>(engine: &mut Engine<K>, messages: &Receiver<Message>, heartbea
                     // Whoever asked may have gone.
                     let _ = answer.send(engine.report());
                 }
+                Ok(Message::Explain(probe, answer)) => {
+                    let _ = answer.send(engine.explain(&probe));
+                }
                 Ok(Message::Event { event, received }) => {
                     engine.take(event, received);
                     // What has come by now is taken too; what comes later waits for this commit.
@@ -160,10 +167,19 @@ impl Handle {
 
     /// What the sync thread holds; `None` if it is busy for longer than a scrape can wait.
     pub async fn report(&self) -> Option<Report> {
+        self.ask(Message::Report).await
+    }
+
+    /// What the policies of this node say of a probe, or why it makes no sense; `None` if the thread is busy.
+    pub async fn explain(&self, probe: Probe) -> Option<Result<Explanation, String>> {
+        self.ask(|answer| Message::Explain(probe, answer)).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
         const PATIENCE: Duration = Duration::from_secs(2);
-        let (answer, report) = oneshot::channel();
-        self.send(Message::Report(answer));
-        tokio::time::timeout(PATIENCE, report).await.ok()?.ok()
+        let (answer, answered) = oneshot::channel();
+        self.send(message(answer));
+        tokio::time::timeout(PATIENCE, answered).await.ok()?.ok()
     }
 
     /// The watches of pods that are wanted now. Each reports a `Reset` first.

@@ -16,7 +16,12 @@ pub(super) fn run() -> anyhow::Result<Exit> {
         writeln!(out, "there is no table inet postern")?;
         return Ok(Exit::Done);
     }
-    connection.commit(&Transaction::cleanup(), mirror.generation).context("cannot remove table inet postern")?;
+    match connection.commit(&Transaction::cleanup(), mirror.generation) {
+        Err(error) if error.is_permission() => {
+            Err(error).context("cannot remove table inet postern; a running agent owns it: end the agent first")?
+        }
+        removed => removed.context("cannot remove table inet postern")?,
+    };
     writeln!(out, "removed table inet postern: nothing is enforced on this node any more")?;
     Ok(Exit::Done)
 }

@@ -5,8 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use compiler::api::Direction;
 
 use super::Exit;
-use crate::model::{Model, Side, Verdict};
-use crate::probes::{Answer, Probe};
+use crate::probes::{Answer, Probe, SideAnswer};
 
 /// Prints one answer as a JSON line.
 pub(super) fn json(out: &mut impl Write, answer: &Answer) -> anyhow::Result<()> {
@@ -15,56 +14,30 @@ pub(super) fn json(out: &mut impl Write, answer: &Answer) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Prints a verdict with its reasons: a line for the flow, and one a direction.
-pub(super) fn verdict(
+/// Prints one answer for people: a line for the flow, and one a direction. `ends` are the names of client and server,
+/// `paths` the nft rules that the packet met at each, if they are wanted.
+pub(super) fn text(
     out: &mut impl Write,
-    model: &Model,
     probe: &Probe,
-    verdict: &Verdict,
-    with_path: bool,
+    answer: &Answer,
+    ends: [&str; 2],
+    paths: [&[String]; 2],
 ) -> io::Result<()> {
-    writeln!(out, "{probe}: {}", word(verdict.allowed()))?;
-    reasons(out, model, verdict, with_path)
-}
-
-/// Prints what became of a probe's packets, and what the policies say.
-pub(super) fn tried(
-    out: &mut impl Write,
-    model: &Model,
-    probe: &Probe,
-    allowed: bool,
-    verdict: &Verdict,
-) -> io::Result<()> {
-    writeln!(out, "{probe}: {}", word(allowed))?;
-    reasons(out, model, verdict, false)
-}
-
-fn word(allowed: bool) -> &'static str {
-    if allowed { "allowed" } else { "refused" }
-}
-
-/// One line a direction, and below it the nft rules if asked for.
-fn reasons(out: &mut impl Write, model: &Model, verdict: &Verdict, with_path: bool) -> io::Result<()> {
-    let ends = [
-        (Direction::Egress, &verdict.egress, verdict.packet.source),
-        (Direction::Ingress, &verdict.ingress, verdict.packet.destination),
-    ];
-    for (direction, side, address) in ends {
-        let end = model.describe(address);
-        writeln!(out, "  {:<7} of {end}: {}", direction.as_str(), reason(direction, side))?;
-        if with_path {
-            for rule in &side.path {
-                writeln!(out, "          {rule}")?;
-            }
+    writeln!(out, "{probe}: {}", if answer.allowed { "allowed" } else { "refused" })?;
+    let sides = [(Direction::Egress, &answer.egress), (Direction::Ingress, &answer.ingress)];
+    for ((direction, side), (end, path)) in sides.into_iter().zip(ends.into_iter().zip(paths)) {
+        writeln!(out, "  {:<7} of {end}: {}", direction.as_str(), reason(side))?;
+        for rule in path {
+            writeln!(out, "          {rule}")?;
         }
     }
     Ok(())
 }
 
 /// Why a direction lets a flow pass or not, in words.
-fn reason(direction: Direction, side: &Side) -> String {
-    let isolated_by = side.isolated_by().join(", ");
-    match (side.rule(direction), side.judgement.allowed) {
+fn reason(side: &SideAnswer) -> String {
+    let isolated_by = side.isolated_by.join(", ");
+    match (&side.rule, side.allowed) {
         (Some(rule), _) => format!("isolated by {isolated_by}; allowed by {rule}"),
         (None, true) if isolated_by.is_empty() => "not isolated".to_string(),
         (None, true) => format!("isolated by {isolated_by}; no policy may block this flow"),

@@ -109,7 +109,11 @@ impl Plan {
             let allowed = *outcome == Outcome::Allowed;
             match self.format {
                 OutputArg::Json => output::json(&mut out, &probe.answer(allowed, verdict))?,
-                OutputArg::Text => output::tried(&mut out, &self.model, probe, allowed, verdict)?,
+                OutputArg::Text => {
+                    let (client, server) =
+                        (self.model.describe(verdict.packet.source), self.model.describe(verdict.packet.destination));
+                    output::text(&mut out, probe, &probe.answer(allowed, verdict), [&client, &server], [&[], &[]])?;
+                }
             }
             exit = exit.max(self.check(&probe.to_string(), outcome, verdict, probe.allowed));
         }

@@ -38,7 +38,9 @@ pub struct Side {
     pub judgement: Judgement,
     /// Whether the compiled table lets the packet pass.
     pub table_allows: bool,
-    /// The nft rules that the packet met, `chain: rule`; empty where it met no table.
+    /// The base chain that the packet meets on the node of the end; `None` where it meets none.
+    pub base_chain: Option<&'static str>,
+    /// The nft rules that the packet met, `chain: rule`.
     pub path: Vec<String>,
 }
 
@@ -90,11 +92,7 @@ impl Model {
         let from_own_node = matches!(source, End::Node(name) if Some(name) == self.pods_node_name(destination));
         let mut side = node.side(Direction::Ingress, "ingress", packet);
         if from_own_node {
-            side = Side {
-                judgement: Judgement { allowed: true, rule: None, ..side.judgement },
-                table_allows: true,
-                path: Vec::new(),
-            };
+            side = Side { judgement: Judgement { allowed: true, rule: None, ..side.judgement }, ..Side::free() };
         }
         side
     }
@@ -113,33 +111,38 @@ impl Model {
 }
 
 impl ModelNode {
-    fn side(&self, direction: Direction, base_chain: &str, packet: &Packet) -> Side {
-        let traced = TracedPacket {
-            source: packet.source,
-            destination: packet.destination,
-            payload: match (packet.protocol, Family::of(packet.source)) {
-                (PacketProtocol::Port(protocol, port), _) => Payload::Port(protocol, port),
-                (PacketProtocol::Echo, Family::V4) => Payload::Icmp(8, 0),
-                (PacketProtocol::Echo, Family::V6) => Payload::Icmpv6(128, 0),
-            },
-            state: None,
-        };
-        let trace = trace(&self.table, base_chain, &traced).expect("every table has the three base chains");
+    fn side(&self, direction: Direction, base_chain: &'static str, packet: &Packet) -> Side {
+        let trace = trace(&self.table, base_chain, &first_of_flow(packet)).expect("every table has the base chains");
         let rule = |step: &compiler::nft::trace::Step| {
             format!("{}: {}", step.chain, self.table.chains[&step.chain].rules[step.rule])
         };
         Side {
             judgement: judge(&self.ir, direction, packet),
             table_allows: trace.accepted,
+            base_chain: Some(base_chain),
             path: trace.steps.iter().map(rule).collect(),
         }
+    }
+}
+
+/// The packet as the table sees it: the first of its flow.
+pub fn first_of_flow(packet: &Packet) -> TracedPacket {
+    TracedPacket {
+        source: packet.source,
+        destination: packet.destination,
+        payload: match (packet.protocol, Family::of(packet.source)) {
+            (PacketProtocol::Port(protocol, port), _) => Payload::Port(protocol, port),
+            (PacketProtocol::Echo, Family::V4) => Payload::Icmp(8, 0),
+            (PacketProtocol::Echo, Family::V6) => Payload::Icmpv6(128, 0),
+        },
+        state: None,
     }
 }
 
 impl Side {
     /// An end that no node polices.
     fn free() -> Side {
-        Side { judgement: Judgement::free(), table_allows: true, path: Vec::new() }
+        Side { judgement: Judgement::free(), table_allows: true, base_chain: None, path: Vec::new() }
     }
 
     /// Who isolates the end: policies by name, and the annotation of a namespace as `Namespace name`.

@@ -16,8 +16,11 @@ use super::sources::Sources;
 use super::text::Commands;
 use super::{Report, Settings};
 use crate::backoff::Backoff;
+use crate::explanation::{Explanation, explain};
 use crate::kernel::Kernel;
 use crate::metrics::{CommitResult, SyncMetrics};
+use crate::model::Model;
+use crate::probes::Probe;
 use crate::readiness::{Guard, Readiness};
 use crate::telemetry::Causes;
 
@@ -129,6 +132,14 @@ impl<K: Kernel> Engine<K> {
             }
         }
         Ok(self.wake_at(now))
+    }
+
+    /// What the policies of this node say of a probe, and whether the table that the kernel is believed to hold agrees.
+    pub(super) fn explain(&mut self, probe: &Probe) -> Result<Explanation, String> {
+        let table = self.bond.as_ref().and_then(|bond| bond.mirror.table.clone());
+        let table = table.ok_or("the kernel holds no table yet")?;
+        probe.packet_protocol()?;
+        explain(&Model::of_node(&mut self.compiler, table), probe).map_err(|error| error.to_string())
     }
 
     /// What the thread holds.

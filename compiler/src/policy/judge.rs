@@ -26,6 +26,16 @@ pub enum PacketProtocol {
     Echo,
 }
 
+impl PacketProtocol {
+    /// The port of the receiver, if the protocol has ports.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            PacketProtocol::Port(_, port) => Some(port),
+            PacketProtocol::Echo => None,
+        }
+    }
+}
+
 /// What one direction says of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {

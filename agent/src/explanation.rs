@@ -1,0 +1,83 @@
+//! What is said of a probe, and how an agent is asked for it.
+//!
+//! The agent answers from its own state, which is that of one node: its local pods, and of the others those that local
+//! policies speak about. An end that it does not know is an address like any other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use compiler::nft::trace::TracedPacket;
+use compiler::policy::Packet;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EndError, Model, first_of_flow};
+use crate::probes::{Answer, Probe};
+
+/// Where the agent answers questions about probes: a probe is posted as JSON, an [`Explanation`] comes back.
+pub const PATH: &str = "/debug/explain";
+/// How long an agent may take. It takes microseconds, or as long as a commit that is under way.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A probe, judged, with the reasons.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// What the policies say.
+    pub answer: Answer,
+    /// The client and the server, for people.
+    pub ends: [String; 2],
+    /// The addresses between which the packet was judged.
+    pub addresses: [IpAddr; 2],
+    /// The server's port behind a Service.
+    pub port: Option<u16>,
+    /// The base chains that the packet meets, on egress and on ingress.
+    pub base_chains: [Option<String>; 2],
+    /// The nft rules that it meets there.
+    pub paths: [Vec<String>; 2],
+    /// Whether the policies and the table give different answers: a fault of postern, or of who changed the table.
+    pub disagrees: bool,
+}
+
+/// Judges a probe.
+///
+/// # Errors
+///
+/// If it names an end that there is not, or two ends that cannot talk.
+pub fn explain(model: &Model, probe: &Probe) -> Result<Explanation, EndError> {
+    let verdict = model.judge(&probe.flow(model)?)?;
+    let Packet { source, destination, protocol } = verdict.packet;
+    Ok(Explanation {
+        answer: probe.answer(verdict.allowed(), &verdict),
+        ends: [model.describe(source), model.describe(destination)],
+        addresses: [source, destination],
+        port: protocol.port(),
+        base_chains: [verdict.egress.base_chain, verdict.ingress.base_chain].map(|chain| chain.map(str::to_owned)),
+        disagrees: verdict.disagrees(),
+        paths: [verdict.egress.path, verdict.ingress.path],
+    })
+}
+
+/// Asks an agent. The inner error is its own: the probe makes no sense to it.
+///
+/// # Errors
+///
+/// If no agent answers, or not in our language.
+pub fn ask(agent: SocketAddr, probe: &Probe) -> anyhow::Result<Result<Explanation, String>> {
+    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
+    let client = ureq::Agent::new_with_config(config);
+    let mut response = client.post(format!("http://{agent}{PATH}")).send(serde_json::to_string(probe)?)?;
+    let text = response.body_mut().read_to_string()?;
+    match response.status().as_u16() {
+        200 => Ok(Ok(serde_json::from_str(&text)?)),
+        400 => Ok(Err(text.trim_end().to_owned())),
+        status => anyhow::bail!("it answers {status}: {}", text.trim_end()),
+    }
+}
+
+impl Explanation {
+    /// The packet that was judged.
+    pub fn first_packet(&self) -> TracedPacket {
+        let [source, destination] = self.addresses;
+        let protocol = self.answer.protocol.packet_protocol(self.port);
+        first_of_flow(&Packet { source, destination, protocol })
+    }
+}
