@@ -1,12 +1,20 @@
 # Each recipe is a few plain lines, so that a machine without make can paste them.
 
-.PHONY: demo test lint lint-go fmt doc bench image setup manifests
+# What `make proof` judges: how many packets, drawn from which seed, and where a disagreement is saved as a golden.
+VERDICTS = 1000000
+SEED = 1
+SAVE =
+
+.PHONY: demo test proof lint lint-go fmt doc bench image setup manifests
 
 demo: ## Enforces a policy set on real packets, without root and without a cluster.
 	cargo run --locked --release --package postern -- try -f manifests/examples/13-three-tiers
 
 test: setup lint lint-go doc ## Everything that must hold before a change lands.
 	cargo test --locked --workspace
+
+proof: ## Searches for a packet on which the judges of the compiler differ, as long as asked.
+	cargo run --locked --package compiler --example proof -- $(VERDICTS) $(SEED) $(SAVE)
 
 lint:
 	cargo fmt --all --check
