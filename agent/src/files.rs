@@ -12,7 +12,9 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use compiler::api::{self, Finding, Item, Labels, Namespace, Object, ObjectRef, PodKey, Protocol, SkippedKind, Str};
+use compiler::api::{
+    self, ApiGeneration, Finding, Item, Labels, Namespace, Object, ObjectRef, PodKey, Protocol, SkippedKind, Str,
+};
 
 use serde_json::Value;
 
@@ -21,6 +23,9 @@ pub use place::{LoadError, Note, Place};
 
 /// The label that the API server sets on every Namespace, with its name for a value.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The annotation by which a Namespace of Kubernetes 1.3 isolates its pods.
+const ISOLATION_ANNOTATION: &str = "net.beta.kubernetes.io/network-policy";
 
 /// The most bytes that are read of one file: far more than the objects of a large cluster have, and few enough that
 /// a path such as `/dev/zero` ends in an error.
@@ -176,6 +181,7 @@ impl Loader {
             loaded.objects.push(object);
         }
         complete_namespaces(&mut loaded.objects);
+        loaded.findings.extend(without_effect(&loaded.objects));
         loaded
     }
 }
@@ -193,6 +199,37 @@ fn manifests_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The policies of the first generation whose Namespace does not isolate: they isolate nobody, and so only add to what
+/// other policies allow.
+fn without_effect(objects: &[Object]) -> Vec<Finding> {
+    let isolating: BTreeSet<&Str> = objects
+        .iter()
+        .filter_map(|object| match object {
+            Object::Namespace(namespace) if namespace.default_deny_ingress => Some(&namespace.name),
+            Object::Namespace(_) | Object::Pod(_) | Object::NetworkPolicy(_) | Object::Service(_) | Object::Node(_) => {
+                None
+            }
+        })
+        .collect();
+    let finding = |object: &Object| match object {
+        Object::NetworkPolicy(policy)
+            if policy.api == ApiGeneration::First && !isolating.contains(&policy.key.namespace) =>
+        {
+            Some(Finding {
+                object: object.reference(),
+                field: "apiVersion".to_string(),
+                reason: format!(
+                    "a policy of extensions/v1beta1 isolates nobody, and Namespace {} has no annotation {ISOLATION_ANNOTATION} \
+                     that would; the policy is without effect",
+                    policy.key.namespace
+                ),
+            })
+        }
+        Object::NetworkPolicy(_) | Object::Namespace(_) | Object::Pod(_) | Object::Service(_) | Object::Node(_) => None,
+    };
+    objects.iter().filter_map(finding).collect()
 }
 
 /// Does to Namespaces what the API server would: sets the label with their name, and lets none be missing.

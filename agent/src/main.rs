@@ -9,9 +9,17 @@ use postern::command::{self, Exit};
 fn main() -> ExitCode {
     match command::run(Cli::parse()) {
         Ok(exit) => exit.into(),
+        // Whoever reads our output has read enough, as `head` does.
+        Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
             Exit::BadInput.into()
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    })
 }
