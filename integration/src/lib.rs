@@ -6,3 +6,4 @@ pub mod control_plane;
 pub mod examples;
 pub mod image;
 pub mod repository;
+pub mod scene;

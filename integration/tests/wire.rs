@@ -1,0 +1,178 @@
+//! Fragments, and the ICMP errors that come back for packets: what the path says, and what a refusal says.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use compiler::nft::{Deny, Family};
+use integration::agent::nft;
+use integration::scene::{Scene, Shape, pod, policy};
+use postern::lab::{Endpoint, Flow, Netns, Outcome, Probe, Protocol, isolated};
+
+/// For what must come: a loaded machine may be slow.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A table for the tests beside the agent's, in a node.
+fn load(netns: &Netns, rules: &str) {
+    netns.run(|| nft(&[rules])).unwrap().unwrap();
+}
+
+fn ip(netns: &Netns, arguments: &str) -> String {
+    let run = || std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    let output = netns.run(run).unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Two isolated pods that may talk by UDP on port 7, and by nothing else.
+fn udp_only() -> String {
+    let peer = "[{podSelector: {}}]";
+    let ports = "[{protocol: UDP, port: 7}]";
+    let spec = format!(
+        "{{podSelector: {{}}, policyTypes: [Ingress, Egress], ingress: [{{from: {peer}, ports: {ports}}}], \
+         egress: [{{to: {peer}, ports: {ports}}}]}}"
+    );
+    pod("shop/near", "node-1", "", "") + &pod("shop/far", "node-2", "", "") + &policy("shop/udp-only", &spec)
+}
+
+#[test]
+fn fragments_of_a_large_datagram_pass_and_are_refused_together() {
+    isolated(async {
+        for shape in Shape::ALL {
+            let scene = Scene::start(&udp_only(), &[], shape, Deny::Drop).await.unwrap();
+            for family in Family::ALL {
+                let (near, far) =
+                    (scene.endpoint("shop/near", family).unwrap(), scene.endpoint("shop/far", family).unwrap());
+                let mut flow =
+                    Flow::open(&Probe::new(near.clone(), far.clone(), Protocol::Udp, 7), PATIENCE).await.unwrap();
+                let sent = flow.exchange(8_000, PATIENCE).await;
+                assert_eq!(sent, Outcome::Allowed, "{shape:?} {family}");
+
+                // Not a part of it arrives where the port is closed: the first fragment alone shows the port.
+                let before = datagrams_received(&far.netns, family);
+                let socket = socket_of(&near);
+                for _ in 0..3 {
+                    socket.send_to(&[0; 8_000], SocketAddr::new(far.address, 8)).unwrap();
+                }
+                let again = flow.exchange(8, PATIENCE).await;
+                assert_eq!(again, Outcome::Allowed, "{shape:?} {family}");
+                let after = datagrams_received(&far.netns, family);
+                assert_eq!(after - before, 1, "{shape:?} {family}: packets that reached the pod");
+            }
+        }
+    });
+}
+
+/// A socket of an end, bound to its address.
+fn socket_of(end: &Endpoint) -> UdpSocket {
+    end.netns.run(|| UdpSocket::bind((end.address, 0))).unwrap().unwrap()
+}
+
+/// The UDP datagrams and fragments of any that a namespace has received, whether or not anybody listened.
+fn datagrams_received(netns: &Netns, family: Family) -> u64 {
+    let read = |file: &str| netns.run(|| std::fs::read_to_string(file)).unwrap().unwrap();
+    match family {
+        Family::V4 => {
+            let text = read("/proc/thread-self/net/snmp");
+            let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+            let value = |protocol: &str, name: &str| {
+                let mut rows = rows.iter().filter(|row| row[0] == protocol);
+                let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+                values[names.iter().position(|found| *found == name).unwrap()].parse::<u64>().unwrap()
+            };
+            value("Udp:", "InDatagrams") + value("Udp:", "NoPorts") + value("Ip:", "ReasmReqds")
+        }
+        Family::V6 => {
+            let text = read("/proc/thread-self/net/snmp6");
+            let value = |name: &str| {
+                let mut pairs = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+                pairs.find(|(found, _)| *found == name).unwrap().1.trim().parse::<u64>().unwrap()
+            };
+            value("Udp6InDatagrams") + value("Udp6NoPorts") + value("Ip6ReasmReqds")
+        }
+    }
+}
+
+#[test]
+fn packet_too_big_reaches_an_isolated_pod() {
+    isolated(async {
+        // Known to conntrack as belonging to a flow, and, where ICMP is not tracked, not known at all.
+        for untracked in [false, true] {
+            let scene = Scene::start(&udp_only(), &[], Shape::ALL[1], Deny::Drop).await.unwrap();
+            let (node_1, node_2) = (scene.netns("node/node-1").unwrap(), scene.netns("node/node-2").unwrap());
+            if untracked {
+                let chain =
+                    "chain raw { type filter hook prerouting priority raw; meta l4proto { icmp, ipv6-icmp } notrack; }";
+                load(&node_2, &format!("table inet test {{ {chain}; }}"));
+            }
+            // The last link, from its node to the pod, takes no more than 1280 bytes; the far pod is not told.
+            let near = scene.address("shop/near", Family::V4).unwrap();
+            let route = ip(&node_1, &format!("-o route get {near}"));
+            let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
+            let link = words.nth(1).unwrap_or_else(|| panic!("no link in {route}"));
+            ip(&node_1, &format!("link set {link} mtu 1280"));
+            ip(&scene.netns("shop/near").unwrap(), "link set eth0 mtu 1280");
+            for family in Family::ALL {
+                let (far, near) =
+                    (scene.endpoint("shop/far", family).unwrap(), scene.endpoint("shop/near", family).unwrap());
+                let opened = Flow::open(&Probe::new(far.clone(), near.clone(), Protocol::Udp, 7), PATIENCE).await;
+                let mut flow = opened.unwrap_or_else(|outcome| panic!("{family}: {outcome}"));
+                // The kernel forbids fragments on the way until it is told that the packet is too big. Then it tells the
+                // program, or sends fragments.
+                let first = flow.exchange(1_400, PATIENCE).await;
+                assert_ne!(first, Outcome::Refused, "{family}, ICMP untracked: {untracked}");
+                let second = flow.exchange(1_400, PATIENCE).await;
+                assert_eq!(second, Outcome::Allowed, "{family}, ICMP untracked: {untracked}");
+                let learnt = ip(&far.netns, &format!("route get {}", near.address));
+                assert!(learnt.contains("mtu 1280"), "{family}, ICMP untracked: {untracked}: {learnt}");
+            }
+        }
+    });
+}
+
+#[test]
+fn refused_by_reject_is_told_and_refused_by_drop_is_not() {
+    isolated(async {
+        let yaml = pod("shop/web", "node-1", "app: web", "")
+            + &pod("shop/quiet", "node-1", "app: quiet", "")
+            + &pod("open/client", "node-2", "", "")
+            + &policy("shop/deny-all", "{podSelector: {}, policyTypes: [Ingress, Egress]}");
+        for shape in Shape::ALL {
+            let lines = |answer: &str| {
+                let pairs = ["open/client -> shop/web", "shop/quiet -> open/client", "shop/quiet -> node/node-1"];
+                let protocols = ["80/TCP", "80/UDP", "80/SCTP", "ICMP"];
+                let line = |pair: &&str| protocols.map(|protocol| format!("{pair} {protocol}: {answer}"));
+                pairs.iter().flat_map(line).collect::<Vec<String>>()
+            };
+            for (deny, answer) in [(Deny::Drop, "refused"), (Deny::Reject, "rejected")] {
+                let scene = Scene::start(&yaml, &[], shape, deny).await.unwrap();
+                let lines = lines(answer);
+                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+                scene.check(&lines).await.unwrap_or_else(|wrong| panic!("{shape:?}:\n{wrong:?}"));
+                if deny == Deny::Reject {
+                    rejections(&scene);
+                }
+            }
+        }
+    });
+}
+
+/// What a program learns that is rejected: a reset of its connection, and a prohibition for its datagram.
+fn rejections(scene: &Scene) {
+    for family in Family::ALL {
+        let (client, web) =
+            (scene.endpoint("open/client", family).unwrap(), scene.endpoint("shop/web", family).unwrap());
+        let to = SocketAddr::new(web.address, 80);
+        let connected = client.netns.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap();
+        assert_eq!(connected.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{family}");
+        let socket = socket_of(&client);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(to).unwrap();
+        socket.send(b"hello").unwrap();
+        let prohibited = match family {
+            Family::V4 => ErrorKind::HostUnreachable,
+            Family::V6 => ErrorKind::PermissionDenied,
+        };
+        assert_eq!(socket.recv(&mut [0; 8]).unwrap_err().kind(), prohibited, "{family}");
+    }
+}
