@@ -40,8 +40,8 @@ pub struct ModelNode {
 }
 
 impl Model {
-    /// Compiles the cluster that these objects describe. Pods without a node are put on the first node, and what has
-    /// no address gets one; see [`placement`].
+    /// Compiles the cluster that these objects describe. Pods without a node are put on the first node by name, and
+    /// nodes and pods without an address get one, the same each time.
     pub fn new(objects: &[Object], deny: Deny) -> Model {
         let placed = placement::place(objects);
         let events = placed.events();

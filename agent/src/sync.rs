@@ -6,7 +6,7 @@
 //!
 //! It is a thread of its own because a commit blocks: the kernel runs the whole transaction inside the call that sends
 //! it. An event that comes alone is committed at once; what comes while a commit runs is taken together. Nothing is
-//! written before every watch has delivered its list, see [`sources`].
+//! written before every watch has delivered its list.
 
 mod engine;
 mod heartbeat;

@@ -39,10 +39,16 @@ pub(super) struct Stream<K: Kind> {
     /// What it follows, for people: `Pods of namespace shop`.
     pub(super) name: String,
     /// Takes from an object what is not used of it.
-    pub(super) trim: Box<dyn FnMut(&mut K::Model) + Send>,
+    pub(super) trim: Trim<K>,
     /// Makes an event of a change.
-    pub(super) event: Box<dyn Fn(Change<K::Model, K::Key>) -> Event + Send>,
+    pub(super) event: ToEvent<K>,
 }
+
+/// Makes a model smaller before it is kept.
+pub(super) type Trim<K> = Box<dyn FnMut(&mut <K as Kind>::Model) + Send>;
+
+/// Makes an event of a change of one kind.
+pub(super) type ToEvent<K> = Box<dyn Fn(Change<<K as Kind>::Model, <K as Kind>::Key>) -> Event + Send>;
 
 /// A stream at work.
 struct Follower<K: Kind> {
