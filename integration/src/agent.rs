@@ -108,7 +108,8 @@ impl Agent {
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let folder = TempDir::with_prefix("postern-agent-")?;
         let process = Command::new(binary()?)
-            .args(["agent", "--node-name", "node-1", "--log-level", "debug", "--admin-address", ADMIN])
+            .args(["agent", "--node-name", "node-1", "--admin-address", ADMIN])
+            .env("RUST_LOG", "debug")
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(File::create(folder.path().join("log"))?)
