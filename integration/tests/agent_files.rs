@@ -25,14 +25,15 @@ spec:
 ";
 
 fn start(folder: &Path) -> Agent {
-    Agent::start(&["-f", folder.to_str().unwrap(), "--verify-interval", "1"]).unwrap()
+    let folder = folder.to_str().expect("a temporary folder has a plain name");
+    Agent::start(&["-f", folder, "--verify-interval", "1"]).expect("the agent builds and starts")
 }
 
 /// As editors and ConfigMaps do it: another file takes the place of the first.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::rename(new, path).unwrap();
+    fs::write(&new, text).expect("the test's folder can be written");
+    fs::rename(new, path).expect("both are in one folder");
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn objects(yaml: &str) -> Vec<Object> {
     items
         .map(|item| match item {
             Item::Object { parsed, .. } => parsed.value,
-            other => panic!("not an object: {other:?}"),
+            other @ (Item::Skipped(_) | Item::Invalid(_)) => panic!("not an object: {other:?}"),
         })
         .collect()
 }
