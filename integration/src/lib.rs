@@ -5,5 +5,7 @@ pub mod container;
 pub mod control_plane;
 pub mod examples;
 pub mod image;
+pub mod line;
+pub mod live;
 pub mod repository;
 pub mod scene;

@@ -9,7 +9,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use compiler::api::Object;
 use compiler::nft::{Deny, Family};
 use compiler::policy::Packet;
@@ -20,8 +20,12 @@ use postern::probes::Probe;
 use postern::trial::Trial;
 use tempfile::TempDir;
 
+use crate::line::{self, Line};
+
 /// How long one try of a probe waits for an answer. A refusal takes two tries.
 const WINDOW: Duration = Duration::from_millis(500);
+/// How long an answer is waited for where one is expected.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the same cluster is built: corners look alike in each of them, and meet different hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub struct Scene {
 }
 
 /// A question with the answer that is expected.
-struct Line {
+struct Asked {
     flow: Flow,
     packet: Packet,
     expected: Outcome,
@@ -170,26 +174,21 @@ impl Scene {
         for line in lines {
             asked.extend(self.read(line).with_context(|| (*line).to_owned())?);
         }
-        let flows: Vec<(Flow, Packet)> = asked.iter().map(|line| (line.flow, line.packet)).collect();
-        let outcomes = self.trial.probe(&flows, WINDOW).await;
-        let wrong = asked.iter().zip(outcomes).filter(|(line, outcome)| line.expected != *outcome);
-        let wrong: Vec<String> = wrong.map(|(line, outcome)| format!("{}, but is {outcome}", line.text)).collect();
+        let expected: Vec<Outcome> = asked.iter().map(|asked| asked.expected.clone()).collect();
+        let send = async |numbers: &[usize]| {
+            let flow = |number: &usize| (asked[*number].flow, asked[*number].packet);
+            self.trial.probe(&numbers.iter().map(flow).collect::<Vec<_>>(), WINDOW).await
+        };
+        let outcomes = line::patiently(&expected, ANSWER_WITHIN, send).await;
+        let wrong = asked.iter().zip(outcomes).filter(|(asked, outcome)| asked.expected != *outcome);
+        let wrong: Vec<String> = wrong.map(|(asked, outcome)| format!("{}, but is {outcome}", asked.text)).collect();
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     }
 
     /// A line in every family that both of its ends have.
-    fn read(&self, text: &str) -> Result<Vec<Line>> {
-        let (question, expected) = text.split_once(": ").context("no expectation")?;
-        let [source, "->", destination, port] = question.split(' ').collect::<Vec<_>>()[..] else {
-            bail!("not of the form `source -> destination port/protocol: expectation`");
-        };
-        let expected = match expected {
-            "allowed" => Outcome::Allowed,
-            "refused" => Outcome::Refused,
-            "rejected" => Outcome::Rejected,
-            _ => bail!("{expected:?} is neither allowed nor refused nor rejected"),
-        };
+    fn read(&self, text: &str) -> Result<Vec<Asked>> {
+        let Line { source, destination, port, expected } = Line::read(text)?;
         let by_family = |end: &str| -> Result<BTreeMap<Family, IpAddr>> {
             Ok(self.addresses(end)?.into_iter().rev().map(|address| (Family::of(address), address)).collect())
         };
@@ -203,7 +202,7 @@ impl Scene {
             let text = format!("{text} in {family} ({source} -> {destination})");
             let said = verdict.allowed() == (expected == Outcome::Allowed) && !verdict.disagrees();
             ensure!(said, "{text}, but the model says {verdict:#?}");
-            lines.push(Line { flow, packet: verdict.packet, expected: expected.clone(), text });
+            lines.push(Asked { flow, packet: verdict.packet, expected: expected.clone(), text });
         }
         ensure!(!lines.is_empty(), "the ends have no family in common");
         Ok(lines)
