@@ -7,5 +7,6 @@ pub mod examples;
 pub mod image;
 pub mod line;
 pub mod live;
+pub mod node;
 pub mod repository;
 pub mod scene;
