@@ -25,3 +25,6 @@ pub use pods::Pods;
 pub use policies::Policies;
 pub use selection::{PolicyList, Selection};
 pub use state::{State, Versions};
+
+#[cfg(test)]
+mod tests;

@@ -21,5 +21,7 @@ mod pipeline;
 pub mod policy;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(test)]
+mod testing;
 
 pub use pipeline::Compiler;

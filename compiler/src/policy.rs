@@ -17,3 +17,6 @@ pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRul
 pub use judge::{Judgement, Packet, PacketProtocol, judge};
 pub use ports::merge_ports;
 pub use resolve::Resolver;
+
+#[cfg(test)]
+mod tests;
