@@ -4,6 +4,8 @@
 //! states what must pass and what must not, `expected.nft` (`expected.<node>.nft` where there are several nodes) what
 //! enforces it. `UPDATE_EXPECT=1 cargo test -p postern --test golden` rewrites the tables; review reads the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::BufReader;
@@ -44,7 +46,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 impl Case {
     fn load(&self) -> Loaded {
-        let loaded = files::load(&[self.manifests.clone()]);
+        let loaded = files::load(std::slice::from_ref(&self.manifests));
         assert!(loaded.errors.is_empty(), "{}: {:?}", self.name, loaded.errors);
         loaded
     }

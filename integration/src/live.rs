@@ -178,7 +178,7 @@ impl Live {
         Ok(())
     }
 
-    /// Holds packets against lines of expectations, see [`line`].
+    /// Holds packets against lines of expectations, see [`mod@line`].
     ///
     /// # Errors
     ///

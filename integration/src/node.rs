@@ -92,7 +92,7 @@ impl Node {
         self.api.set_pod_status(namespace, pod, "Running", &addresses).await
     }
 
-    /// Waits until packets do what lines of expectations say, see [`line`].
+    /// Waits until packets do what lines of expectations say, see [`mod@line`].
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
 //! The agent against a real API server and the real kernel: what it reads, what it writes, and what it survives.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The agent from files, against the real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

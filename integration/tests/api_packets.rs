@@ -2,6 +2,8 @@
 //!
 //! The cases are those that the end-to-end tests of Kubernetes have for NetworkPolicy. Each has two namespaces, `x` and
 //! `y`, with the pods `a`, `b` and `c`, and all run at once on one node.
+#![allow(clippy::unwrap_used, reason = "helpers of tests; clippy only exempts the test functions themselves")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -16,10 +18,14 @@ const PODS: [&str; 6] = ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c"];
 const PORTS: &str = "{name: serve-80, containerPort: 80}, {name: serve-81, containerPort: 81}, \
      {name: serve-80-udp, containerPort: 80, protocol: UDP}";
 
+/// Begins a case.
+type Start = fn(Case<'_>) -> Running<'_>;
 type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// Each case by its name, which its namespaces begin with.
-const CASES: [(&str, fn(Case<'_>) -> Running<'_>); 18] = [
+/// A case and its name, which its namespaces begin with.
+type NamedCase = (&'static str, fn(Case<'_>) -> Running<'_>);
+
+const CASES: [NamedCase; 18] = [
     ("deny", |case| Box::pin(deny(case))),
     ("deny-both", |case| Box::pin(deny_both(case))),
     ("allow-all", |case| Box::pin(allow_all(case))),

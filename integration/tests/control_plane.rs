@@ -1,5 +1,7 @@
 //! The API server of the tests behaves as a cluster's does, in what the other tests rely on.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::net::IpAddr;
 use std::time::Duration;
 

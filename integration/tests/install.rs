@@ -1,6 +1,8 @@
 //! The install as a node sees it: the image, in an empty root, with the DaemonSet's own security context, against the
 //! real API server, with the rights of its own ClusterRole.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::time::{Duration, Instant};
 
 use integration::container::{Container, Environment};

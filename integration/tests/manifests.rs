@@ -1,5 +1,7 @@
 //! The manifests install on a real API server, and give the agent the rights that it needs and no others.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Debug;

@@ -1,5 +1,7 @@
 //! The structure of the workspace: which crate may depend on which, and on what else it may not.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
