@@ -2,6 +2,8 @@
 //!
 //! The cases are those that the end-to-end tests of Kubernetes have for NetworkPolicy. Each has two namespaces, `x` and
 //! `y`, with the pods `a`, `b` and `c`, and all run at once on one node.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 use std::net::IpAddr;
 use std::pin::Pin;
 
