@@ -4,6 +4,7 @@
 //! `y`, with the pods `a`, `b` and `c`, and all run at once on one node.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::net::IpAddr;
 use std::pin::Pin;
 
@@ -17,8 +18,6 @@ const PODS: [&str; 6] = ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c"];
 const PORTS: &str = "{name: serve-80, containerPort: 80}, {name: serve-81, containerPort: 81}, \
      {name: serve-80-udp, containerPort: 80, protocol: UDP}";
 
-/// Begins a case.
-type Start = fn(Case<'_>) -> Running<'_>;
 type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// A case and its name, which its namespaces begin with.

@@ -3,6 +3,7 @@
 //! And the exit statuses of `try`, which scripts stand on.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

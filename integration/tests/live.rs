@@ -1,6 +1,7 @@
 //! Changes while packets flow: each is in force as soon as the agent has taken it, and disturbs nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

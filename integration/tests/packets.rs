@@ -1,6 +1,7 @@
 //! The corners of NetworkPolicy with real packets: in both families, on one node and two, with routed and bridged pods.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use compiler::nft::{Deny, Family};
 use integration::agent::nft;
 use integration::scene::{Scene, Shape, pod, policy};

@@ -1,6 +1,7 @@
 //! Fragments, and the ICMP errors that come back for packets: what the path says, and what a refusal says.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
