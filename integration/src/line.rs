@@ -146,3 +146,39 @@ fn probe(lab: &Lab, source: IpAddr, destination: IpAddr, port: &str) -> Result<l
     let end = |address| lab.endpoint(address).with_context(|| format!("nobody has {address}"));
     Ok(lab::Probe::new(end(source)?, end(destination)?, protocol, words.port.unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_or_refused() {
+        let line = Line::read("shop/a -> 10.0.0.1 80/TCP: rejected").unwrap();
+        let expected = Outcome::Rejected;
+        assert_eq!(line, Line { source: "shop/a", destination: "10.0.0.1", port: "80/TCP", expected });
+        for wrong in ["a -> b 80/TCP", "a -> b 80/TCP: perhaps", "a to b 80/TCP: allowed", "a -> b 80 TCP: allowed"] {
+            assert!(Line::read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_may_still_come_is_asked_again() {
+        let expected = [Outcome::Allowed, Outcome::Refused, Outcome::Refused, Outcome::Allowed];
+        let rounds = std::cell::RefCell::new(Vec::new());
+        let send = async |numbers: &[usize]| {
+            rounds.borrow_mut().push(numbers.to_vec());
+            let first = rounds.borrow().len() == 1;
+            let outcome = |number: &usize| match number {
+                0 if first => Outcome::Refused,
+                1 if first => Outcome::Error("in use".to_owned()),
+                2 => Outcome::Allowed,
+                3 => Outcome::Rejected,
+                number => expected[*number].clone(),
+            };
+            numbers.iter().map(outcome).collect()
+        };
+        let outcomes = patiently(&expected, PATIENCE, send).await;
+        assert_eq!(outcomes, [Outcome::Allowed, Outcome::Refused, Outcome::Allowed, Outcome::Rejected]);
+        assert_eq!(*rounds.borrow(), [vec![0, 1, 2, 3], vec![0, 1]]);
+    }
+}

@@ -260,11 +260,7 @@ impl Traffic {
     async fn goes_on(&self) {
         let all = || self.allowed.iter().chain(self.refused.iter().map(|(hammer, _)| hammer));
         let before: Vec<u64> = all().map(Hammer::sent).collect();
-        let begun = Instant::now();
-        while all().zip(&before).any(|(hammer, before)| hammer.sent() < before + 5) {
-            assert!(begun.elapsed() < PATIENCE, "a client gets no answer");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(|| all().zip(&before).all(|(hammer, before)| hammer.sent() >= before + 5)).await;
     }
 
     /// Ends it: each answer has come, and nothing has passed that must not.
@@ -301,6 +297,44 @@ fn chain_handles(netns: &Netns) -> BTreeMap<String, String> {
         Some((name.to_owned(), handle.to_owned()))
     };
     listed.lines().filter_map(chain).collect()
+}
+
+#[test]
+fn a_hammer_notices_a_moment() {
+    isolated(async {
+        let mut live = start(&(cluster() + &web_policy("")), Attachment::Routed).await;
+        let [web, client, visitor] =
+            ["shop/web", "shop/client", "other/visitor"].map(|name| live.endpoint(name, Family::V4).unwrap());
+        let to = SocketAddr::new(web.address, 81);
+        let echo = Echo::start(&web, 81).unwrap();
+        let refused = Hammer::refused(&visitor, to).unwrap();
+        let allowed = Hammer::allowed(&client, to).unwrap();
+        live.check(&["other/visitor -> shop/web 80/TCP: refused"]).await.unwrap();
+        assert_eq!(echo.received_from(visitor.address), 0);
+
+        // Open to everybody for a moment, then to nobody for another.
+        live.apply(&web_policy("{}, ")).unwrap();
+        live.settled().await.unwrap();
+        until(|| echo.received_from(visitor.address) > 0).await;
+        live.apply(&policy("shop/web", "{podSelector: {matchLabels: {app: web}}}")).unwrap();
+        live.settled().await.unwrap();
+        let before = allowed.sent();
+        until(|| allowed.sent() > before).await;
+        live.apply(&web_policy("")).unwrap();
+        live.settled().await.unwrap();
+        assert!(refused.stop().0 > 0);
+        let (sent, answered) = allowed.stop();
+        assert!(answered > 0 && answered < sent, "{answered} of {sent}");
+    });
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "it does not come to pass");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use postern::lab::{Endpoint, Netns};
 
 /// How long a client waits for an answer that has to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two datagrams of one client: a queue of the kernel must not overflow.
 const PAUSE: Duration = Duration::from_micros(300);
 /// How often a server looks whether it is to end.
