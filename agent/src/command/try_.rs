@@ -16,7 +16,7 @@ use crate::lab::{self, Attachment, Outcome};
 use crate::model::{End, Flow, Model, Verdict};
 use crate::probes::{Probe, ProbeProtocol};
 use crate::trial::Trial;
-use crate::trial::matrix::{self, Entry};
+use crate::trial::matrix::{self, Entry, Tried};
 
 pub(super) fn run(args: TryArgs) -> anyhow::Result<Exit> {
     let TryArgs { files, probes, deny, attachment, timeout } = args;
@@ -66,10 +66,10 @@ impl Plan {
         }
         let flows: Vec<Judged> = judged.iter().map(|(entry, verdict)| (entry.flow, verdict.clone())).collect();
         let outcomes = self.send(&flows).await?;
-        let results: Vec<matrix::Result> = judged
+        let results: Vec<Tried> = judged
             .into_iter()
             .zip(outcomes)
-            .map(|((entry, verdict), outcome)| matrix::Result { entry, verdict, outcome })
+            .map(|((entry, verdict), outcome)| Tried { entry, verdict, outcome })
             .collect();
         let mut out = io::BufWriter::new(io::stdout().lock());
         match self.format {

@@ -34,7 +34,7 @@ pub struct Entry {
 
 /// One flow with what came of it.
 #[derive(Debug, Clone)]
-pub struct Result {
+pub struct Tried {
     /// The flow.
     pub entry: Entry,
     /// What the policies say.
@@ -43,51 +43,77 @@ pub struct Result {
     pub outcome: Outcome,
 }
 
-/// The flows of all pairs: from every pod and from outside, to every declared port of every pod, and to every port of
-/// every Service, in both families.
+/// A row of the matrix.
+struct Client {
+    name: String,
+    addresses: Vec<IpAddr>,
+    /// Whether Services are there for it: their addresses mean nothing outside of the cluster.
+    is_inside: bool,
+}
+
+/// A column of the matrix.
+struct Server {
+    name: String,
+    addresses: Vec<IpAddr>,
+    protocol: Protocol,
+    port: u16,
+    is_service: bool,
+}
+
+/// The flows of all pairs: from every pod and from outside, to every declared port of every pod, and from every pod to
+/// every port of every Service, in both families.
 pub fn entries(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>) -> Vec<Entry> {
-    let own = |key: &PodKey, ips: &[IpAddr]| -> Vec<IpAddr> {
-        ips.iter().copied().filter(|address| model.end(*address) == End::Pod(key.clone())).collect()
-    };
-    let pods: Vec<(String, Vec<IpAddr>, &PodKey)> = model
-        .pods()
-        .filter(|pod| pod.is_policed())
-        .map(|pod| (pod.key.to_string(), own(&pod.key, &pod.ips), &pod.key))
-        .collect();
-    let mut servers: Vec<(String, Vec<IpAddr>, Protocol, u16)> = Vec::new();
-    for (name, addresses, key) in &pods {
-        let ports = declared.get(*key).filter(|ports| !ports.is_empty());
-        for (protocol, port) in ports.map_or(&[STAND_IN][..], Vec::as_slice) {
-            servers.push((format!("{name} {port}/{protocol}"), addresses.clone(), *protocol, *port));
+    let servers = servers(model, declared);
+    let mut entries = Vec::new();
+    for client in clients(model) {
+        for server in servers.iter().filter(|server| client.is_inside || !server.is_service) {
+            for (source, destination) in one_pair_a_family(&client.addresses, &server.addresses) {
+                if source == destination {
+                    continue;
+                }
+                let protocol = PacketProtocol::Port(server.protocol, server.port);
+                let flow = Flow { source, destination, protocol };
+                entries.push(Entry { client: client.name.clone(), server: server.name.clone(), flow });
+            }
         }
     }
-    let mut services: BTreeMap<String, (BTreeSet<IpAddr>, Protocol, u16)> = BTreeMap::new();
+    entries
+}
+
+/// The pods that have a network, each with the addresses that are its own.
+fn pods(model: &Model) -> impl Iterator<Item = (&PodKey, Vec<IpAddr>)> {
+    model.pods().filter(|pod| pod.is_policed()).map(|pod| {
+        let own = |address: &IpAddr| model.end(*address) == End::Pod(pod.key.clone());
+        (&pod.key, pod.ips.iter().copied().filter(own).collect())
+    })
+}
+
+fn clients(model: &Model) -> Vec<Client> {
+    let inside = pods(model).map(|(key, addresses)| Client { name: key.to_string(), addresses, is_inside: true });
+    let outside = Client { name: "outside".to_string(), addresses: OUTSIDE.to_vec(), is_inside: false };
+    inside.chain([outside]).collect()
+}
+
+fn servers(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for (key, addresses) in pods(model) {
+        let ports = declared.get(key).filter(|ports| !ports.is_empty());
+        for (protocol, port) in ports.map_or(&[STAND_IN][..], Vec::as_slice).iter().copied() {
+            let name = format!("{key} {port}/{protocol}");
+            servers.push(Server { name, addresses: addresses.clone(), protocol, port, is_service: false });
+        }
+    }
+    let mut services: BTreeMap<String, Server> = BTreeMap::new();
     for endpoint in model.endpoints() {
         let End::Service(index) = model.end(endpoint.service) else { continue };
         let service = &model.services()[index];
         let (protocol, port) = (endpoint.protocol, endpoint.port);
         let name = format!("Service {}/{} {port}/{protocol}", service.namespace, service.name);
-        services.entry(name).or_insert_with(|| (BTreeSet::new(), protocol, port)).0.insert(endpoint.service);
+        let server = Server { name: name.clone(), addresses: Vec::new(), protocol, port, is_service: true };
+        services.entry(name).or_insert(server).addresses.push(endpoint.service);
     }
-    let services =
-        services.into_iter().map(|(name, (ips, protocol, port))| (name, ips.into_iter().collect(), protocol, port));
-    servers.extend(services);
-    let outside = ("outside".to_string(), OUTSIDE.to_vec());
-    let clients: Vec<(String, Vec<IpAddr>)> =
-        pods.iter().map(|(name, ips, _)| (name.clone(), ips.clone())).chain([outside]).collect();
-    let mut entries = Vec::new();
-    for (client, sources) in &clients {
-        for (server, destinations, protocol, port) in &servers {
-            for (source, destination) in one_pair_a_family(sources, destinations) {
-                if source == destination || *client == "outside" && server.starts_with("Service ") {
-                    continue;
-                }
-                let flow = Flow { source, destination, protocol: PacketProtocol::Port(*protocol, *port) };
-                entries.push(Entry { client: client.clone(), server: server.clone(), flow });
-            }
-        }
-    }
-    entries
+    servers.extend(services.into_values());
+    servers
 }
 
 fn one_pair_a_family(sources: &[IpAddr], destinations: &[IpAddr]) -> Vec<(IpAddr, IpAddr)> {
@@ -105,10 +131,10 @@ pub fn is_as_expected(outcome: &Outcome, verdict: &Verdict) -> bool {
 }
 
 /// The matrix, and under it who isolates each end that refused something.
-pub fn print(model: &Model, results: &[Result], colour: bool) -> String {
+pub fn print(model: &Model, results: &[Tried], colour: bool) -> String {
     let servers = in_order(results.iter().map(|result| &result.entry.server));
     let clients = in_order(results.iter().map(|result| &result.entry.client));
-    let mut cells: BTreeMap<(&str, &str), Vec<&Result>> = BTreeMap::new();
+    let mut cells: BTreeMap<(&str, &str), Vec<&Tried>> = BTreeMap::new();
     for result in results {
         cells.entry((&result.entry.client, &result.entry.server)).or_default().push(result);
     }
@@ -126,7 +152,7 @@ pub fn print(model: &Model, results: &[Result], colour: bool) -> String {
         });
         table.add_row([Cell::new(client)].into_iter().chain(of_client));
     }
-    let mut text = format!("{table}\n");
+    let mut text = table.trim_fmt() + "\n";
     for line in refusals(model, results) {
         writeln!(text, "{line}").expect("writing to a String does not fail");
     }
@@ -139,7 +165,7 @@ fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
 }
 
 /// `ok`, or who refused; one word where both families agree. What the policies did not expect is marked with `!`.
-fn cell(results: &[&Result], colour: bool) -> Cell {
+fn cell(results: &[&Tried], colour: bool) -> Cell {
     let words: Vec<String> = results.iter().map(|result| word(result)).collect();
     let text = match &words[..] {
         [v4, v6] if v4 != v6 => format!("v4 {v4}, v6 {v6}"),
@@ -158,7 +184,7 @@ fn cell(results: &[&Result], colour: bool) -> Cell {
     })
 }
 
-fn word(result: &Result) -> String {
+fn word(result: &Tried) -> String {
     let verdict = &result.verdict;
     let by = match (verdict.egress.judgement.allowed, verdict.ingress.judgement.allowed) {
         (true, true) => "refused",
@@ -175,9 +201,9 @@ fn word(result: &Result) -> String {
 }
 
 /// One line for each end that refused something: who isolates it.
-fn refusals(model: &Model, results: &[Result]) -> BTreeSet<String> {
+fn refusals(model: &Model, results: &[Tried]) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
-    for Result { verdict, .. } in results {
+    for Tried { verdict, .. } in results {
         let sides = [
             (Direction::Egress, &verdict.egress, verdict.packet.source),
             (Direction::Ingress, &verdict.ingress, verdict.packet.destination),
