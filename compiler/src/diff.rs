@@ -11,3 +11,6 @@ mod transaction;
 pub use mirror::{Generation, Mirror};
 pub use next::{Limits, next};
 pub use transaction::{Op, Transaction};
+
+#[cfg(test)]
+mod tests;

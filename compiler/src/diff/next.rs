@@ -132,46 +132,59 @@ fn transaction(
     (!ops.is_empty()).then(|| Transaction::new(ops, Some(result)))
 }
 
+/// What a set has too few and too many of; there are some to add.
+struct Missing<'a> {
+    name: &'a SetName,
+    new: &'a Arc<Set>,
+    to_add: Vec<Key>,
+    to_delete: Vec<Key>,
+}
+
 /// A part of a big load: keys for sets that no rule of the kernel's table refers to, so that nobody sees them half
 /// full. `None` where what is left of such keys fits the last transaction.
 fn preload<'a>(changes: &Changes<'a>, base: &Table, ops: &[Op], chunk: usize) -> Option<Transaction> {
-    let too_many = |sets: &[(&SetName, &Arc<Set>, Vec<Key>)]| sets.iter().map(|set| set.2.len()).sum::<usize>() > chunk;
+    let too_many = |sets: &[Missing<'_>]| sets.iter().map(|set| set.to_add.len()).sum::<usize>() > chunk;
     // Most changes are small, and need not look at every rule for what is in use.
     if changes.sets.iter().filter_map(|set| set.new).map(|set| set.keys.len()).sum::<usize>() <= chunk {
         return None;
     }
     let missing = |set: &Change<'a, SetName, Set>| {
         let new = set.new?;
-        let (to_add, _) = diff_keys(set.old.map_or(&[][..], |old| &old.keys), &new.keys);
-        (!to_add.is_empty()).then_some((set.name, new, to_add))
+        let (to_add, to_delete) = diff_keys(set.old.map_or(&[][..], |old| &old.keys), &new.keys);
+        (!to_add.is_empty()).then_some(Missing { name: set.name, new, to_add, to_delete })
     };
     let mut missing: Vec<_> = changes.sets.iter().filter_map(missing).collect();
     if !too_many(&missing) {
         return None;
     }
     let in_use = referenced_sets(base);
-    missing.retain(|(name, ..)| !in_use.contains(name));
+    missing.retain(|set| !in_use.contains(set.name));
     if !too_many(&missing) {
         return None;
     }
     let mut result = base.clone();
     let mut ops = ops.to_vec();
     let mut room = chunk;
-    for (name, set, mut keys) in missing {
+    for Missing { name, new, mut to_add, to_delete } in missing {
         if room == 0 {
             break;
         }
-        keys.truncate(room);
-        room -= keys.len();
+        to_add.truncate(room);
+        room -= to_add.len();
         let partial = result.sets.entry(name.clone()).or_insert_with(|| {
-            let empty = Arc::new(Set { keys: Arc::default(), ..(**set).clone() });
+            let empty = Arc::new(Set { keys: Arc::default(), ..(**new).clone() });
             ops.push(Op::AddSet(name.clone(), empty.clone()));
             empty
         });
-        let mut together = [&partial.keys[..], &keys[..]].concat();
+        let kept = partial.keys.iter().filter(|key| to_delete.binary_search(key).is_err());
+        let mut together: Vec<Key> = kept.chain(&to_add).copied().collect();
         together.sort_unstable();
-        *partial = Arc::new(Set { keys: Arc::new(together), ..(**set).clone() });
-        ops.push(Op::AddKeys(name.clone(), keys));
+        *partial = Arc::new(Set { keys: Arc::new(together), ..(**new).clone() });
+        // Ranges that are to go may overlap those that come.
+        if !to_delete.is_empty() {
+            ops.push(Op::DeleteKeys(name.clone(), to_delete));
+        }
+        ops.push(Op::AddKeys(name.clone(), to_add));
     }
     Some(Transaction::new(ops, Some(result)))
 }
@@ -231,28 +244,31 @@ fn diff_keys(have: &[Key], want: &[Key]) -> (Vec<Key>, Vec<Key>) {
     }
 }
 
+/// A key that gets another verdict, or another comment, is deleted and added. A map that goes is emptied first: its
+/// elements would hold the chains that go with it.
 fn diff_map(change: &Change<'_, SetName, VerdictMap>, ops: &mut Vec<Op>) {
     let name = change.name;
-    let Some(new) = change.new else { return ops.push(Op::DeleteMap(name.clone())) };
-    if change.old.is_none() {
-        ops.push(Op::AddMap(name.clone(), new.clone()));
+    let nothing = BTreeMap::new();
+    let have = change.old.map_or(&nothing, |old| &*old.elements);
+    let want = change.new.map_or(&nothing, |new| &*new.elements);
+    match (change.old, change.new) {
+        (None, Some(new)) => ops.push(Op::AddMap(name.clone(), new.clone())),
+        (Some(_), None) => ops.push(Op::DeleteMap(name.clone())),
+        (Some(_), Some(_)) | (None, None) => {}
     }
-    let (to_add, to_delete) = diff_elements(change.old, new);
+    let to_delete: Vec<Key> =
+        have.iter().filter(|(key, element)| want.get(key) != Some(element)).map(|(key, _)| *key).collect();
     if !to_delete.is_empty() {
         ops.push(Op::DeleteMapElements(name.clone(), to_delete));
     }
+    let to_add: Vec<(Key, MapElement)> = want
+        .iter()
+        .filter(|(key, element)| have.get(key) != Some(element))
+        .map(|(key, element)| (*key, element.clone()))
+        .collect();
     if !to_add.is_empty() {
         ops.push(Op::AddMapElements(name.clone(), to_add));
     }
-}
-
-/// A key that gets another verdict, or another comment, is deleted and added.
-fn diff_elements(have: Option<&Arc<VerdictMap>>, want: &VerdictMap) -> (Vec<(Key, MapElement)>, Vec<Key>) {
-    let nothing = BTreeMap::new();
-    let have: &BTreeMap<Key, MapElement> = have.map_or(&nothing, |have| &have.elements);
-    let to_add = want.elements.iter().filter(|(key, element)| have.get(key) != Some(element));
-    let to_delete = have.iter().filter(|(key, element)| want.elements.get(key) != Some(element));
-    (to_add.map(|(key, element)| (*key, element.clone())).collect(), to_delete.map(|(key, _)| *key).collect())
 }
 
 fn diff_chains(

@@ -20,8 +20,8 @@ pub struct Transaction {
 /// (stably, so that rules keep theirs):
 ///
 /// 1. The table, destroyed first if it is to be replaced.
-/// 2. Elements of verdict maps go before anything that they could jump to, and before the same key comes back with
-///    another verdict, which the kernel would refuse as EEXIST.
+/// 2. Elements of verdict maps go before anything that they could jump to, also where the whole map goes, and before
+///    the same key comes back with another verdict, which the kernel would refuse as EEXIST.
 /// 3. Keys of sets go before keys come: ranges of an interval set may not overlap even for a moment.
 /// 4. New things come in the order of reference: counters, sets and maps, keys, chains, rules, and last the map
 ///    elements, which are what lets packets in.
@@ -109,7 +109,7 @@ impl Transaction {
 }
 
 impl fmt::Display for Op {
-    /// The operation in one short line, as logs and errors show it: `add keys to set pods-... (3)`.
+    /// The operation in one short line, as logs and errors show it: `add 3 keys to set pods-...`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::DestroyTable => f.write_str("destroy the table"),
