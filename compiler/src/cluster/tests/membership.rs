@@ -198,4 +198,10 @@ fn interest_is_in_the_namespaces_that_policies_name() {
         let state = state(common.iter().cloned().chain([policy.into()]));
         assert_eq!(Interest::of(&state), expected, "{name}");
     }
+    let few = state([
+        web().into(),
+        namespace("a", "").into(),
+        policy("a/p").egress([rule().peers([pods_where("", "")])]).into(),
+    ]);
+    assert_eq!(Interest::of(&few), Interest::Cluster, "all namespaces are also those that come later");
 }
