@@ -7,6 +7,7 @@
 
 mod parity {
     pub(crate) mod errors;
+    pub(crate) mod generated;
     pub(crate) mod listing;
     pub(crate) mod load;
     pub(crate) mod owner;
@@ -14,13 +15,14 @@ mod parity {
     pub(crate) mod raw;
     pub(crate) mod support;
     pub(crate) mod tables;
+    pub(crate) mod walks;
 }
 
 use std::panic;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use parity::{errors, listing, load, owner, peers, raw, support};
+use parity::{errors, generated, listing, load, owner, peers, raw, support, walks};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -35,6 +37,9 @@ fn main() -> ExitCode {
         ("listing::foreign_things_are_named", listing::foreign_things_are_named),
         ("listing::counters_are_read", listing::counters_are_read),
         ("listing::damaged_dumps_never_panic", listing::damaged_dumps_never_panic),
+        ("generated::nft_lists_ours_as_its_own", generated::nft_lists_ours_as_its_own),
+        ("generated::kept_dumps_are_of_this_kernel", generated::kept_dumps_are_of_this_kernel),
+        ("walks::after_each_commit_the_kernel_holds_the_mirror", walks::after_each_commit_the_kernel_holds_the_mirror),
         ("errors::a_stale_generation_is_a_restart", errors::a_stale_generation_is_a_restart),
         ("errors::another_verdict_names_the_key", errors::another_verdict_names_the_key),
         ("errors::a_missing_key_is_named", errors::a_missing_key_is_named),

@@ -15,8 +15,8 @@ use super::tables::{base, chain_name, element, everything, rule, set, set_name, 
 
 const LIST: [&str; 4] = ["list", "table", "inet", "postern"];
 
-/// `nft -j list table`, without the handles.
-fn json() -> Value {
+/// `nft -j list table`, without the handles, and with the objects in order of their kinds and names.
+pub(crate) fn json() -> Value {
     fn strip(value: &mut Value) {
         if let Value::Object(object) = value {
             object.remove("handle");
@@ -27,6 +27,13 @@ fn json() -> Value {
     }
     let mut value: Value = serde_json::from_str(&nft(&["-j", "list", "table", "inet", "postern"])).unwrap();
     strip(&mut value);
+    let Some(Value::Array(objects)) = value.get_mut("nftables") else { panic!("no list in {value}") };
+    objects.sort_by_key(|object| {
+        // Rules keep their order within a chain, because the sort is stable.
+        let (kind, object) = object.as_object().unwrap().iter().next().unwrap();
+        let name = object.get("chain").or(object.get("name")).map(ToString::to_string);
+        (kind.clone(), name)
+    });
     value
 }
 
@@ -49,21 +56,11 @@ fn same_listing(ours: &str, theirs: &str) {
 pub(crate) fn nft_lists_ours_as_its_own() {
     let table = everything();
     nft_load(&table.to_string());
-    let (theirs, mut their_json) = (nft(&LIST), json());
+    let (theirs, their_json) = (nft(&LIST), json());
     enter_network_namespace();
     commit_new(&mut open(), &table);
     same_listing(&nft(&LIST), &theirs);
-    let mut our_json = json();
-    for value in [&mut our_json, &mut their_json] {
-        let Some(Value::Array(objects)) = value.get_mut("nftables") else { panic!("no list in {value}") };
-        objects.sort_by_key(|object| {
-            // Rules keep their order within a chain, because the sort is stable.
-            let (kind, object) = object.as_object().unwrap().iter().next().unwrap();
-            let name = object.get("chain").or(object.get("name")).map(ToString::to_string);
-            (kind.clone(), name)
-        });
-    }
-    assert_eq!(our_json, their_json);
+    assert_eq!(json(), their_json);
 }
 
 pub(crate) fn what_nft_loads_is_read_as_ours() {
@@ -76,7 +73,7 @@ pub(crate) fn what_nft_loads_is_read_as_ours() {
 
 /// Compares part by part, so that a failure shows the part.
 #[track_caller]
-fn assert_same(found: &Table, expected: &Table) {
+pub(crate) fn assert_same(found: &Table, expected: &Table) {
     assert_eq!(found.counters, expected.counters);
     for (name, set) in &expected.sets {
         assert_eq!(found.sets.get(name), Some(set), "set {name}");

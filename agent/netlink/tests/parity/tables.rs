@@ -9,6 +9,7 @@ use compiler::nft::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, CtState, Family, Field, Hook, Key, KeyType,
     MapElement, Match, Reject, Rule, Set, SetName, Stmt, Table, Verdict, VerdictMap,
 };
+use netlink::Decoder;
 
 pub(crate) fn chain_name(name: &str) -> ChainName {
     ChainName::from_kernel(name)
@@ -232,4 +233,13 @@ pub(crate) fn shaped(sets: u8, keys: u16, chains: u8, picks: &[u16]) -> Table {
         table.chains.insert(chain_name(&format!("shaped-{index}")), Arc::new(chain));
     }
     table
+}
+
+/// What a dump says, for people: what is foreign, and the table.
+pub(crate) fn read(dump: &[u8]) -> String {
+    let mut decoder = Decoder::default();
+    decoder.datagram(dump);
+    let decoded = decoder.finish();
+    let table = decoded.table.map(|table| table.to_string()).unwrap_or_default();
+    format!("foreign: {}\n{table}", decoded.foreign.join(" "))
 }
