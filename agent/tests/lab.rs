@@ -315,6 +315,20 @@ fn more_ports_than_files_are_asked_in_waves() {
 }
 
 #[test]
+fn a_port_is_free_again_when_its_probes_are_done() {
+    isolated(async {
+        let lab = Lab::build(two_nodes(Attachment::Routed)).await.unwrap();
+        let (a, b) = (end(&lab, "10.244.0.10"), end(&lab, "10.244.0.11"));
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let probes = [Probe::new(a.clone(), b.clone(), protocol, 80)];
+            for _ in 0..50 {
+                assert_eq!(probe(&probes, &ProbeOptions::default()).await, [Outcome::Allowed]);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_thousand_refusals_take_seconds() {
     isolated(async {
         let pods = (0..30).map(|n| pod(&format!("p{n}"), usize::from(n) % 2, n + 10)).collect();

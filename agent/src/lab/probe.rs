@@ -262,6 +262,7 @@ async fn probe_wave(probes: &[Probe], options: &ProbeOptions, concurrency: usize
             outcomes[index] = outcome;
         }
     }
+    responders.close().await;
     outcomes
 }
 

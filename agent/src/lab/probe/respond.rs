@@ -26,7 +26,7 @@ const BUFFER: usize = 65_536;
 /// Everybody who answers while this lives.
 pub(in crate::lab) struct Responders {
     /// The tasks end, and their sockets are closed, when this is dropped.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
     failures: BTreeMap<(Protocol, Responder), String>,
 }
 
@@ -56,7 +56,12 @@ impl Responders {
                 }
             }
         }
-        Self { _tasks: tasks, failures }
+        Self { tasks, failures }
+    }
+
+    /// Closes all sockets. When this returns, others can listen on the same ports; after a mere drop, some moments later.
+    pub(in crate::lab) async fn close(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Why one of the probe's responders is not there.
