@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         ("listing::counters_are_read", listing::counters_are_read),
         ("listing::damaged_dumps_never_panic", listing::damaged_dumps_never_panic),
         ("generated::nft_lists_ours_as_its_own", generated::nft_lists_ours_as_its_own),
+        ("generated::goldens_list_the_same", generated::goldens_list_the_same),
         ("generated::kept_dumps_are_of_this_kernel", generated::kept_dumps_are_of_this_kernel),
         ("walks::after_each_commit_the_kernel_holds_the_mirror", walks::after_each_commit_the_kernel_holds_the_mirror),
         ("errors::a_stale_generation_is_a_restart", errors::a_stale_generation_is_a_restart),

@@ -1,4 +1,4 @@
-//! Tables that were compiled from generated clusters.
+//! Tables that were compiled: from generated clusters, and the goldens.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,33 @@ pub(crate) fn nft_lists_ours_as_its_own() {
         rules += table.chains.values().map(|chain| chain.rules.len()).sum::<usize>();
     }
     assert!(rules > 20 * TABLES, "only {rules} rules in {TABLES} tables");
+}
+
+/// What a golden says is loaded by nft, read back, said again, committed, and listed.
+pub(crate) fn goldens_list_the_same() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden");
+    let mut count = 0;
+    for case in fs::read_dir(goldens).unwrap() {
+        for file in fs::read_dir(case.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "nft") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            enter_network_namespace();
+            nft_load(&text);
+            let theirs = json();
+            let mirror = open().dump().unwrap();
+            assert_eq!(mirror.foreign, Vec::<String>::new(), "{}", path.display());
+            let table = mirror.table.unwrap();
+            assert_eq!(table.to_string(), text, "{}", path.display());
+            enter_network_namespace();
+            commit(&mut open(), &table);
+            assert_eq!(json(), theirs, "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "only {count} goldens");
 }
 
 /// The dumps that are replayed without a kernel say what this kernel says of the same tables.
