@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Chain, ChainName, ChainPolicy, CtState, Field, Key, KeyType, Match, Rule, SetName, Stmt, Table, Verdict};
+use super::{Chain, ChainName, ChainPolicy, CtState, Field, Key, Match, Rule, SetName, Stmt, Table, Verdict};
 use crate::api::{PortRange, Protocol};
 
 /// A packet as a hook sees it: after DNAT, before SNAT.
@@ -185,34 +185,25 @@ impl<'a> Walk<'a> {
         (key.key_type() == field.key_type()).then_some(key)
     }
 
-    /// Whether a set holds a key, or, if it is one of ranges, a range that holds it.
+    /// Whether a set holds a key, or a range that holds it.
     fn set_contains(&self, set: &SetName, key: Key) -> bool {
         let Some(set) = self.table.sets.get(set) else { return false };
-        match set.key_type {
-            KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) => set.keys.binary_search(&key).is_ok(),
-            KeyType::AddressRange(_) | KeyType::PortRange => {
-                // Ranges are disjoint and sorted: the only candidate is the last that starts at or below the key.
-                let after = set.keys.partition_point(|range| starts_at_or_below(range, &key));
-                after.checked_sub(1).is_some_and(|at| ends_at_or_above(&set.keys[at], &key))
-            }
+        // Keys are sorted and do not overlap: the only candidate is the last that starts at or below the key.
+        let after = set.keys.partition_point(|candidate| bounds(candidate).0 <= key);
+        after.checked_sub(1).is_some_and(|at| key <= bounds(&set.keys[at]).1)
+    }
+}
+
+/// The first and the last key that a key of a set stands for.
+fn bounds(key: &Key) -> (Key, Key) {
+    match *key {
+        Key::V4Range(first, last) => (Key::V4(first), Key::V4(last)),
+        Key::V6Range(first, last) => (Key::V6(first), Key::V6(last)),
+        Key::Ports(PortRange { first, last }) => {
+            (Key::Ports(PortRange::single(first)), Key::Ports(PortRange::single(last)))
         }
-    }
-}
-
-fn starts_at_or_below(range: &Key, key: &Key) -> bool {
-    match (range, key) {
-        (Key::V4Range(first, _), Key::V4(address)) => first <= address,
-        (Key::V6Range(first, _), Key::V6(address)) => first <= address,
-        (Key::Ports(range), Key::Ports(port)) => range.first <= port.first,
-        _ => false,
-    }
-}
-
-fn ends_at_or_above(range: &Key, key: &Key) -> bool {
-    match (range, key) {
-        (Key::V4Range(_, last), Key::V4(address)) => last >= address,
-        (Key::V6Range(_, last), Key::V6(address)) => last >= address,
-        (Key::Ports(range), Key::Ports(port)) => range.last >= port.last,
-        _ => false,
+        Key::V4(_) | Key::V6(_) | Key::V4Endpoint(..) | Key::V6Endpoint(..) | Key::V4Pair(..) | Key::V6Pair(..) => {
+            (*key, *key)
+        }
     }
 }
