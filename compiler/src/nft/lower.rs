@@ -29,7 +29,7 @@ use sets::Followed;
 ///
 /// The memory only saves work: a lowerer that has seen other IRs before gives the same table as a new one. What has
 /// not changed is the same `Arc` as before, so that the diff passes over it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lowerer {
     deny: Deny,
     families: Vec<Family>,
@@ -61,7 +61,15 @@ impl Lowerer {
     pub fn new(deny: Deny) -> Lowerer {
         let mut table = Table::default();
         skeleton::add_to(&mut table, deny);
-        Lowerer { deny, table, ..Lowerer::default() }
+        Lowerer {
+            deny,
+            families: Vec::new(),
+            table,
+            policies: PolicyPart::default(),
+            pods: PodPart::default(),
+            members: Followed::default(),
+            endpoints: Followed::default(),
+        }
     }
 
     /// The table that enforces an IR.
