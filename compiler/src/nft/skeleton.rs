@@ -31,7 +31,7 @@ pub(super) fn deny_chain(direction: Direction) -> ChainName {
     })
 }
 
-/// The set of the pairs of every local pod with itself.
+/// The set of the pairs of every isolated local pod with itself.
 pub(super) fn self_set(family: Family) -> SetName {
     SetName::fixed(&format!("self-{family}"))
 }

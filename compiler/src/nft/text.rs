@@ -1,8 +1,8 @@
 //! The table as nft reads and prints it.
 //!
-//! The text is what `nft -f` takes, in an order that lets one pass read it: counters, sets and maps, then chains from
-//! the leaves to the base chains. It is not what `nft list` prints to the letter, which has handles' order and
-//! counter values.
+//! The text is what `nft -f` takes: counters, sets, maps and chains, each by name. nft puts the declarations of a table
+//! in order before it sends them, so that a map may lead to a chain that stands further down. It is not what
+//! `nft list` prints to the letter, which has the kernel's order and the values of counters.
 
 use std::fmt;
 
@@ -10,6 +10,7 @@ use super::{
     Chain, ChainName, ChainPolicy, CtState, Family, Field, Hook, Key, KeyType, Match, Reject, Rule, Set, SetName, Stmt,
     TABLE, Table, Verdict, VerdictMap,
 };
+use crate::api::Protocol;
 
 impl fmt::Display for Table {
     /// `table inet postern { ... }`
@@ -139,11 +140,11 @@ impl fmt::Display for Match {
     }
 }
 
-fn nft_protocol(protocol: crate::api::Protocol) -> &'static str {
+fn nft_protocol(protocol: Protocol) -> &'static str {
     match protocol {
-        crate::api::Protocol::Tcp => "tcp",
-        crate::api::Protocol::Udp => "udp",
-        crate::api::Protocol::Sctp => "sctp",
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
     }
 }
 

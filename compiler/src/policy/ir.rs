@@ -98,7 +98,7 @@ pub enum PortSet {
     These {
         /// Numbers by protocol, joined; [`PortRange::ALL`] where the whole protocol is meant.
         numbers: BTreeMap<Protocol, Vec<PortRange>>,
-        /// Names, with the pods in which each is looked up.
+        /// Names. The direction and the peer say in which pods each is looked up.
         names: Vec<(Protocol, Str)>,
     },
 }
