@@ -160,3 +160,6 @@ fn replace(table: &mut Table, old: &Table, new: &Table) {
 pub fn lower(ir: &Ir, deny: Deny) -> Table {
     Lowerer::new(deny).lower(ir)
 }
+
+#[cfg(test)]
+mod tests;

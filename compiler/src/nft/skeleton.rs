@@ -120,3 +120,6 @@ fn exempt() -> Chain {
 pub(super) fn rule(stmts: impl IntoIterator<Item = Stmt>, comment: Option<&str>) -> Rule {
     Rule { stmts: stmts.into_iter().collect(), comment: comment.map(Comment::new) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,3 +207,6 @@ fn bounds(key: &Key) -> (Key, Key) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
