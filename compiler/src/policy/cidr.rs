@@ -56,22 +56,18 @@ fn to_v4(address: u128) -> Ipv4Addr {
     Ipv4Addr::from(u32::try_from(address).expect("bounds of an IPv4 network fit 32 bits"))
 }
 
-/// What is left of a block after its exceptions.
+/// What is left of a block after its exceptions, all of which lie within it.
 fn subtract((first, last): (u128, u128), except: &[IpNet]) -> Vec<(u128, u128)> {
     let mut left = Vec::new();
     // Where the part begins that no exception has taken yet; `None` once an exception reached the top of all addresses.
     let mut from = Some(first);
     for (cut_first, cut_last) in merge(except.iter().map(bounds).collect()) {
-        match from {
-            Some(start) if cut_first > start => left.push((start, (cut_first - 1).min(last))),
-            Some(_) | None => {}
+        if let Some(start) = from.filter(|start| *start < cut_first) {
+            left.push((start, cut_first - 1));
         }
-        from = from.and_then(|start| cut_last.checked_add(1).map(|next| next.max(start)));
+        from = cut_last.checked_add(1);
     }
-    if let Some(start) = from {
-        left.push((start, last));
-    }
-    left.retain(|(start, end)| start <= end && *start <= last && *end >= first);
+    left.extend(from.filter(|start| *start <= last).map(|start| (start, last)));
     left
 }
 
@@ -124,6 +120,14 @@ mod tests {
 
     #[test]
     fn nested_overlapping_and_adjacent_exceptions() {
+        check(
+            &[block("10.0.0.0/24", &["10.0.0.128/25", "10.0.0.0/30", "10.0.0.64/27"])],
+            "10.0.0.4-10.0.0.63 10.0.0.96-10.0.0.127",
+        );
+        check(
+            &[block("10.0.0.0/29", &["10.0.0.1/32", "10.0.0.3/32", "10.0.0.7/32"])],
+            "10.0.0.0-10.0.0.0 10.0.0.2-10.0.0.2 10.0.0.4-10.0.0.6",
+        );
         check(
             &[block("10.0.0.0/24", &["10.0.0.64/26", "10.0.0.64/27", "10.0.0.128/26"])],
             "10.0.0.0-10.0.0.63 10.0.0.192-10.0.0.255",
