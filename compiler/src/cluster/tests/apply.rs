@@ -17,6 +17,11 @@ fn says_whether_anything_changed() {
         ("a pod that goes", pod_gone("a/web"), true),
         ("a pod that nobody knew", pod_gone("a/db"), false),
         ("the same pods listed", Event::Pods(PodSource::Cluster, Change::Reset(vec![web().build()])), false),
+        (
+            "a pod listed otherwise",
+            Event::Pods(PodSource::Cluster, Change::Reset(vec![web().created(5).build()])),
+            true,
+        ),
         ("no pods listed", Event::Pods(PodSource::Cluster, Change::Reset(vec![])), true),
         ("no pods listed by a watch that had none", Event::Pods(PodSource::Node, Change::Reset(vec![])), false),
         ("a namespace that is as it was", namespace("a", "team=x").into(), false),
@@ -26,6 +31,7 @@ fn says_whether_anything_changed() {
         ("a namespace that goes", namespace_gone("a"), true),
         ("a namespace that nobody knew", namespace_gone("b"), false),
         ("the same namespaces", Event::Namespaces(Change::Reset(vec![namespace("a", "team=x")])), false),
+        ("a namespace listed otherwise", Event::Namespaces(Change::Reset(vec![namespace("a", "team=y")])), true),
         ("no namespaces", Event::Namespaces(Change::Reset(vec![])), true),
         ("a policy that is as it was", deny().into(), false),
         ("a policy for another direction", policy("a/deny").egress([]).into(), true),
@@ -34,6 +40,7 @@ fn says_whether_anything_changed() {
         ("a policy that goes", policy_gone("a/deny"), true),
         ("a policy that nobody knew", policy_gone("a/other"), false),
         ("the same policies", Event::Policies(Change::Reset(vec![deny().build()])), false),
+        ("a policy listed otherwise", Event::Policies(Change::Reset(vec![deny().egress([]).build()])), true),
         ("no policies", Event::Policies(Change::Reset(vec![])), true),
     ];
     for (name, event, expected) in cases {
