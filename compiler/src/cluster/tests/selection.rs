@@ -77,3 +77,14 @@ fn pods_with_the_same_policies_share_one_list() {
     let [x, y, z] = ["a/x", "a/y", "a/z"].map(|pod| list(&state, pod, Direction::Ingress));
     assert!(Arc::ptr_eq(&x, &y) && Arc::ptr_eq(&x, &z) && x.len() == 2);
 }
+
+#[test]
+fn a_list_is_forgotten_with_its_last_pod() {
+    let other = || pod("a/other").ip("10.0.0.2");
+    let mut state = state([policy("a/p").ingress([]).into(), web().into(), other().into()]);
+    let list = Arc::downgrade(&state.selection().policies(&pod_key("a/web"), Direction::Ingress));
+    state.apply(pod_gone("a/web"));
+    assert!(list.upgrade().is_some(), "the other pod has it");
+    state.apply(pod_gone("a/other"));
+    assert!(list.upgrade().is_none());
+}

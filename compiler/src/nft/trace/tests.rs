@@ -70,7 +70,7 @@ fn verdicts() {
         ("jumps", chain(vec![vec![jump("nothing")], vec![goto("nothing")], vec![ACCEPT]])),
     ];
     // The rules, and the verdict where the base chain lets pass and where it drops what no rule decides.
-    let cases: Vec<(&str, Vec<Vec<Stmt>>, [bool; 2], &str)> = vec![
+    let cases = vec![
         ("no rule", vec![], [true, false], ""),
         ("accept", vec![vec![ACCEPT], vec![DROP]], [true, true], "base.0"),
         ("drop", vec![vec![DROP], vec![ACCEPT]], [false, false], "base.0"),
