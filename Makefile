@@ -4,8 +4,11 @@
 VERDICTS = 1000000
 SEED = 1
 SAVE =
+# For how long `make fuzz` runs each target.
+SECONDS = 1200
+FUZZERS = decode answers manifests objects watched
 
-.PHONY: demo test proof lint lint-go fmt doc bench image setup manifests
+.PHONY: demo test proof fuzz lint lint-go fmt doc bench image setup manifests
 
 demo: ## Enforces a policy set on real packets, without root and without a cluster.
 	cargo run --locked --release --package postern -- try -f manifests/examples/13-three-tiers
@@ -15,6 +18,11 @@ test: setup lint lint-go doc ## Everything that must hold before a change lands.
 
 proof: ## Searches for a packet on which the judges of the compiler differ, as long as asked.
 	cargo run --locked --package compiler --example proof -- $(VERDICTS) $(SEED) $(SAVE)
+
+fuzz: ## Searches for bytes on which the decoders and readers break, and leaves them in agent/netlink/fuzz/artifacts.
+	@cargo +nightly fuzz --version || { echo "missing: rustup toolchain install nightly; cargo install cargo-fuzz" >&2; exit 1; }
+	mkdir -p $(FUZZERS:%=target/fuzz/%)
+	set -e; for f in $(FUZZERS); do cargo +nightly fuzz run --fuzz-dir agent/netlink/fuzz --target-dir target/fuzz $$f target/fuzz/$$f agent/netlink/fuzz/corpus/$$f -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024; done
 
 lint:
 	cargo fmt --all --check

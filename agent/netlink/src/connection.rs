@@ -1,6 +1,6 @@
 //! The connection: dump, commit, adopt.
 
-mod answer;
+pub(crate) mod answer;
 mod query;
 
 use std::collections::BTreeMap;
@@ -175,9 +175,7 @@ impl Connection {
         let mut batch = self.begin(Some(generation));
         encode(&mut batch, transaction, Context { table_flags: self.ownership.table_flags(), has_table });
         self.run(batch.finalize(), generation, |slot, errno, offset, batch| {
-            let op = &transaction.ops()[slot.op];
-            let at = answer::locate(op, slot, offset.and_then(|offset| batch.element_at(slot, offset)));
-            Refusal { op: slot.op, what: op.to_string(), at, errno }
+            answer::refusal(transaction, slot, errno, offset, batch)
         })
     }
 

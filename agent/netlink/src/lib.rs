@@ -23,6 +23,8 @@ mod decode;
 mod encode;
 mod error;
 pub mod expr;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod message;
 mod raw;
 mod socket;

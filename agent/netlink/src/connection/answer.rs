@@ -1,19 +1,33 @@
 //! What the kernel's answers mean for a transaction.
 
-use compiler::diff::{Generation, Op};
+use compiler::diff::{Generation, Op, Transaction};
 use compiler::nft::Key;
+use rustix::io::Errno;
 
-use crate::At;
-use crate::batch::Slot;
+use crate::batch::{FinalizedBatch, Slot};
 use crate::encode::elements_of;
+use crate::{At, Refusal};
 
 /// The generation behind this one; 0 is left out (`nf_tables_commit`).
 pub(super) fn next_generation(generation: Generation) -> Generation {
     Generation(generation.0.checked_add(1).unwrap_or(1))
 }
 
+/// What was refused, from the message of the transaction's batch that the kernel names, and the attribute in it.
+pub(crate) fn refusal(
+    transaction: &Transaction,
+    slot: Slot,
+    errno: Errno,
+    offset: Option<usize>,
+    batch: &FinalizedBatch,
+) -> Refusal {
+    let op = &transaction.ops()[slot.op];
+    let at = locate(op, slot, offset.and_then(|offset| batch.element_at(slot, offset)));
+    Refusal { op: slot.op, what: op.to_string(), at, errno }
+}
+
 /// The part of an operation that a message carried, narrowed to one key by the place of the element in its list.
-pub(super) fn locate(op: &Op, slot: Slot, element: Option<usize>) -> At {
+fn locate(op: &Op, slot: Slot, element: Option<usize>) -> At {
     match op {
         Op::AddRules(..) => At::Rule(slot.first),
         Op::AddKeys(_, keys) | Op::DeleteKeys(_, keys) | Op::DeleteMapElements(_, keys) => {

@@ -1,0 +1,8 @@
+//! Pods and Namespaces, as a watch decodes them.
+
+#![no_main]
+
+#[path = "../src/readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::watched(bytes));
