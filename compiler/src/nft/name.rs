@@ -140,6 +140,12 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_is_forty_bits_of_sha_256() {
+        // SHA-256 of "abc" begins with ba7816bf8f (FIPS 180-4).
+        assert_eq!(ChainName::hashed("pods", "abc", "").as_str(), "pods-Q9W1DFWF");
+    }
+
+    #[test]
     fn names_are_identifiers_of_nft() {
         let name = SetName::hashed("pods", "x", "Ns:a b\"/é");
         assert!(name.as_str().ends_with("Ns_a_b_/_"), "{name}");

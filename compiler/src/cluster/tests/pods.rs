@@ -105,3 +105,12 @@ fn a_pod_that_becomes_another_leaves_the_local_ones() {
         assert_eq!(state.pods().local().count(), 0, "{name}");
     }
 }
+
+#[test]
+fn a_pod_that_is_reported_again_stays_one_object() {
+    let mut state = state([at("a/x").into()]);
+    state.apply(at("a/x").into());
+    let known = state.pods().get(&pod_key("a/x")).expect("it is known");
+    let owner = state.pods().owner(ip("10.0.0.1")).expect("it has the address");
+    assert!(Arc::ptr_eq(known, owner));
+}
