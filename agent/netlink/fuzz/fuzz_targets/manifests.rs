@@ -2,6 +2,7 @@
 
 #![no_main]
 
+#[allow(dead_code, reason = "each target calls one of its functions")]
 #[path = "../src/readers.rs"]
 mod readers;
 
