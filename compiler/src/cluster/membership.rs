@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Namespaces, Pods};
-use crate::api::{NamespaceScope, Pod, PodSelector, Protocol, Str};
+use crate::api::{Direction, NamespaceScope, Pod, PodSelector, Protocol, Str};
 
 /// The addresses of the pods that a selector means, ascending. Shared: a change makes a new list, so that whoever
 /// compares two lists by reference knows whether there was one.
@@ -24,6 +24,18 @@ pub struct PortSelector {
     pub name: Str,
     /// The protocol under which the pod declares it.
     pub protocol: Protocol,
+}
+
+impl PortSelector {
+    /// Where a named port of a rule is looked up. Towards a local pod it is the pod's own. From a local pod it is the
+    /// destination's: one of the pods of the peer, or, where the peer is an address block or anybody (`None`), of all.
+    pub fn of_rule(direction: Direction, peer: Option<&PodSelector>, protocol: Protocol, name: &Str) -> PortSelector {
+        let pods = match direction {
+            Direction::Ingress => None,
+            Direction::Egress => Some(peer.cloned().unwrap_or_else(PodSelector::everything)),
+        };
+        PortSelector { pods, name: name.clone(), protocol }
+    }
 }
 
 /// The members of every selector in use. Shared like its values: whoever compares two by reference knows whether

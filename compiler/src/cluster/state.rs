@@ -278,27 +278,17 @@ impl Needs {
     }
 
     fn add(&mut self, direction: Direction, rule: &Rule) {
-        if let Peers::These(peers) = &rule.peers {
-            self.pods.extend(peers.iter().filter_map(Peer::pods).cloned());
-        }
+        // Each peer with its selector, `None` for one that is found by its address.
+        let peers: Vec<Option<&PodSelector>> = match &rule.peers {
+            Peers::Any => vec![None],
+            Peers::These(peers) => peers.iter().map(Peer::pods).collect(),
+        };
+        self.pods.extend(peers.iter().flatten().copied().cloned());
         let Ports::These(ports) = &rule.ports else { return };
         for port in ports {
             let PortMatch::Named(name) = &port.port else { continue };
-            for pods in named_port_scopes(direction, &rule.peers) {
-                self.ports.insert(PortSelector { pods, name: name.clone(), protocol: port.protocol });
-            }
-        }
-    }
-}
-
-/// The pods in which the named ports of a rule are looked up. Towards a local pod they are its own. From a local pod
-/// they are the destination's: the pods of each peer, and, where a peer is an address block or anybody, all pods.
-pub(crate) fn named_port_scopes(direction: Direction, peers: &Peers) -> BTreeSet<Option<PodSelector>> {
-    match (direction, peers) {
-        (Direction::Ingress, Peers::Any | Peers::These(_)) => BTreeSet::from([None]),
-        (Direction::Egress, Peers::Any) => BTreeSet::from([Some(PodSelector::everything())]),
-        (Direction::Egress, Peers::These(peers)) => {
-            peers.iter().map(|peer| Some(peer.pods().cloned().unwrap_or_else(PodSelector::everything))).collect()
+            let selectors = peers.iter().map(|peer| PortSelector::of_rule(direction, *peer, port.protocol, name));
+            self.ports.extend(selectors);
         }
     }
 }

@@ -119,12 +119,8 @@ fn ports_allow(
     if numbers.get(&protocol).is_some_and(|ranges| ranges.iter().any(|range| range.contains(port))) {
         return true;
     }
-    let looked_up_in = match direction {
-        Direction::Ingress => None,
-        Direction::Egress => Some(found_by.cloned().unwrap_or_else(PodSelector::everything)),
-    };
     names.iter().filter(|(of_name, _)| *of_name == protocol).any(|(protocol, name)| {
-        let selector = PortSelector { pods: looked_up_in.clone(), name: name.clone(), protocol: *protocol };
+        let selector = PortSelector::of_rule(direction, found_by, *protocol, name);
         ir.endpoints.get(&selector).is_some_and(|known| known.binary_search(&(packet.destination, port)).is_ok())
     })
 }

@@ -110,11 +110,7 @@ impl Builder<'_> {
         }
         let families: Vec<Family> = peer.family.map_or_else(|| self.families.to_vec(), |family| vec![family]);
         for (protocol, name) in names {
-            let looked_up_in = match self.direction {
-                Direction::Ingress => None,
-                Direction::Egress => Some(peer.pods.cloned().unwrap_or_else(PodSelector::everything)),
-            };
-            let selector = PortSelector { pods: looked_up_in, name: name.clone(), protocol: *protocol };
+            let selector = PortSelector::of_rule(self.direction, peer.pods, *protocol, name);
             for family in families.iter().copied() {
                 let endpoint = Match::In(Field::Endpoint(family), sets::endpoints_name(&selector, family));
                 alternatives.push(match (self.direction, peer.pods) {
