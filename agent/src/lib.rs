@@ -1,4 +1,17 @@
 //! `postern`: a per-node agent that enforces Kubernetes NetworkPolicy with nftables.
+//!
+//! The daemon, in the order of an event:
+//!
+//! ```text
+//! watch    API server or files  -> events
+//! sync     events               -> compiler -> diff -> kernel, on a thread of its own
+//! kernel   the seam behind which the netlink connection sits
+//! admin    what it tells: readiness, metrics, explanation
+//! ```
+//!
+//! The commands: [`args`] and [`command`], over [`files`] (manifests), [`model`] (a whole cluster, compiled and judged),
+//! [`probes`] and [`explanation`] (questions and answers), [`lab`] (network namespaces and packets) and [`trial`] (a
+//! model that runs in a lab).
 
 pub mod admin;
 pub mod args;
