@@ -1,8 +1,12 @@
 //! The only place where names and comments of kernel objects are made.
 //!
-//! A name is a readable part plus eight characters of a SHA-256 over everything that the object stands for, so
+//! A name is a readable part plus sixteen characters of a SHA-256 over everything that the object stands for, so
 //! that two objects never share a name and one object always has the same. The readable part is cut; the hash
 //! is not, and it stands in front of it.
+//!
+//! The hash is a matter of security, too. Whoever may write policies in one namespace chooses what is hashed for them;
+//! one that hashed like the selector of another namespace would share its set, and so be let in there. Eighty bits
+//! cannot be searched for that; the forty that would do against chance can be, in minutes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -109,7 +113,7 @@ impl Comment {
 }
 
 fn hashed(prefix: &str, identity: &str, readable: &str) -> String {
-    let hash = hash8(identity);
+    let hash = hash16(identity);
     // nft's identifiers are letters, digits and `/ \ _ . -`, and start with a letter.
     let legal = |c: char| if c.is_ascii_alphanumeric() || "/_.-".contains(c) { c } else { '_' };
     let readable: String = readable.chars().take(READABLE_MAX).map(legal).collect();
@@ -118,12 +122,12 @@ fn hashed(prefix: &str, identity: &str, readable: &str) -> String {
     name
 }
 
-/// Eight characters of Crockford's base 32 (no I, L, O, U): 40 bits of a SHA-256.
-fn hash8(identity: &str) -> String {
+/// Sixteen characters of Crockford's base 32 (no I, L, O, U): 80 bits of a SHA-256.
+fn hash16(identity: &str) -> String {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let digest = Sha256::digest(identity.as_bytes());
-    let bits = digest.iter().take(5).fold(0u64, |bits, byte| (bits << 8) | u64::from(*byte));
-    (0..8).rev().map(|i| char::from(ALPHABET[((bits >> (5 * i)) & 31) as usize])).collect()
+    let bits = digest.iter().take(10).fold(0u128, |bits, byte| (bits << 8) | u128::from(*byte));
+    (0..16).rev().map(|i| char::from(ALPHABET[((bits >> (5 * i)) & 31) as usize])).collect()
 }
 
 #[cfg(test)]
@@ -140,9 +144,9 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_forty_bits_of_sha_256() {
-        // SHA-256 of "abc" begins with ba7816bf8f (FIPS 180-4).
-        assert_eq!(ChainName::hashed("pods", "abc", "").as_str(), "pods-Q9W1DFWF");
+    fn the_hash_is_eighty_bits_of_sha_256() {
+        // SHA-256 of "abc" begins with ba7816bf8f01cfea4141 (FIPS 180-4).
+        assert_eq!(ChainName::hashed("pods", "abc", "").as_str(), "pods-Q9W1DFWF077YMGA1");
     }
 
     #[test]

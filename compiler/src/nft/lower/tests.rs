@@ -12,9 +12,9 @@ use crate::testing::{
     rule, state,
 };
 
-/// Names without their hashes: `pods-3K9QD2AB-v4` as `pods-v4`.
+/// Names without their hashes: `pods-3K9QD2AB7W0F5M1Z-v4` as `pods-v4`.
 fn readable(text: &str) -> String {
-    let is_hash = |part: &str| part.len() == 8 && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+    let is_hash = |part: &str| part.len() == 16 && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
     let parts = text.split('-').enumerate().filter_map(|(i, part)| {
         let (word, rest) = part.split_at(part.find(' ').unwrap_or(part.len()));
         match (i, is_hash(word)) {
