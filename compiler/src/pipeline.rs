@@ -42,3 +42,22 @@ impl Compiler {
         self.lowerer.lower(&ir)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nft::lower;
+    use crate::testing::{NODE, pod, policy};
+
+    #[test]
+    fn an_event_reaches_the_table_and_says_whether_it_matters() {
+        let mut compiler = Compiler::new(NodeName(NODE.into()), Deny::Reject);
+        let of_nobody = compiler.table();
+        assert!(compiler.apply(policy("a/deny").ingress([]).into()));
+        assert!(compiler.apply(pod("a/web").ip("10.0.0.1").into()));
+        assert!(!compiler.apply(pod("a/web").ip("10.0.0.1").into()), "the same again");
+        let table = compiler.table();
+        assert_ne!(table, of_nobody);
+        assert_eq!(table, lower(&compiler.ir(), Deny::Reject));
+    }
+}

@@ -61,6 +61,7 @@ fn assert_reaches_the_corners(report: &Report) {
         ("ports: absent", 50),
         ("ports: empty", 50),
         ("ports: filled", 500),
+        ("ports: many", 100),
         ("peer: ipBlock", 200),
         ("peer: ipBlock with one except", 30),
         ("peer: ipBlock with several excepts", 50),

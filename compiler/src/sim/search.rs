@@ -228,6 +228,7 @@ impl Counts {
                 self.add_if(blocks.count() > 1, "rule: several ipBlocks");
                 self.list(&rule[peers], ["peers: absent", "peers: empty", "peers: filled"]);
                 self.list(&rule["ports"], ["ports: absent", "ports: empty", "ports: filled"]);
+                self.add_if(rule["ports"].as_array().is_some_and(|ports| ports.len() > 5), "ports: many");
                 rule[peers].as_array().into_iter().flatten().for_each(|peer| self.peer(peer));
                 rule["ports"].as_array().into_iter().flatten().for_each(|port| self.port(port));
             }

@@ -45,7 +45,7 @@ fn spec() -> impl Strategy<Value = Value> {
         2 => Just(Some(json!(["Egress"]))),
         2 => Just(Some(json!(["Ingress", "Egress"]))),
     ];
-    let rules = |peers| list(rule(peers, ports::of_rule()), 3);
+    let rules = |peers| list(rule(peers), 3);
     (option::weighted(0.9, labels::selector()), types, rules("from"), rules("to")).prop_map(
         |(selector, types, ingress, egress)| {
             object([("podSelector", selector), ("policyTypes", types), ("ingress", ingress), ("egress", egress)])
@@ -65,8 +65,12 @@ fn spec_of_first_generation() -> impl Strategy<Value = Value> {
 }
 
 /// A rule; with neither peers nor ports it allows everything.
-fn rule(peers: &'static str, port: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
-    (list(peer(), 4), list(port, 3)).prop_map(move |(list, ports)| object([(peers, list), ("ports", ports)]))
+fn rule(peers: &'static str) -> impl Strategy<Value = Value> {
+    let ports = prop_oneof![
+        9 => list(ports::of_rule(), 3),
+        1 => ports::many_of_rule().prop_map(Some),
+    ];
+    (list(peer(), 4), ports).prop_map(move |(list, ports)| object([(peers, list), ("ports", ports)]))
 }
 
 fn peer() -> impl Strategy<Value = Value> {

@@ -52,7 +52,18 @@ pub(super) fn of_rule() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same as Kubernetes 1.3 had it: no ranges, no SCTP, and protocols in any case.
+/// `ports` of a rule, of one protocol and too many to have an nft rule each: numbers, and every third a range.
+pub(super) fn many_of_rule() -> impl Strategy<Value = Value> {
+    (protocol(), vec(1..=u16::MAX, 6..=12)).prop_map(|(protocol, numbers)| {
+        let entry = |(index, first): (usize, u16)| {
+            let end_port = index.is_multiple_of(3).then(|| json!(first.saturating_add(9)));
+            object([("protocol", protocol.map(Value::from)), ("port", Some(json!(first))), ("endPort", end_port)])
+        };
+        numbers.into_iter().enumerate().map(entry).collect()
+    })
+}
+
+/// An entry of `ports` of a rule as Kubernetes 1.3 had it: no ranges, no SCTP, and protocols in any case.
 pub(super) fn of_first_generation() -> impl Strategy<Value = Value> {
     let protocol = option::of(select(&["TCP", "UDP", "tcp", "Udp"][..]));
     let port = prop_oneof![
