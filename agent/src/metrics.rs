@@ -3,12 +3,14 @@
 //! One struct for each part of the agent. Counters and histograms are written where the thing happens; sizes are
 //! gathered when somebody asks, see [`Report`]. Names of pods or policies are never labels.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use compiler::api::Direction;
-use compiler::nft::{Table, denied_counter};
+use compiler::nft::{CounterName, Table, denied_counter};
+use netlink::Count;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,8 +18,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-
-use crate::sync::Report;
 
 /// A label with a value of a closed list.
 type Label = [(&'static str, &'static str); 1];
@@ -65,6 +65,17 @@ pub enum CommitResult {
     Restart,
     /// The kernel refused it, or its answer was lost.
     Error,
+}
+
+/// What the sync thread holds.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// How many objects it knows, by kind.
+    pub objects: Vec<(&'static str, usize)>,
+    /// What the kernel holds.
+    pub table: Option<Table>,
+    /// The values of the table's counters.
+    pub counters: BTreeMap<CounterName, Count>,
 }
 
 /// Sizes, set on each scrape.
@@ -265,10 +276,6 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use netlink::Count;
-
     use super::*;
 
     #[test]

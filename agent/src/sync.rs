@@ -13,7 +13,7 @@ mod heartbeat;
 mod sources;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 use compiler::api::NodeName;
 use compiler::cluster::{Event, PodSource};
 use compiler::diff::Limits;
-use compiler::nft::{CounterName, Deny, Table};
-use netlink::{Count, Error};
+use compiler::nft::Deny;
+use netlink::Error;
 use tokio::sync::{oneshot, watch};
 
 use crate::explanation::Explanation;
 use crate::kernel::Kernel;
-use crate::metrics::SyncMetrics;
+use crate::metrics::{Report, SyncMetrics};
 use crate::probes::Probe;
 use crate::readiness::Readiness;
 
@@ -69,17 +69,6 @@ pub struct Handle {
     inbox: Sender<Message>,
     followed: watch::Receiver<BTreeSet<PodSource>>,
     heartbeat: Arc<Heartbeat>,
-}
-
-/// What the sync thread holds.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// How many objects it knows, by kind.
-    pub objects: Vec<(&'static str, usize)>,
-    /// What the kernel holds.
-    pub table: Option<Table>,
-    /// The values of the table's counters.
-    pub counters: BTreeMap<CounterName, Count>,
 }
 
 /// What the sync thread is told.

@@ -17,7 +17,7 @@ use crate::encode::{Context, encode};
 use crate::message::Message;
 use crate::raw::RawBatch;
 use crate::socket::NetlinkSocket;
-use crate::{At, Error, Refusal};
+use crate::{At, Count, Error, Refusal};
 
 /// How often a dump, or a batch that is not bound to a generation, is tried while others write.
 const ATTEMPTS: u32 = 10;
@@ -55,15 +55,6 @@ pub struct Committed {
     pub bytes: usize,
     /// The messages of the batch, without its begin and end.
     pub messages: usize,
-}
-
-/// The value of a counter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
-    /// Packets counted.
-    pub packets: u64,
-    /// Bytes counted, from the network header on.
-    pub bytes: u64,
 }
 
 /// A netlink socket to the nf_tables of one network namespace.

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use compiler::nft::{Chain, ChainName, CounterName, SetName, TABLE, Table};
 
 use crate::attr::AttrReader;
-use crate::connection::Count;
 use crate::constants::{
     chain as chain_attr, counter, elem, flowtable, msg, nfproto, obj, rule, set as set_attr, table,
 };
@@ -42,6 +41,15 @@ pub struct Decoded {
     /// A set showed one of its elements twice, so that others may be missing: the kernel was moving them into a
     /// bigger hash table, which it does on its own for some milliseconds after a load. To be dumped again.
     pub is_torn: bool,
+}
+
+/// The value of a counter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets counted.
+    pub packets: u64,
+    /// Bytes counted, from the network header on.
+    pub bytes: u64,
 }
 
 /// What the kernel says about the table itself.

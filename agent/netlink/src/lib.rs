@@ -29,8 +29,8 @@ mod message;
 mod raw;
 mod socket;
 
-pub use connection::{Claim, Committed, Connection, Count, Ownership};
-pub use decode::{Decoded, Decoder};
+pub use connection::{Claim, Committed, Connection, Ownership};
+pub use decode::{Count, Decoded, Decoder};
 pub use encode::Encoder;
 pub use error::{At, Errno, Error, Refusal};
 pub use raw::{ChainKind, RawBase, RawBatch, RawHook};

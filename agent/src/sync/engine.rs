@@ -12,13 +12,13 @@ use netlink::{Claim, Error};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
+use super::Settings;
 use super::sources::Sources;
 use super::text::Commands;
-use super::{Report, Settings};
 use crate::backoff::Backoff;
 use crate::explanation::{Explanation, explain};
 use crate::kernel::Kernel;
-use crate::metrics::{CommitResult, SyncMetrics};
+use crate::metrics::{CommitResult, Report, SyncMetrics};
 use crate::model::Model;
 use crate::probes::Probe;
 use crate::readiness::{Guard, Readiness};
