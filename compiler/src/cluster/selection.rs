@@ -88,7 +88,7 @@ impl Selection {
     ) -> bool {
         let mut changed = false;
         for pod in local_pods {
-            let Some(mut selected) = self.by_pod.remove(&pod.key) else { continue };
+            let mut selected = self.by_pod.remove(&pod.key).unwrap_or_default();
             let now = policy.filter(|policy| selects(policy, pod));
             match (selected.policies.contains(key), now.is_some()) {
                 (true, false) => {

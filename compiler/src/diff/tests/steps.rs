@@ -172,11 +172,16 @@ fn old_kernels_delete_a_chain_in_a_second_step() {
     let at_once = ["delete 1 elements of map m", "flush chain free", "flush chain old", "add 1 elements to map m"];
     assert_eq!(only(&more, &start()), [&at_once[..], &["delete chain free", "delete chain old"]].concat());
 
-    let jumps = more.with_map("m", |map| {
+    let jumps = more.clone().with_map("m", |map| {
         let verdict = Verdict::Jump(ChainName::from_kernel("old"));
         Arc::make_mut(&mut map.elements).insert(Key::V4(address(1)), MapElement { verdict, comment: None });
     });
     assert_eq!(way(&jumps, &start(), limits).len(), 2, "a jump holds the chain as a goto does");
+    let accepts = more.with_map("m", |map| {
+        let element = MapElement { verdict: Verdict::Accept, comment: None };
+        Arc::make_mut(&mut map.elements).insert(Key::V4(address(1)), element);
+    });
+    assert_eq!(way(&accepts, &start(), limits).len(), 1, "a verdict that leads nowhere holds nothing");
 }
 
 #[test]

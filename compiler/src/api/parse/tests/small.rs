@@ -106,6 +106,14 @@ fn services_with_little() {
         assert_eq!(read.kind, ServiceKind::ClusterIp);
         assert!(read.cluster_ips.is_empty() && read.selector.is_none() && read.ports.is_empty(), "{spec}");
     }
+    for (text, kind) in [
+        ("ClusterIP", ServiceKind::ClusterIp),
+        ("NodePort", ServiceKind::NodePort),
+        ("LoadBalancer", ServiceKind::LoadBalancer),
+        ("ExternalName", ServiceKind::ExternalName),
+    ] {
+        assert_eq!(service(&json!({"type": text})).0.kind, kind, "{text}");
+    }
     let (read, _) = service(&json!({"clusterIP": "10.96.0.1", "clusterIPs": []}));
     assert_eq!(read.cluster_ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.96.0.1"]);
 }
