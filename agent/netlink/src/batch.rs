@@ -4,9 +4,9 @@ use compiler::diff::Generation;
 use rustix::io::Errno;
 
 use crate::attr::{AttrReader, AttrWriter};
-use crate::constants::{LIST_ELEM, elem, msg, nfnl, nfproto, nl};
+use crate::constants::{LIST_ELEM, elem, msg, nfnl, nfproto, nl, rule};
 use crate::expr::Expr;
-use crate::message::{self, Ack, Header};
+use crate::message::{self, Ack, Header, Message};
 
 /// A batch that messages are being added to.
 #[derive(Debug)]
@@ -204,22 +204,49 @@ impl FinalizedBatch {
 
     /// Which element of the message's list of set elements holds the attribute at `offset` of the message.
     pub(crate) fn element_at(&self, slot: Slot, offset: usize) -> Option<usize> {
-        let message = message::Messages::new(self.buffers.bytes.get(slot.start..)?).next()?;
+        let message = self.message(slot)?;
         if !matches!(message.nftables()?, msg::NEWSETELEM | msg::DELSETELEM) {
             return None;
         }
-        let within = offset.checked_sub(nl::NFGEN_HEADER)?;
-        let (list, _, value) = message.attributes().positions().find(|(_, kind, _)| *kind == elem::LIST_ELEMENTS)?;
-        // The list's own header is 4 bytes long, as is that of every element.
-        let within = within.checked_sub(list + 4)?;
-        let mut elements = AttrReader::new(value).positions().filter(|(_, kind, _)| *kind == LIST_ELEM);
-        elements.position(|(start, _, element)| (start..start + 4 + element.len()).contains(&within))
+        Some(in_list(&message, elem::LIST_ELEMENTS, offset)?.0)
+    }
+
+    /// The name of the rule's expression that holds the attribute at `offset` of the message.
+    pub(crate) fn expression_at(&self, slot: Slot, offset: usize) -> Option<&str> {
+        let message = self.message(slot)?;
+        if message.nftables()? != msg::NEWRULE {
+            return None;
+        }
+        in_list(&message, rule::EXPRESSIONS, offset)?.1.string(rule::EXPR_NAME)
+    }
+
+    /// Where the message at this place comes from.
+    #[cfg(test)]
+    pub(crate) fn slot(&self, place: usize) -> Slot {
+        self.buffers.slots[place]
+    }
+
+    fn message(&self, slot: Slot) -> Option<Message<'_>> {
+        message::Messages::new(self.buffers.bytes.get(slot.start..)?).next()
     }
 
     /// The memory, for the next batch.
     pub(crate) fn into_buffers(self) -> Buffers {
         self.buffers
     }
+}
+
+/// The element of a message's list that holds the attribute at `offset` of the message: its place, and what is in it.
+fn in_list<'a>(message: &Message<'a>, list: u16, offset: usize) -> Option<(usize, AttrReader<'a>)> {
+    let within = offset.checked_sub(nl::NFGEN_HEADER)?;
+    let (start, _, value) = message.attributes().positions().find(|(_, kind, _)| *kind == list)?;
+    // The list's own header is 4 bytes long, as is that of every element.
+    let within = within.checked_sub(start + 4)?;
+    let elements = AttrReader::new(value).positions().filter(|(_, kind, _)| *kind == LIST_ELEM);
+    let mut numbered = elements.enumerate();
+    let (place, (_, _, element)) =
+        numbered.find(|(_, (start, _, element))| (*start..start + 4 + element.len()).contains(&within))?;
+    Some((place, AttrReader::new(element)))
 }
 
 #[cfg(test)]

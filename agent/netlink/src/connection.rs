@@ -213,9 +213,10 @@ impl Connection {
             let generation = self.generation()?;
             let mut batch = self.begin(Some(generation));
             let lines = encode(&mut batch);
-            let result = self.run(batch.finalize(), generation, |slot, errno, _, _| {
+            let result = self.run(batch.finalize(), generation, |slot, errno, offset, batch| {
                 let what = lines.get(slot.op).cloned().unwrap_or_default();
-                Refusal { op: slot.op, what, at: At::Whole, errno }
+                let expression = offset.and_then(|offset| batch.expression_at(slot, offset)).map(str::to_owned);
+                Refusal { op: slot.op, what, at: At::Whole, expression, errno }
             });
             match result {
                 Err(error) if error.is_restart() => {}

@@ -119,13 +119,15 @@ pub(crate) mod chain {
     pub(crate) const F_BASE: u32 = 1;
 }
 
-/// `NFTA_RULE_*`
+/// `NFTA_RULE_*`, `NFTA_EXPR_*`
 pub(crate) mod rule {
     pub(crate) const TABLE: u16 = 1;
     pub(crate) const CHAIN: u16 = 2;
     pub(crate) const EXPRESSIONS: u16 = 4;
     pub(crate) const COMPAT: u16 = 5;
     pub(crate) const USERDATA: u16 = 7;
+    pub(crate) const EXPR_NAME: u16 = 1;
+    pub(crate) const EXPR_DATA: u16 = 2;
 }
 
 /// `NFTA_SET_*`, `NFT_SET_*`

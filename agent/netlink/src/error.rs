@@ -74,6 +74,8 @@ pub struct Refusal {
     pub what: String,
     /// The part of the operation that the kernel named.
     pub at: At,
+    /// The expression of the rule that the kernel named, by nftables' own word, such as `ct`.
+    pub expression: Option<String>,
     /// Why.
     pub errno: Errno,
 }
@@ -154,6 +156,16 @@ impl Error {
         }
     }
 
+    /// The expression, by nftables' own word, that the kernel does not know: mostly the module `nft_<word>` is missing.
+    pub fn missing_expression(&self) -> Option<&str> {
+        // A rule that names a chain, a set or a counter that is not there is refused with the same errno.
+        let by_itself = |refusal: &&Refusal| {
+            refusal.errno == Errno::NOENT
+                && !matches!(refusal.expression.as_deref(), Some("immediate" | "lookup" | "objref"))
+        };
+        self.refusals().iter().filter(by_itself).find_map(|refusal| refusal.expression.as_deref())
+    }
+
     /// The operations that were refused, in the order of the batch; empty for every other kind of error.
     pub fn refusals(&self) -> &[Refusal] {
         if let Error::Refused(refusals) = self { refusals } else { &[] }
@@ -169,6 +181,9 @@ impl fmt::Display for Refusal {
             At::Whole => {}
             At::Key(key) => write!(f, " at key {key}")?,
             At::Rule(index) => write!(f, " at rule {index}")?,
+        }
+        if let Some(expression) = &self.expression {
+            write!(f, ", expression {expression}")?;
         }
         write!(f, ": {}", self.errno)
     }

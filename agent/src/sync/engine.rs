@@ -1,7 +1,7 @@
 //! What the sync thread does in one turn: take events, compile, commit, verify.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
 use compiler::Compiler;
@@ -272,6 +272,8 @@ impl<K: Kernel> Engine<K> {
             text.push_str("; the kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)");
         } else if error.is_owned_by_other() {
             text.push_str("; another agent runs on this node");
+        } else if let Some(expression) = error.missing_expression() {
+            let _ = write!(text, "; the kernel lacks the expression {expression}, which the module nft_{expression} brings");
         }
         match &mut self.failure {
             Some(failure) if failure.text == text => debug!(error = text, retry_in = ?wait, "still failing"),

@@ -23,7 +23,8 @@ pub(crate) fn refusal(
 ) -> Refusal {
     let op = &transaction.ops()[slot.op];
     let at = locate(op, slot, offset.and_then(|offset| batch.element_at(slot, offset)));
-    Refusal { op: slot.op, what: op.to_string(), at, errno }
+    let expression = offset.and_then(|offset| batch.expression_at(slot, offset)).map(str::to_owned);
+    Refusal { op: slot.op, what: op.to_string(), at, expression, errno }
 }
 
 /// The part of an operation that a message carried, narrowed to one key by the place of the element in its list.
@@ -66,7 +67,15 @@ fn key_of_element(keys: impl Iterator<Item = Key>, element: Option<usize>) -> At
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use compiler::api::PortRange;
+    use compiler::nft::{Chain, ChainName, CtState, Match, Rule, Stmt, Verdict};
+
+    use crate::Error;
+    use crate::batch::{Batch, Buffers};
+    use crate::encode::{Context, encode};
+    use crate::message::Messages;
 
     #[test]
     fn elements_lead_back_to_their_range() {
@@ -74,6 +83,33 @@ mod tests {
         let found: Vec<At> = (0..6).map(|element| key_of_element(keys.into_iter(), Some(element))).collect();
         let [a, b, c] = keys.map(At::Key);
         assert_eq!(found, [a, a, b, b, c, At::Whole]);
+    }
+
+    #[test]
+    fn an_expression_that_the_kernel_does_not_know_is_named() {
+        let rule = Rule {
+            stmts: [Stmt::Match(Match::CtState(vec![CtState::Established])), Stmt::Verdict(Verdict::Accept)].to_vec(),
+            comment: None,
+        };
+        let chain = Chain { rules: vec![rule], ..Chain::default() };
+        let ops = vec![Op::AddRules(ChainName::from_kernel("forward"), Arc::new(chain))];
+        let transaction = Transaction::new(ops, None);
+        let mut batch = Batch::begin(Buffers::default(), 1, None);
+        encode(&mut batch, &transaction, Context { table_flags: 0, has_table: true });
+        let batch = batch.finalize();
+        let begin = Messages::new(batch.bytes()).next().unwrap().whole.len();
+        let refused = |name: &[u8]| {
+            // The kernel points at the element of the list, behind whose header that of the name stands.
+            let name = batch.bytes()[begin..].windows(name.len()).position(|bytes| bytes == name).unwrap();
+            let slot = batch.slot(0);
+            Error::Refused(vec![refusal(&transaction, slot, Errno::NOENT, Some(name - 8), &batch)])
+        };
+        let error = refused(b"ct\0");
+        assert_eq!(error.missing_expression(), Some("ct"));
+        let text = error.to_string();
+        assert!(text.contains("chain forward at rule 0, expression ct: "), "{text}");
+        // The same errno of a jump is about the chain that it leads to.
+        assert_eq!(refused(b"immediate\0").missing_expression(), None);
     }
 
     #[test]

@@ -4,13 +4,8 @@ use compiler::nft::{ChainName, CounterName, Family, SetName, Verdict};
 
 use super::{Base, CmpOp, CtKey, Data, Expr, MetaKey, NatKind, NumgenKind, Register, RejectWith};
 use crate::attr::{AttrReader, AttrWriter};
-use crate::constants::{LIST_ELEM, counter, data, nf, nfproto, obj, verdict};
+use crate::constants::{LIST_ELEM, counter, data, nf, nfproto, obj, rule, verdict};
 
-/// `NFTA_EXPR_*`
-mod expr {
-    pub(super) const NAME: u16 = 1;
-    pub(super) const DATA: u16 = 2;
-}
 /// `NFTA_META_*`
 mod meta {
     pub(super) const DREG: u16 = 1;
@@ -203,9 +198,9 @@ pub(crate) fn encode(writer: &mut AttrWriter<'_>, expression: &Expr) {
 
 /// Reads one element of a list of expressions; `None` is an expression that postern never writes.
 pub(crate) fn decode(element: AttrReader<'_>) -> Option<Expr> {
-    let a = element.nested(expr::DATA).unwrap_or(AttrReader::new(&[]));
+    let a = element.nested(rule::EXPR_DATA).unwrap_or(AttrReader::new(&[]));
     let register = |kind| a.be32(kind).map(Register);
-    match element.string(expr::NAME)? {
+    match element.string(rule::EXPR_NAME)? {
         "meta" if !a.has(meta::SREG) => {
             Some(Expr::Meta { key: meta_key(a.be32(meta::KEY)?)?, dreg: register(meta::DREG)? })
         }
@@ -334,8 +329,8 @@ pub(super) fn protocol_family(family: Family) -> u8 {
 
 fn element(writer: &mut AttrWriter<'_>, name: &str, write: impl FnOnce(&mut AttrWriter<'_>)) {
     writer.nest(LIST_ELEM, |w| {
-        w.string(expr::NAME, name);
-        w.nest(expr::DATA, write);
+        w.string(rule::EXPR_NAME, name);
+        w.nest(rule::EXPR_DATA, write);
     });
 }
 

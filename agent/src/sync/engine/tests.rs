@@ -198,7 +198,7 @@ fn objects(yaml: &str) -> Vec<Object> {
 
 fn refused() -> Error {
     let what = "add chain web".to_owned();
-    Error::Refused(vec![Refusal { op: 0, what, at: At::Whole, errno: Errno::EXIST }])
+    Error::Refused(vec![Refusal { op: 0, what, at: At::Whole, expression: None, errno: Errno::EXIST }])
 }
 
 const CLUSTER: &str = "
@@ -294,6 +294,23 @@ fn a_refusal_leads_to_a_dump_and_a_second_try() {
     bench.step();
     assert_eq!(bench.counts(), [2, 3, 2]);
     assert!(bench.readiness.status().is_ready());
+}
+
+#[test]
+fn a_module_that_is_missing_is_named() {
+    let mut bench = Bench::new(Origin::Files);
+    let refused = || {
+        let (what, expression) = ("add 3 rules to chain ingress".to_owned(), Some("ct".to_owned()));
+        Error::Refused(vec![Refusal { op: 0, what, at: At::Rule(0), expression, errno: Errno::NOENT }])
+    };
+    bench.world().refusals.extend([refused(), refused()]);
+    bench.reset(&PodSource::Cluster, CLUSTER);
+    bench.step();
+    let waiting_for = bench.readiness.status().waiting_for.concat();
+    assert!(waiting_for.contains("at rule 0, expression ct: "), "{waiting_for}");
+    assert!(waiting_for.contains("the kernel lacks the expression ct, which the module nft_ct brings"), "{waiting_for}");
+    bench.wait(SECOND);
+    assert!(bench.readiness.status().is_ready(), "it is tried again, and may have been loaded by then");
 }
 
 #[test]
