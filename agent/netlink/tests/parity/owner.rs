@@ -1,4 +1,4 @@
-//! `flags owner, persist`.
+//! `flags owner, persist`, on kernels that have them, and what there is instead on those that do not.
 
 use compiler::diff::{Op, Transaction};
 use netlink::{Claim, Connection, Errno, Error, Ownership};
@@ -9,7 +9,7 @@ use super::tables::{everything, set_name, v4};
 fn owner() -> Connection {
     let mut connection = Connection::open(Ownership::OwnerPersist).unwrap();
     let generation = connection.generation().unwrap();
-    assert!(connection.supports_ownership().unwrap(), "the tests need Linux 6.9");
+    assert!(connection.supports_ownership().unwrap(), "Linux 6.9 and later can");
     assert_eq!(connection.generation().unwrap(), generation, "asking changes nothing");
     assert_eq!(connection.dump().unwrap().table, None);
     connection
@@ -83,4 +83,26 @@ pub(crate) fn an_owned_table_can_be_replaced() {
     assert_eq!(generation, committed.generation, "the end of the owner is no commit");
     plain.commit(&Transaction::cleanup(), generation).unwrap();
     assert_eq!(plain.adopt().unwrap(), Claim::Absent);
+}
+
+pub(crate) fn before_6_9_nobody_is_kept_out() {
+    let mut connection = Connection::open(Ownership::OwnerPersist).unwrap();
+    let generation = connection.generation().unwrap();
+    assert!(!connection.supports_ownership().unwrap());
+    assert_eq!(connection.generation().unwrap(), generation, "asking changes nothing");
+    // Who did not ask is refused: the table would end with its owner.
+    let error = connection.commit(&create(&everything()), generation).unwrap_err();
+    assert!(!error.is_permission() && !error.is_owned_by_other() && !error.is_unsupported(), "{error:?}");
+    assert_eq!(connection.dump().unwrap().table, None);
+
+    let mut plain = open();
+    assert_eq!(plain.adopt().unwrap(), Claim::Absent);
+    commit_new(&mut plain, &everything());
+    assert_eq!(plain.adopt().unwrap(), Claim::Plain);
+    assert_eq!(connection.adopt().unwrap(), Claim::Plain);
+    let mirror = connection.dump().unwrap();
+    let add = Transaction::new(vec![Op::AddKeys(set_name("v4"), vec![v4(9)])], None);
+    connection.commit(&add, mirror.generation).unwrap();
+    nft(&["flush", "ruleset"]);
+    assert_eq!(plain.dump().unwrap().table, None);
 }

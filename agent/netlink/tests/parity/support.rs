@@ -25,6 +25,13 @@ pub(crate) fn enter_network_namespace() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
 }
 
+/// Major and minor number of the running kernel.
+pub(crate) fn kernel() -> (u32, u32) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 const NFT: &str = "/usr/sbin/nft";
 
 /// Runs `nft` in the thread's network namespace and gives what it prints.
