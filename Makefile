@@ -4,17 +4,22 @@
 VERDICTS = 1000000
 SEED = 1
 SAVE =
+# The kernels of `make kernels`: 5.10 is Debian 11's, 6.1 and 6.12 are Debian 12's.
+KERNELS = 5.10 6.1 6.12
 # For how long `make fuzz` runs each target.
 SECONDS = 1200
 FUZZERS = decode answers manifests objects watched
 
-.PHONY: demo test proof fuzz lint lint-go fmt doc bench image setup manifests
+.PHONY: demo test kernels proof fuzz lint lint-go fmt doc bench image setup manifests
 
 demo: ## Enforces a policy set on real packets, without root and without a cluster.
 	cargo run --locked --release --package postern -- try -f manifests/examples/13-three-tiers
 
 test: setup lint lint-go doc ## Everything that must hold before a change lands.
 	cargo test --locked --workspace
+
+kernels: ## Runs the tests that meet the kernel on older kernels, in emulated machines. For before a release: it takes long.
+	.ci/kernels $(KERNELS)
 
 proof: ## Searches for a packet on which the judges of the compiler differ, as long as asked.
 	cargo run --locked --package compiler --example proof -- $(VERDICTS) $(SEED) $(SAVE)

@@ -38,13 +38,17 @@ pub fn connect() -> Result<Connection, Error> {
 
 /// What transactions may do on the running kernel.
 pub fn limits() -> Limits {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    Limits { defer_chain_delete: is_before(&release, (6, 2)), ..Limits::default() }
+    Limits { defer_chain_delete: is_before((6, 2)), ..Limits::default() }
+}
+
+/// Whether the running kernel is older than a version.
+pub fn is_before(version: (u32, u32)) -> bool {
+    is_release_before(&rustix::system::uname().release().to_string_lossy(), version)
 }
 
 /// Whether a kernel release such as `6.1.0-18-amd64` is older than a version. One that cannot be read counts as old:
 /// what old kernels need does no harm to new ones.
-fn is_before(release: &str, version: (u32, u32)) -> bool {
+fn is_release_before(release: &str, version: (u32, u32)) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < version,
@@ -78,15 +82,15 @@ impl Kernel for Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::is_before;
+    use super::is_release_before;
 
     #[test]
     fn releases_are_compared_by_number() {
-        assert!(is_before("5.15.0-105-generic", (6, 2)));
-        assert!(is_before("6.1.0-18-amd64", (6, 2)));
-        assert!(!is_before("6.2.0", (6, 2)));
-        assert!(!is_before("6.18-rc1", (6, 2)));
-        assert!(!is_before("10.0.1", (6, 2)));
-        assert!(is_before("unknown", (6, 2)));
+        assert!(is_release_before("5.15.0-105-generic", (6, 2)));
+        assert!(is_release_before("6.1.0-18-amd64", (6, 2)));
+        assert!(!is_release_before("6.2.0", (6, 2)));
+        assert!(!is_release_before("6.18-rc1", (6, 2)));
+        assert!(!is_release_before("10.0.1", (6, 2)));
+        assert!(is_release_before("unknown", (6, 2)));
     }
 }

@@ -10,6 +10,7 @@ use compiler::nft::Family;
 use integration::agent::nft;
 use integration::live::{Echo, Hammer, Live, Protection};
 use integration::scene::{pod, policy};
+use postern::kernel;
 use postern::lab::{Attachment, Flow, Netns, Outcome, Probe, Protocol, isolated};
 
 /// For what must come: a loaded machine may be slow.
@@ -434,10 +435,12 @@ fn a_foreigner_cannot_remove_a_table_that_has_an_owner() {
             table.lines().filter(|line| !line.contains("packets ")).map(str::to_owned).collect::<Vec<_>>()
         };
         let before = list();
-        assert!(
-            before.contains("flags owner"),
-            "this kernel cannot protect a table, which 6.9 and later can:\n{before}"
-        );
+        if kernel::is_before((6, 9)) {
+            // What happens then is the next test's to show.
+            assert!(!before.contains("flags owner"), "before 6.9 a table ends with its owner:\n{before}");
+            return;
+        }
+        assert!(before.contains("flags owner"), "6.9 and later can protect a table:\n{before}");
         let traffic = Traffic::start(&live);
         for command in
             [&["flush", "ruleset"][..], &["delete", "table", "inet", "postern"], &["flush", "table", "inet", "postern"]]
