@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use compiler::diff::{Op, Transaction};
 use compiler::nft::{Chain, Family, Key, KeyType, Stmt, Table, Verdict, VerdictMap};
@@ -66,6 +67,15 @@ pub(crate) fn thousands_of_rules_and_elements() {
     check(&mut connection, &table);
 }
 
+/// Ends the writer also where the reader fails: the scope waits for it.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A dump is of one generation, whoever writes meanwhile: the writer only ever holds one key of two.
 pub(crate) fn dumps_hold_together_beside_a_writer() {
     let mut writer = open();
@@ -74,8 +84,13 @@ pub(crate) fn dumps_hold_together_beside_a_writer() {
     let keys: Vec<Key> = (100..3000).map(v4).collect();
     table.sets.insert(set_name("moving"), Arc::new(set(KeyType::Address(Family::V4), keys.clone())));
     let mut generation = commit_new(&mut writer, &table);
+    // So seldom that a dump fits in between, however slow the machine is.
+    let begun = Instant::now();
+    reader.dump().unwrap();
+    let pause = (8 * begun.elapsed()).max(Duration::from_millis(40));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         scope.spawn(|| {
             let (mut from, mut to) = (keys[0], v4(5000));
             while !stop.load(Ordering::Relaxed) {
@@ -83,7 +98,7 @@ pub(crate) fn dumps_hold_together_beside_a_writer() {
                     vec![Op::DeleteKeys(set_name("moving"), vec![from]), Op::AddKeys(set_name("moving"), vec![to])];
                 generation = writer.commit(&Transaction::new(moved, None), generation).unwrap().generation;
                 (from, to) = (to, from);
-                std::thread::sleep(std::time::Duration::from_millis(40));
+                std::thread::sleep(pause);
             }
         });
         for _ in 0..20 {
@@ -93,6 +108,5 @@ pub(crate) fn dumps_hold_together_beside_a_writer() {
             let moved = found.iter().filter(|key| **key == keys[0] || **key == v4(5000)).count();
             assert_eq!(moved, 1);
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
