@@ -65,9 +65,14 @@ fn main() -> ExitCode {
         ("owner::a_plain_table_stays_plain", owner::a_plain_table_stays_plain),
         ("owner::an_owned_table_can_be_replaced", owner::an_owned_table_can_be_replaced),
     ];
-    let of_no_owners: &[(&str, fn())] = &[("owner::before_6_9_nobody_is_kept_out", owner::before_6_9_nobody_is_kept_out)];
+    let of_no_owners: &[(&str, fn())] =
+        &[("owner::before_6_9_nobody_is_kept_out", owner::before_6_9_nobody_is_kept_out)];
     let of_this_kernel = if support::kernel() >= (6, 9) { of_owners } else { of_no_owners };
-    let trials = tests.iter().chain(of_this_kernel).map(|(name, test)| Trial::test(*name, move || in_namespace(*test))).collect();
+    let trials = tests
+        .iter()
+        .chain(of_this_kernel)
+        .map(|(name, test)| Trial::test(*name, move || in_namespace(*test)))
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -273,7 +273,10 @@ impl<K: Kernel> Engine<K> {
         } else if error.is_owned_by_other() {
             text.push_str("; another agent runs on this node");
         } else if let Some(expression) = error.missing_expression() {
-            let _ = write!(text, "; the kernel lacks the expression {expression}, which the module nft_{expression} brings");
+            let _ = write!(
+                text,
+                "; the kernel lacks the expression {expression}, which the module nft_{expression} brings"
+            );
         }
         match &mut self.failure {
             Some(failure) if failure.text == text => debug!(error = text, retry_in = ?wait, "still failing"),

@@ -308,7 +308,10 @@ fn a_module_that_is_missing_is_named() {
     bench.step();
     let waiting_for = bench.readiness.status().waiting_for.concat();
     assert!(waiting_for.contains("at rule 0, expression ct: "), "{waiting_for}");
-    assert!(waiting_for.contains("the kernel lacks the expression ct, which the module nft_ct brings"), "{waiting_for}");
+    assert!(
+        waiting_for.contains("the kernel lacks the expression ct, which the module nft_ct brings"),
+        "{waiting_for}"
+    );
     bench.wait(SECOND);
     assert!(bench.readiness.status().is_ready(), "it is tried again, and may have been loaded by then");
 }
