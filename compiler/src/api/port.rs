@@ -97,3 +97,14 @@ impl fmt::Display for PortRange {
         if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_have_their_numbers() {
+        // IANA, "Assigned Internet Protocol Numbers".
+        assert_eq!(Protocol::ALL.map(Protocol::number), [6, 17, 132]);
+    }
+}
