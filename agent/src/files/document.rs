@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::thread;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_saphyr::{Options, UserMessageFormatter};
 
@@ -38,8 +39,8 @@ pub(super) struct SyntaxError {
     reason: String,
 }
 
-/// Takes a file apart before the lines that begin with `---` and after those that begin with `...`, so that each
-/// document fails alone.
+/// Takes a file apart before the lines that begin with `---` and after those that begin with `...`, and between JSON
+/// objects that follow each other, so that each document fails alone.
 ///
 /// Documents without any content are left out.
 pub(super) fn split(text: &str) -> Vec<Document<'_>> {
@@ -61,7 +62,7 @@ pub(super) fn split(text: &str) -> Vec<Document<'_>> {
     }
     documents.push(Document { first_line, text: &text[begin..] });
     documents.retain(|document| document.text.lines().any(has_content));
-    documents
+    documents.into_iter().flat_map(Document::json_objects).collect()
 }
 
 /// Reads all documents, on a thread whose stack has room for the deepest nesting. The error is about that thread.
@@ -91,7 +92,31 @@ fn has_content(line: &str) -> bool {
 
 // === impl Document ===
 
-impl Document<'_> {
+impl<'a> Document<'a> {
+    /// The objects of a stream of JSON, as kubectl takes it and `kubectl get -o json` in a loop writes it; anything else
+    /// stays one document. What follows the last whole object is a document too, and says what is wrong with it.
+    fn json_objects(self) -> Vec<Document<'a>> {
+        let before: usize = self.text.split_inclusive('\n').take_while(|line| !has_content(line)).map(str::len).sum();
+        if !self.text[before..].trim_start().starts_with('{') {
+            return vec![self];
+        }
+        let mut objects = serde_json::Deserializer::from_str(&self.text[before..]).into_iter::<IgnoredAny>();
+        let mut ends = Vec::new();
+        while let Some(Ok(_)) = objects.next() {
+            ends.push(before + objects.byte_offset());
+        }
+        let (mut documents, mut begin, mut first_line) = (Vec::new(), 0, self.first_line);
+        // A comment behind the last one belongs to it.
+        ends.pop_if(|end| !self.text[*end..].lines().any(has_content));
+        for end in ends.into_iter().chain([self.text.len()]) {
+            let text = &self.text[begin..end];
+            documents.push(Document { first_line, text });
+            first_line += text.matches('\n').count() as u64;
+            begin = end;
+        }
+        documents
+    }
+
     /// Reads the document: its value, or none where there is only `null`. JSON is read as YAML, which contains it.
     fn values(&self) -> Result<Vec<Value>, SyntaxError> {
         serde_saphyr::from_multiple_with_options(self.text, options()).map_err(|error| self.syntax_error(&error))

@@ -124,6 +124,24 @@ fn what_cannot_be_read_does_not_stop_the_rest() {
 }
 
 #[test]
+fn a_stream_of_json_objects() {
+    let pod = |name: &str| format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}}}"#);
+    let none = Vec::<String>::new;
+    let named = |names: &[&str]| names.iter().map(|name| format!("Pod default/{name}")).collect::<Vec<_>>();
+    let (lines, close) = (format!("{}\r\n\n{}\n", pod("a"), pod("b")), format!("{}{} # end\n", pod("a"), pod("b")));
+    for text in [&lines, &close] {
+        assert_eq!(read(text), (named(&["a", "b"]), none(), none()), "{text}");
+    }
+    let mixed = format!("---\n{}\n{}\n---\n{}", pod("a"), pod("b"), pod("c"));
+    assert_eq!(read(&mixed), (named(&["a", "b", "c"]), none(), none()));
+    let twice = r#"{"apiVersion": "v1", "kind": "Pod", "kind": "Node"}"#;
+    let (objects, _, errors) = read(&format!("{}\n{twice}\n{}\n{{\"kind\": ]", pod("a"), pod("b")));
+    assert_eq!(objects, named(&["a", "b"]));
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].starts_with("f.yaml:2:") && errors[1].starts_with("f.yaml:4:"), "{errors:?}");
+}
+
+#[test]
 fn empty_sources() {
     let folder = Folder::with(&[("a.txt", ""), ("b.yaml", ""), ("c.yaml", "# only\n---\n...\n---\nnull\n--- ~\n---")]);
     std::fs::create_dir(folder.path("empty")).unwrap();
