@@ -49,12 +49,15 @@ fn assert_reaches_the_corners(report: &Report) {
     ];
     let of_policies = [
         ("policy: first generation", 30),
+        ("policy: v1 as a beta", 20),
+        ("policy: no spec", 20),
         ("policyTypes: absent", 100),
         ("policyTypes: empty", 30),
         ("policyTypes: Ingress", 50),
         ("policyTypes: Egress", 50),
         ("policyTypes: both", 50),
         ("rule: everything", 10),
+        ("rule: null", 20),
         ("peers: absent", 50),
         ("peers: empty", 50),
         ("peers: filled", 500),

@@ -25,8 +25,14 @@ use network_policy::parse_network_policy_as;
 use super::wire::{NamespaceWire, NodeWire, PodWire, ServiceWire};
 use super::{Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Protocol, Service, Str};
 
+/// The `apiVersion` of NetworkPolicies.
+const CURRENT: &str = "networking.k8s.io/v1";
 /// The `apiVersion` of NetworkPolicies of the first generation.
 const FIRST_GENERATION: &str = "extensions/v1beta1";
+
+/// The kinds from which a cluster makes Pods. People who give one may expect that here, too.
+const MAKERS_OF_PODS: [&str; 7] =
+    ["CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"];
 
 /// An object of a kind that matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +41,7 @@ pub enum Object {
     Pod(Pod),
     /// `v1` Namespace
     Namespace(Namespace),
-    /// `networking.k8s.io/v1` or `extensions/v1beta1` NetworkPolicy
+    /// `networking.k8s.io` or `extensions` NetworkPolicy
     NetworkPolicy(NetworkPolicy),
     /// `v1` Service
     Service(Service),
@@ -154,7 +160,8 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
             decoded(place, |wire: ServiceWire| portless(wire.parse_as(&stand_in).map(Object::Service)))
         }
         ("v1", "Node") => decoded(place, |wire: NodeWire| portless(wire.parse_as(&stand_in).map(Object::Node))),
-        ("networking.k8s.io/v1" | FIRST_GENERATION, "NetworkPolicy") => {
+        // Of any version: a policy that is passed over would leave open what it isolates.
+        (api_version, "NetworkPolicy") if is_group_of_policies(api_version) => {
             portless(parse_network_policy_as(place.value, &stand_in).map(Object::NetworkPolicy))
         }
         _ => Item::Skipped(SkippedKind {
@@ -164,6 +171,11 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
         }),
     };
     Read::Item(item)
+}
+
+fn is_group_of_policies(api_version: &str) -> bool {
+    let group = api_version.split_once('/').map(|(group, _)| group);
+    matches!(group, Some("networking.k8s.io" | "extensions"))
 }
 
 fn decoded<W: DeserializeOwned>(place: &Place<'_>, read: impl FnOnce(W) -> Item) -> Item {
@@ -196,11 +208,13 @@ impl Object {
 // === impl SkippedKind ===
 
 impl fmt::Display for SkippedKind {
-    /// `ConfigMap settings (v1): not of a kind that policies are about, skipped`
+    /// `ConfigMap settings (v1): not of a kind that policies are about, skipped`, and of what makes Pods, that it takes
+    /// the Pods themselves.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SkippedKind { api_version, kind, name } = self;
         write!(f, "{kind}{}{}", if name.is_some() { " " } else { "" }, name.as_deref().unwrap_or(""))?;
-        write!(f, " ({api_version}): not of a kind that policies are about, skipped")
+        write!(f, " ({api_version}): not of a kind that policies are about, skipped")?;
+        if MAKERS_OF_PODS.contains(&kind.as_str()) { write!(f, "; its Pods are not made from it") } else { Ok(()) }
     }
 }
 

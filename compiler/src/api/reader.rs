@@ -14,7 +14,8 @@ pub(super) struct Reader<'a> {
 /// The fields of an object, with the path that leads to it.
 pub(super) struct Fields<'a> {
     path: String,
-    map: &'a Map<String, Value>,
+    /// `None` where nothing stands for the object, which to the API is one without fields.
+    map: Option<&'a Map<String, Value>>,
 }
 
 // === impl Reader ===
@@ -35,15 +36,21 @@ impl<'a> Reader<'a> {
         self.value
     }
 
-    /// The value as a string.
+    /// The value as a string. A null in a list or map is an empty one to the API.
     pub(super) fn text(&self, findings: &mut Findings) -> Result<&'a str, Broken> {
+        if self.value.is_null() {
+            return Ok("");
+        }
         self.value.as_str().ok_or_else(|| self.wrong_type("a string", findings))
     }
 
-    /// The value as an object.
+    /// The value as an object. A null in a list is one without fields to the API; the object as a whole has to be one.
     pub(super) fn fields(&self, findings: &mut Findings) -> Result<Fields<'a>, Broken> {
+        if self.value.is_null() && !self.path.is_empty() {
+            return Ok(Fields::none(self.path.clone()));
+        }
         match self.value.as_object() {
-            Some(map) => Ok(Fields { path: self.path.clone(), map }),
+            Some(map) => Ok(Fields { path: self.path.clone(), map: Some(map) }),
             None => Err(self.wrong_type("an object", findings)),
         }
     }
@@ -69,6 +76,11 @@ impl<'a> Reader<'a> {
 // === impl Fields ===
 
 impl<'a> Fields<'a> {
+    /// Those of an object that has none.
+    pub(super) fn none(path: impl Into<String>) -> Fields<'a> {
+        Fields { path: path.into(), map: None }
+    }
+
     /// The path of the object that the fields belong to.
     pub(super) fn path(&self) -> &str {
         &self.path
@@ -81,18 +93,18 @@ impl<'a> Fields<'a> {
 
     /// A field; `None` where it is absent or null, which the API takes for the same.
     pub(super) fn get(&self, name: &str) -> Option<Reader<'a>> {
-        let value = self.map.get(name).filter(|value| !value.is_null())?;
+        let value = self.map?.get(name).filter(|value| !value.is_null())?;
         Some(Reader { path: self.path_of(name), value })
     }
 
     /// All fields, as a map of any keys such as `matchLabels` has them.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Reader<'a>)> {
-        self.map.iter().map(|(key, value)| (key.as_str(), Reader { path: self.path_of(key), value }))
+        self.map.into_iter().flatten().map(|(key, value)| (key.as_str(), Reader { path: self.path_of(key), value }))
     }
 
     /// The fields that are not among the known ones, null or not.
     pub(super) fn unknown(&self, known: &[&str]) -> Vec<&'a str> {
-        self.map.keys().map(String::as_str).filter(|name| !known.contains(name)).collect()
+        self.map.into_iter().flat_map(Map::keys).map(String::as_str).filter(|name| !known.contains(name)).collect()
     }
 }
 

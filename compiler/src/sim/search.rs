@@ -213,7 +213,10 @@ impl Counts {
     fn policy(&mut self, policy: &Value) {
         let spec = &policy["spec"];
         self.add("policies");
-        self.add_if(policy["apiVersion"] == "extensions/v1beta1", "policy: first generation");
+        let is_beta = policy["apiVersion"] == "extensions/v1beta1";
+        self.add_if(is_beta && spec["policyTypes"].is_null(), "policy: first generation");
+        self.add_if(is_beta && !spec["policyTypes"].is_null(), "policy: v1 as a beta");
+        self.add_if(spec.is_null(), "policy: no spec");
         self.add(match spec["policyTypes"].as_array().map(Vec::len) {
             None => "policyTypes: absent",
             Some(0) => "policyTypes: empty",
@@ -224,6 +227,7 @@ impl Counts {
         for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
             for rule in spec[direction].as_array().into_iter().flatten() {
                 self.add_if(rule.as_object().is_some_and(|fields| fields.is_empty()), "rule: everything");
+                self.add_if(rule.is_null(), "rule: null");
                 let blocks = rule[peers].as_array().into_iter().flatten().filter(|peer| peer["ipBlock"].is_object());
                 self.add_if(blocks.count() > 1, "rule: several ipBlocks");
                 self.list(&rule[peers], ["peers: absent", "peers: empty", "peers: filled"]);

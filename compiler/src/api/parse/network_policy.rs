@@ -11,36 +11,37 @@ use crate::api::reader::{Fields, Reader};
 use crate::api::wire::MetaWire;
 use crate::api::{ApiGeneration, Direction, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Rule, Selector};
 
-use super::FIRST_GENERATION;
 use super::meta::{Scope, meta};
 use super::rule::{RuleContext, rules};
 use super::selector::selector;
+use super::{CURRENT, FIRST_GENERATION};
 
 /// Reads a NetworkPolicy of either generation, as a watch delivers it: an object without `apiVersion` is of
-/// `networking.k8s.io/v1`.
+/// `networking.k8s.io/v1`, and so is, with a finding, one of a version that no API server has served.
 pub fn parse_network_policy(object: &Value) -> Parsed<NetworkPolicy> {
     parse_network_policy_as(object, "unnamed")
 }
 
 /// The same; a policy without a name goes by `stand_in`.
 pub(super) fn parse_network_policy_as(object: &Value, stand_in: &str) -> Parsed<NetworkPolicy> {
-    let api = match object.get("apiVersion").and_then(Value::as_str) {
-        Some(FIRST_GENERATION) => ApiGeneration::First,
-        Some(_) | None => ApiGeneration::V1,
-    };
     // A lenient field takes every value, and only a key that stands twice could fail it: a Value has none.
     let metadata = object.get("metadata").map_or(Lenient::Absent, |metadata| {
         Lenient::<Record<MetaWire>>::deserialize(metadata).unwrap_or(Lenient::Wrong("an object that cannot be read"))
     });
     let (meta, mut findings) = meta("NetworkPolicy", Scope::Namespaced, metadata, stand_in);
+    let api = generation(object, &mut findings);
     let key = PolicyKey { namespace: meta.namespace, name: meta.name };
     let spec = Reader::root(object).fields(&mut findings).and_then(|fields| {
-        for name in fields.unknown(&["apiVersion", "kind", "metadata", "spec", "status"]) {
-            findings.add(name, "is not a field of a NetworkPolicy; it has no effect");
+        let unknown = fields.unknown(&["apiVersion", "kind", "metadata", "spec", "status"]);
+        for name in &unknown {
+            findings.add(*name, "is not a field of a NetworkPolicy; it has no effect");
         }
         match fields.get("spec") {
             Some(spec) => spec.fields(&mut findings),
-            None => Err(findings.broken("spec", "is missing")),
+            // To the API an absent spec is one without fields.
+            None if unknown.is_empty() => Ok(Fields::none("spec")),
+            // One of the unknown fields may be the spec, misspelt.
+            None => Err(findings.broken("spec", "is missing beside a field that is not known")),
         }
     });
     let value = match spec {
@@ -51,6 +52,27 @@ pub(super) fn parse_network_policy_as(object: &Value, stand_in: &str) -> Parsed<
         }
     };
     Parsed { value, findings: findings.into_vec() }
+}
+
+/// The generation of the API that a policy was written for.
+///
+/// From Kubernetes 1.7 on, until 1.16 served it no more, `extensions/v1beta1` meant what `networking.k8s.io/v1` means. A
+/// policy with a field of that time is of that time, so that what it isolates is isolated.
+fn generation(object: &Value, findings: &mut Findings) -> ApiGeneration {
+    match object.get("apiVersion").and_then(Value::as_str) {
+        Some(FIRST_GENERATION) => {
+            let has = |name: &&str| object["spec"].get(name).is_some_and(|value| !value.is_null());
+            let Some(later) = ["policyTypes", "egress"].into_iter().find(has) else { return ApiGeneration::First };
+            let reason = format!("was not yet in {FIRST_GENERATION} of Kubernetes 1.3; read as {CURRENT}");
+            findings.add(format!("spec.{later}"), reason);
+            ApiGeneration::V1
+        }
+        Some(CURRENT) | None => ApiGeneration::V1,
+        Some(other) => {
+            findings.add("apiVersion", format!("{} has no NetworkPolicy; read as {CURRENT}", quoted(other)));
+            ApiGeneration::V1
+        }
+    }
 }
 
 fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut Findings) -> NetworkPolicy {
@@ -82,20 +104,9 @@ fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut 
     };
     let directions = match api {
         ApiGeneration::V1 => policy_types(spec, findings),
-        ApiGeneration::First => {
-            for name in ["policyTypes", "egress"] {
-                if spec.get(name).is_some() {
-                    let reason = "was not yet in extensions/v1beta1 of Kubernetes 1.3; it has no effect";
-                    findings.add(spec.path_of(name), reason);
-                }
-            }
-            Directions { ingress: Meaning::Meant, egress: Meaning::Unsaid }
-        }
+        ApiGeneration::First => Directions { ingress: Meaning::Meant, egress: Meaning::Unsaid },
     };
     let mut read = |direction: Direction, meaning: Meaning| {
-        if meaning == Meaning::Unsaid && api == ApiGeneration::First {
-            return None;
-        }
         // Rules that have no effect are read too, so that what is broken in them is told.
         let list = spec.get(direction.as_str());
         let mut rules: Vec<Rule> = list.map(|list| rules(&list, direction, &context, findings)).unwrap_or_default();

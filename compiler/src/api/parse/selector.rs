@@ -49,15 +49,7 @@ pub(super) fn selector(reader: &Reader<'_>, findings: &mut Findings) -> ReadSele
 
 fn match_label(key: &str, value: &Reader<'_>, findings: &mut Findings) -> Result<Requirement, Broken> {
     let key = label_key(key, value.path(), findings);
-    let value = match value.value() {
-        // A null is an empty string to the API.
-        serde_json::Value::Null => Ok(Str::from("")),
-        serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_)
-        | serde_json::Value::String(_)
-        | serde_json::Value::Array(_)
-        | serde_json::Value::Object(_) => label_value(value, findings),
-    };
+    let value = label_value(value, findings);
     Ok(Requirement { key: key?, operator: Operator::In(BTreeSet::from([value?])) })
 }
 

@@ -156,6 +156,9 @@ fn port_number_matches(port: &Value, end_port: &Value, number: u16) -> bool {
     (first..=last).contains(&u64::from(number))
 }
 
+/// *postern*: an object of `extensions/v1beta1` has the meaning of Kubernetes 1.3, unless it has a field of the time when
+/// that group meant what *v1* says (1.7 to 1.15).
 fn is_of_first_generation(policy: &Value) -> bool {
-    policy["apiVersion"] == "extensions/v1beta1"
+    let spec = &policy["spec"];
+    policy["apiVersion"] == "extensions/v1beta1" && spec["policyTypes"].is_null() && spec["egress"].is_null()
 }

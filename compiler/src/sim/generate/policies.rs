@@ -20,8 +20,10 @@ pub(super) struct PolicyDraft {
 
 pub(super) fn policy() -> impl Strategy<Value = PolicyDraft> {
     let spec = prop_oneof![
-        8 => spec().prop_map(|spec| ("networking.k8s.io/v1", spec)),
-        1 => spec_of_first_generation().prop_map(|spec| ("extensions/v1beta1", spec)),
+        16 => spec().prop_map(|spec| ("networking.k8s.io/v1", spec)),
+        2 => spec_of_first_generation().prop_map(|spec| ("extensions/v1beta1", spec)),
+        1 => spec_of_later_beta().prop_map(|spec| ("extensions/v1beta1", spec)),
+        1 => Just(("networking.k8s.io/v1", Value::Null)),
     ];
     (place(), spec).prop_map(|(namespace, (api_version, spec))| PolicyDraft { namespace, api_version, spec })
 }
@@ -53,6 +55,14 @@ fn spec() -> impl Strategy<Value = Value> {
     )
 }
 
+/// What `extensions/v1beta1` could say, and meant, when `networking.k8s.io/v1` was there too.
+fn spec_of_later_beta() -> impl Strategy<Value = Value> {
+    (spec(), select(&["Ingress", "Egress"][..])).prop_map(|(mut spec, policy_type)| {
+        spec["policyTypes"] = json!([policy_type]);
+        spec
+    })
+}
+
 fn spec_of_first_generation() -> impl Strategy<Value = Value> {
     let peer = prop_oneof![
         labels::selector().prop_map(|selector| json!({"podSelector": selector})),
@@ -64,13 +74,17 @@ fn spec_of_first_generation() -> impl Strategy<Value = Value> {
         .prop_map(|(selector, rules)| object([("podSelector", Some(selector)), ("ingress", rules)]))
 }
 
-/// A rule; with neither peers nor ports it allows everything.
+/// A rule; with neither peers nor ports it allows everything, and so does a null, which is one without fields.
 fn rule(peers: &'static str) -> impl Strategy<Value = Value> {
     let ports = prop_oneof![
         9 => list(ports::of_rule(), 3),
         1 => ports::many_of_rule().prop_map(Some),
     ];
-    (list(peer(), 4), ports).prop_map(move |(list, ports)| object([(peers, list), ("ports", ports)]))
+    let filled = (list(peer(), 4), ports).prop_map(move |(list, ports)| object([(peers, list), ("ports", ports)]));
+    prop_oneof![
+        40 => filled,
+        1 => Just(Value::Null),
+    ]
 }
 
 fn peer() -> impl Strategy<Value = Value> {

@@ -26,11 +26,16 @@ fn kinds() {
     assert_eq!(named("v1", "Node"), ["Node x"]);
     assert_eq!(named("networking.k8s.io/v1", "NetworkPolicy"), ["NetworkPolicy prod/x"]);
     assert_eq!(named("extensions/v1beta1", "NetworkPolicy"), ["NetworkPolicy prod/x"]);
+    assert_eq!(named("networking.k8s.io/v1beta1", "NetworkPolicy"), ["NetworkPolicy prod/x"]);
     let skipped = "not of a kind that policies are about, skipped";
     assert_eq!(named("v1", "ConfigMap"), [format!("ConfigMap x (v1): {skipped}")]);
     assert_eq!(
         named("crd.projectcalico.org/v1", "NetworkPolicy"),
         [format!("NetworkPolicy x (crd.projectcalico.org/v1): {skipped}")]
+    );
+    assert_eq!(
+        named("apps/v1", "Deployment"),
+        [format!("Deployment x (apps/v1): {skipped}; its Pods are not made from it")]
     );
     assert_eq!(named("apps/v1", "Pod"), [format!("Pod x (apps/v1): {skipped}")]);
     assert_eq!(lines(&json!({"apiVersion": "v1", "kind": "Secret"})), [format!("Secret (v1): {skipped}")]);

@@ -40,17 +40,43 @@ fn only_ingress() {
             &["role=db", "ingress: 0 peers {project=myproject}/* | default/role=frontend ports TCP 6379"],
             &[],
         ),
-        (
-            "what came later has no effect",
-            json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}),
-            &["*", "ingress:"],
-            &[
-                "spec.policyTypes: was not yet in extensions/v1beta1 of Kubernetes 1.3; it has no effect",
-                "spec.egress: was not yet in extensions/v1beta1 of Kubernetes 1.3; it has no effect",
-            ],
-        ),
-        ("no spec", json!(null), &["*", "ingress:"], &["spec: is missing", "spec: nothing is allowed"]),
+        ("no spec", json!(null), &["*", "ingress:"], &[]),
+        ("nulls where later fields would stand", json!({"policyTypes": null, "egress": null}), &["*", "ingress:"], &[]),
     ]);
+}
+
+#[test]
+fn a_later_field_is_of_the_time_when_the_group_meant_v1() {
+    check(&[
+        (
+            "policyTypes",
+            json!({"policyTypes": ["Ingress"], "ingress": [{"from": [], "ports": [{"protocol": "SCTP"}]}]}),
+            &["*", "ingress: 0 peers any ports SCTP *"],
+            &["spec.policyTypes: was not yet in extensions/v1beta1 of Kubernetes 1.3; read as networking.k8s.io/v1"],
+        ),
+        (
+            "egress",
+            json!({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}),
+            &["*", "ingress:", "egress: 0 peers 10.0.0.0/8 ports any"],
+            &["spec.egress: was not yet in extensions/v1beta1 of Kubernetes 1.3; read as networking.k8s.io/v1"],
+        ),
+    ]);
+    let policy = parse_network_policy(&json!({
+        "apiVersion": "extensions/v1beta1", "metadata": {"name": "x"}, "spec": {"policyTypes": ["Egress"]},
+    }));
+    assert_eq!(policy.value.api, ApiGeneration::V1, "it isolates");
+}
+
+#[test]
+fn a_version_that_there_never_was_is_read_as_v1() {
+    let policy = parse_network_policy(&json!({"apiVersion": "networking.k8s.io/v1beta1", "metadata": {"name": "x"}}));
+    assert_eq!(policy.value.api, ApiGeneration::V1);
+    let told: Vec<String> = policy.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["NetworkPolicy default/x: apiVersion: \"networking.k8s.io/v1beta1\" has no NetworkPolicy; read as \
+          networking.k8s.io/v1"]
+    );
 }
 
 #[test]

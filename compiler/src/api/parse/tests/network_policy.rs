@@ -199,7 +199,7 @@ fn peers() {
             json!({"podSelector": null}),
             ": needs a podSelector, a namespaceSelector or an ipBlock; the peer matches nothing",
         ),
-        (json!(null), ": null where an object is due"),
+        (json!(null), ": needs a podSelector, a namespaceSelector or an ipBlock; the peer matches nothing"),
         (json!("web"), ": a string where an object is due"),
         (
             json!({"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}),
@@ -337,9 +337,9 @@ fn broken_rules_allow_nothing_and_the_others_stay() {
         ),
         (
             "not an object",
-            json!({"ingress": [null, 1]}),
+            json!({"ingress": ["{}", 1]}),
             &["*", &format!("ingress: 0 {nothing}; 1 {nothing}")],
-            &["spec.ingress[0]: null where an object is due", "spec.ingress[1]: a number where an object is due"],
+            &["spec.ingress[0]: a string where an object is due", "spec.ingress[1]: a number where an object is due"],
         ),
         (
             "lists of another type",
@@ -411,11 +411,51 @@ fn a_broken_pod_selector_selects_more_and_allows_nothing() {
 }
 
 #[test]
-fn without_a_spec_all_pods_are_isolated() {
+fn a_spec_that_is_absent_is_one_without_fields() {
+    for mut object in [json!({}), json!({"spec": null}), json!({"spec": {}})] {
+        object["metadata"] = json!({"name": "x"});
+        let parsed = parse_network_policy(&object);
+        assert_eq!(show(&parsed.value), ["*", "ingress:"], "{object}");
+        assert_eq!(parsed.findings, [], "{object}");
+    }
+}
+
+#[test]
+fn a_null_in_a_list_is_one_without_fields() {
+    check(&[
+        (
+            "a rule, a port and a value",
+            json!({"ingress": [null, {
+                "from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": [null]}]}}],
+                "ports": [null],
+            }]}),
+            &["*", "ingress: 0 peers any ports any; 1 peers default/a= ports TCP *"],
+            NOTHING,
+        ),
+        (
+            "a policy type, a peer, an expression and an exception that there cannot be",
+            json!({"policyTypes": [null], "ingress": [{"from": [
+                null, {"podSelector": {"matchExpressions": [null]}}, {"ipBlock": {"cidr": "10.0.0.0/8", "except": [null]}},
+            ]}]}),
+            &["*", "ingress: 0 peers nobody ports none", "egress:"],
+            &[
+                "spec.policyTypes[0]: \"\" is not a policy type (Ingress, Egress); the policy isolates in both directions, \
+                 and allows nothing in one that is not listed",
+                "spec.ingress[0].from[0]: needs a podSelector, a namespaceSelector or an ipBlock; the peer matches nothing",
+                "spec.ingress[0].from[1].podSelector.matchExpressions[0].key: is missing",
+                "spec.ingress[0].from[1].podSelector.matchExpressions[0].operator: is missing",
+                "spec.ingress[0].from[1].podSelector: cannot be understood; the peer matches nothing",
+                "spec.ingress[0].from[2].ipBlock.except[0]: \"\" is not a CIDR (such as 10.0.0.0/8 or fd00::/64)",
+                "spec.ingress[0].from[2].ipBlock: cannot be understood; the peer matches nothing",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn with_a_broken_spec_all_pods_are_isolated() {
     let isolated = "spec: all pods of the namespace are isolated in both directions, and nothing is allowed";
     for (object, told) in [
-        (json!({}), "spec: is missing"),
-        (json!({"spec": null}), "spec: is missing"),
         (json!({"spec": []}), "spec: a list where an object is due"),
         (json!({"spec": "x"}), "spec: a string where an object is due"),
     ] {
@@ -430,6 +470,20 @@ fn without_a_spec_all_pods_are_isolated() {
     assert_eq!(
         texts(&parsed.findings, "NetworkPolicy default/unnamed: "),
         ["metadata: is missing", "a number where an object is due", isolated]
+    );
+}
+
+#[test]
+fn a_misspelt_spec_isolates_all_pods() {
+    let parsed = parse_network_policy(&json!({"metadata": {"name": "x"}, "Spec": {"podSelector": {}}}));
+    assert_eq!(show(&parsed.value), ["*", "ingress:", "egress:"]);
+    assert_eq!(
+        texts(&parsed.findings, "NetworkPolicy default/x: "),
+        [
+            "Spec: is not a field of a NetworkPolicy; it has no effect",
+            "spec: is missing beside a field that is not known",
+            "spec: all pods of the namespace are isolated in both directions, and nothing is allowed",
+        ]
     );
 }
 
