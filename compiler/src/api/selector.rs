@@ -46,7 +46,8 @@ impl Selector {
     }
 
     /// The requirements, in their canonical order.
-    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+    #[cfg(test)]
+    pub(crate) fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.0.iter()
     }
 }
@@ -88,5 +89,65 @@ impl fmt::Display for Selector {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requirement(key: &str, operator: Operator) -> Requirement {
+        Requirement { key: key.into(), operator }
+    }
+
+    fn values(list: &[&str]) -> BTreeSet<Str> {
+        list.iter().map(|value| Str::from(*value)).collect()
+    }
+
+    #[test]
+    fn each_operator_on_a_label_that_is_there_or_not() {
+        let labels: Labels = [("app", "web"), ("empty", "")].map(|(k, v)| (k.into(), v.into())).into_iter().collect();
+        for (key, operator, expected) in [
+            ("app", Operator::In(values(&["db", "web"])), true),
+            ("app", Operator::In(values(&["db"])), false),
+            ("none", Operator::In(values(&["", "web"])), false),
+            ("empty", Operator::In(values(&[""])), true),
+            ("app", Operator::NotIn(values(&["db", "web"])), false),
+            ("app", Operator::NotIn(values(&["db"])), true),
+            ("none", Operator::NotIn(values(&["web"])), true),
+            ("empty", Operator::NotIn(values(&[""])), false),
+            ("app", Operator::Exists, true),
+            ("empty", Operator::Exists, true),
+            ("none", Operator::Exists, false),
+            ("app", Operator::DoesNotExist, false),
+            ("none", Operator::DoesNotExist, true),
+        ] {
+            let requirement = requirement(key, operator);
+            assert_eq!(requirement.matches(&labels), expected, "{requirement:?}");
+        }
+    }
+
+    #[test]
+    fn all_requirements_must_hold() {
+        let labels: Labels = [("app".into(), "web".into())].into_iter().collect();
+        let both = |other| -> Selector { [requirement("app", Operator::Exists), other].into_iter().collect() };
+        assert!(both(requirement("tier", Operator::DoesNotExist)).matches(&labels));
+        assert!(!both(requirement("tier", Operator::Exists)).matches(&labels));
+        assert!(Selector::default().matches(&labels) && Selector::default().is_everything());
+    }
+
+    #[test]
+    fn prints_as_kubectl_takes_it() {
+        let selector: Selector = [
+            requirement("a", Operator::In(values(&["1"]))),
+            requirement("b", Operator::In(values(&["1", "2"]))),
+            requirement("c", Operator::NotIn(values(&["1"]))),
+            requirement("d", Operator::NotIn(values(&["1", "2"]))),
+            requirement("e", Operator::Exists),
+            requirement("f", Operator::DoesNotExist),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(selector.to_string(), "a=1,b in (1,2),c!=1,d notin (1,2),e,!f");
     }
 }

@@ -105,6 +105,11 @@ fn names() {
         (json!("x"), "default/nameless", vec!["default/nameless: metadata: is not an object"]),
         (json!({}), "default/nameless", vec!["default/nameless: metadata.name: is missing"]),
         (
+            json!({"name": "", "namespace": ""}),
+            "default/nameless",
+            vec!["default/nameless: metadata.name: \"\" is not a name (lower-case letters, digits, '-' and '.')"],
+        ),
+        (
             json!({"name": 7, "namespace": 8}),
             "default/nameless",
             vec![

@@ -34,6 +34,10 @@ fn namespaces() {
     let (read, told) = namespace(&json!({"name": "prod", "labels": {"team": "a"}}));
     assert_eq!((read.name.as_ref(), read.default_deny_ingress), ("prod", false));
     assert_eq!(read.labels.get("team").map(|value| &**value), Some("a"));
+    let version =
+        |json: &str| serde_json::from_str::<NamespaceWire>(json).unwrap().resource_version().map(str::to_owned);
+    assert_eq!(version(r#"{"metadata":{"resourceVersion":"7"}}"#).as_deref(), Some("7"));
+    assert_eq!(version(r#"{"metadata":{}}"#), None);
     assert_eq!(told, Vec::<String>::new());
 }
 
