@@ -233,7 +233,13 @@ impl<K: Kernel> Engine<K> {
                 Err(error @ Error::Socket { .. }) => return Err(error),
                 Err(error) if may_retry => {
                     may_retry = false;
-                    warn!(error = %Causes(&error), "not committed, reading the table back to try again");
+                    let said = "not committed, reading the table back to try again";
+                    // What goes on failing has been told, and is tried again at every event.
+                    if self.failure.is_none() {
+                        warn!(error = %Causes(&error), "{said}");
+                    } else {
+                        debug!(error = %Causes(&error), "{said}");
+                    }
                     bond.mirror = bond.kernel.dump()?;
                 }
                 Err(error) => return Err(error),
