@@ -18,7 +18,7 @@ demo: ## Enforces a policy set on real packets, without root and without a clust
 test: setup lint lint-go doc ## Everything that must hold before a change lands.
 	cargo test --locked --workspace
 
-kernels: ## Runs the tests that meet the kernel on older kernels, in emulated machines. For before a release: it takes long.
+kernels: ## Tries the codec and an agent on older kernels, in emulated machines. For before a release: it takes long.
 	.ci/kernels $(KERNELS)
 
 proof: ## Searches for a packet on which the judges of the compiler differ, as long as asked.
