@@ -5,24 +5,33 @@
 //! and an object that is applied twice is there once.
 //!
 //! Two answers are kept up to date as events come, because working them out afresh would cost the size of the
-//! cluster for every event: which addresses a peer selector means ([`Memberships`]), and which policies select a
+//! cluster for every event: which addresses the pods of a rule have ([`Memberships`]), and which policies select a
 //! local pod ([`Selection`]). Everything else is looked up.
 
+mod admission;
+mod budget;
 mod event;
 mod interest;
 mod membership;
 mod namespaces;
+mod needs;
+mod pod_peers;
 mod pods;
 mod policies;
+mod port_selector;
 mod selection;
 mod state;
 
+pub use budget::{Budget, Cost, Measure, Quarantine};
 pub use event::{Change, Event, PodSource};
 pub use interest::Interest;
-pub use membership::{Endpoints, EndpointsByPort, Members, MembersBySelector, Memberships, PortSelector};
+pub use membership::{Endpoint, Endpoints, EndpointsByPort, Members, MembersByPeers, Memberships};
 pub use namespaces::Namespaces;
+pub(crate) use needs::MOST_PORT_RULES;
+pub use pod_peers::PodPeers;
 pub use pods::Pods;
 pub use policies::Policies;
+pub use port_selector::{PodScope, PortSelector, named_ports};
 pub use selection::{PolicyList, Selection};
 pub use state::{State, Versions};
 

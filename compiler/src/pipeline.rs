@@ -1,7 +1,7 @@
 //! The stages in a row: events in, the desired table out.
 
-use crate::api::NodeName;
-use crate::cluster::{Event, State};
+use crate::api::{NodeName, PolicyKey};
+use crate::cluster::{Budget, Cost, Event, State};
 use crate::nft::{Deny, Lowerer, Table};
 use crate::policy::{Ir, Resolver};
 
@@ -18,7 +18,12 @@ pub struct Compiler {
 impl Compiler {
     /// A compiler for a node, with nothing in its state.
     pub fn new(node: NodeName, deny: Deny) -> Compiler {
-        Compiler { state: State::new(node), resolver: Resolver::default(), lowerer: Lowerer::new(deny) }
+        Compiler::with_budget(node, deny, Cost::DEFAULT_BUDGET)
+    }
+
+    /// The same, where the policies of each namespace may cost so much.
+    pub fn with_budget(node: NodeName, deny: Deny, budget: Budget) -> Compiler {
+        Compiler { state: State::with_budget(node, budget), resolver: Resolver::default(), lowerer: Lowerer::new(deny) }
     }
 
     /// Takes over an event, and says whether anything is different afterwards.
@@ -29,6 +34,16 @@ impl Compiler {
     /// The state as it is.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Quarantines a policy because the kernel refuses what it becomes; see [`State::refuse`].
+    pub fn refuse(&mut self, policy: &PolicyKey, reason: String) {
+        self.state.refuse(policy, reason);
+    }
+
+    /// Gives every policy in quarantine another chance; see [`State::reconsider`].
+    pub fn reconsider(&mut self) {
+        self.state.reconsider();
     }
 
     /// Who may talk to whom, as the state has it.

@@ -15,6 +15,12 @@ impl Labels {
         self.0.binary_search_by(|(have, _)| (**have).cmp(key)).ok().map(|at| &self.0[at].1)
     }
 
+    /// How many labels the object has.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// All labels, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&Str, &Str)> {
         self.0.iter().map(|(key, value)| (key, value))

@@ -123,13 +123,6 @@ impl Peer {
     }
 }
 
-impl PodSelector {
-    /// All pods of all namespaces.
-    pub fn everything() -> PodSelector {
-        PodSelector { namespaces: NamespaceScope::Selected(Selector::default()), pods: Selector::default() }
-    }
-}
-
 impl Direction {
     /// Both directions, in the order in which a packet meets them.
     pub const ALL: [Direction; 2] = [Direction::Egress, Direction::Ingress];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Bound;
 
 use super::{Labels, Str};
 
@@ -10,7 +11,11 @@ use super::{Labels, Str};
 /// Requirements are sorted and each stands once, so that selectors that are written differently and mean the same
 /// list are equal. Without requirements it matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Selector(BTreeSet<Requirement>);
+pub struct Selector {
+    requirements: BTreeSet<Requirement>,
+    /// How many different labels an object must have, by `In` and `Exists`.
+    present: usize,
+}
 
 /// One condition on the labels of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,31 +42,74 @@ pub enum Operator {
 impl Selector {
     /// Whether all requirements hold for these labels.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|requirement| requirement.matches(labels))
+        // A tenant may write ten thousand requirements, but no pod has so many labels.
+        if self.requirements.len() > labels.len() {
+            return self.matches_by_label(labels);
+        }
+        self.requirements.iter().all(|requirement| requirement.matches(labels.get(&requirement.key)))
+    }
+
+    /// The same by a look at the labels: a requirement of another label holds unless it wants the label to be there.
+    fn matches_by_label(&self, labels: &Labels) -> bool {
+        if self.present > labels.len() {
+            return false;
+        }
+        let mut found = 0;
+        for (key, value) in labels.iter() {
+            let mut is_wanted = false;
+            for requirement in self.about(key) {
+                if !requirement.matches(Some(value)) {
+                    return false;
+                }
+                is_wanted |= requirement.operator.wants_presence();
+            }
+            found += usize::from(is_wanted);
+        }
+        found == self.present
+    }
+
+    /// The requirements of one label.
+    fn about<'a>(&'a self, key: &'a Str) -> impl Iterator<Item = &'a Requirement> {
+        // The operator that stands first in the order, and nothing in it.
+        let first = Requirement { key: key.clone(), operator: Operator::In(BTreeSet::new()) };
+        self.requirements
+            .range((Bound::Included(first), Bound::Unbounded))
+            .take_while(move |requirement| requirement.key == *key)
     }
 
     /// Whether the selector matches everything, whatever the labels.
     pub fn is_everything(&self) -> bool {
-        self.0.is_empty()
+        self.requirements.is_empty()
     }
 
     /// The requirements, in their canonical order.
-    #[cfg(test)]
     pub(crate) fn requirements(&self) -> impl Iterator<Item = &Requirement> {
-        self.0.iter()
+        self.requirements.iter()
     }
 }
 
 impl FromIterator<Requirement> for Selector {
     fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
-        Selector(requirements.into_iter().collect())
+        let requirements: BTreeSet<Requirement> = requirements.into_iter().collect();
+        let wanted = requirements.iter().filter(|requirement| requirement.operator.wants_presence());
+        let present = wanted.map(|requirement| &requirement.key).collect::<BTreeSet<_>>().len();
+        Selector { requirements, present }
+    }
+}
+
+impl Operator {
+    /// Whether an object without the label does not match.
+    fn wants_presence(&self) -> bool {
+        match self {
+            Operator::In(_) | Operator::Exists => true,
+            Operator::NotIn(_) | Operator::DoesNotExist => false,
+        }
     }
 }
 
 impl Requirement {
-    /// Whether the requirement holds for these labels.
-    pub fn matches(&self, labels: &Labels) -> bool {
-        let value = labels.get(&self.key);
+    /// Whether the requirement holds where its label has this value, or is not there.
+    fn matches(&self, value: Option<&Str>) -> bool {
         match &self.operator {
             Operator::In(values) => value.is_some_and(|value| values.contains(value)),
             Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
@@ -74,7 +122,7 @@ impl Requirement {
 impl fmt::Display for Selector {
     /// As kubectl takes it after `-l`: `tier=db,env in (a,b),!gone`. Empty for a selector of everything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Requirement { key, operator }) in self.0.iter().enumerate() {
+        for (i, Requirement { key, operator }) in self.requirements.iter().enumerate() {
             if i > 0 {
                 f.write_str(",")?;
             }
@@ -122,8 +170,26 @@ mod tests {
             ("app", Operator::DoesNotExist, false),
             ("none", Operator::DoesNotExist, true),
         ] {
-            let requirement = requirement(key, operator);
-            assert_eq!(requirement.matches(&labels), expected, "{requirement:?}");
+            let selector: Selector = [requirement(key, operator)].into_iter().collect();
+            assert_eq!(selector.matches(&labels), expected, "{selector:?}");
+            // The other way of looking, which is taken where the requirements are more than the labels.
+            assert_eq!(selector.matches_by_label(&labels), expected, "{selector:?}, by label");
+        }
+    }
+
+    #[test]
+    fn many_requirements_are_looked_up_by_the_labels() {
+        let labels: Labels = [("app".into(), "web".into())].into_iter().collect();
+        let absent = |i: usize| requirement(&format!("k{i}"), Operator::DoesNotExist);
+        let with = |more: Requirement| (0..100).map(absent).chain([more]).collect::<Selector>();
+        for (more, expected) in [
+            (requirement("app", Operator::Exists), true),
+            (requirement("app", Operator::NotIn(values(&["db"]))), true),
+            (requirement("app", Operator::NotIn(values(&["web"]))), false),
+            (requirement("app", Operator::In(values(&["db"]))), false),
+            (requirement("tier", Operator::Exists), false),
+        ] {
+            assert_eq!(with(more.clone()).matches(&labels), expected, "{more:?}");
         }
     }
 

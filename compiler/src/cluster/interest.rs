@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::State;
+use super::{PodScope, State};
 use crate::api::{NamespaceScope, Str};
 
 /// Past this many namespaces one watch of all pods is cheaper for the API server than one watch each.
@@ -21,9 +21,11 @@ impl Interest {
     /// What the policies that select a local pod need to know.
     pub fn of(state: &State) -> Interest {
         let mut needed = BTreeSet::new();
-        let by_peers = state.memberships().members().keys().map(|selector| &**selector);
-        let by_ports = state.memberships().endpoints().keys().filter_map(|port| port.pods.as_ref());
-        for selector in by_peers.chain(by_ports) {
+        // The peers of named ports are peers of the same rules.
+        if state.memberships().endpoints().keys().any(|port| port.pods == PodScope::All) {
+            return Interest::Cluster;
+        }
+        for selector in state.memberships().members().keys().flat_map(|peers| peers.selectors()) {
             match &selector.namespaces {
                 NamespaceScope::Named(name) => {
                     needed.insert(name.clone());

@@ -1,110 +1,126 @@
-//! Which addresses a peer selector means, kept up to date as pods and namespaces change.
+//! Which addresses a rule's pods have, and which endpoints its named ports, kept up to date as pods and namespaces
+//! change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Namespaces, Pods};
-use crate::api::{Direction, NamespaceScope, Pod, PodSelector, Protocol, Str};
+use super::{Namespaces, PodPeers, PodScope, Pods, PortSelector};
+use crate::api::{Protocol, Str};
 
-/// The addresses of the pods that a selector means, ascending. Shared: a change makes a new list, so that whoever
-/// compares two lists by reference knows whether there was one.
+/// The addresses of the pods that are meant, ascending. Shared: a change makes a new list, so that whoever compares two
+/// lists by reference knows whether there was one.
 pub type Members = Arc<Vec<IpAddr>>;
 
-/// Addresses with the numbers that a named port has there, ascending. A name may stand for several numbers.
-pub type Endpoints = Arc<Vec<(IpAddr, u16)>>;
+/// An address with a protocol and a number that a named port has there.
+pub type Endpoint = (IpAddr, Protocol, u16);
 
-/// A named port of some pods.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortSelector {
-    /// The pods whose port is meant; `None` for all pods of this node.
-    pub pods: Option<PodSelector>,
-    /// The name of the port.
-    pub name: Str,
-    /// The protocol under which the pod declares it.
-    pub protocol: Protocol,
-}
+/// The endpoints that named ports mean, ascending. A name may stand for several numbers.
+pub type Endpoints = Arc<Vec<Endpoint>>;
 
-impl PortSelector {
-    /// Where a named port of a rule is looked up. Towards a local pod it is the pod's own. From a local pod it is the
-    /// destination's: one of the pods of the peer, or, where the peer is an address block or anybody (`None`), of all.
-    pub fn of_rule(direction: Direction, peer: Option<&PodSelector>, protocol: Protocol, name: &Str) -> PortSelector {
-        let pods = match direction {
-            Direction::Ingress => None,
-            Direction::Egress => Some(peer.cloned().unwrap_or_else(PodSelector::everything)),
-        };
-        PortSelector { pods, name: name.clone(), protocol }
-    }
-}
-
-/// The members of every selector in use. Shared like its values: whoever compares two by reference knows whether
+/// The members of all pod peers in use. Shared like its values: whoever compares two by reference knows whether
 /// anything in them changed.
-pub type MembersBySelector = Arc<BTreeMap<Arc<PodSelector>, Members>>;
+pub type MembersByPeers = Arc<BTreeMap<Arc<PodPeers>, Members>>;
 
-/// The endpoints of every named port in use, shared in the same way.
+/// The endpoints of all named ports in use, shared in the same way.
 pub type EndpointsByPort = Arc<BTreeMap<Arc<PortSelector>, Endpoints>>;
 
-/// The members of every selector, and the endpoints of every named port, that some policy in use names.
+/// How many policies of each namespace use something; never empty.
+type Users = BTreeMap<Str, usize>;
+
+/// The members of all pod peers, and the endpoints of all named ports, that some policy in use names.
 ///
 /// An address belongs to the pod that has it ([`Pods::owner`]), so of two pods with one address only one counts.
 #[derive(Debug, Clone, Default)]
 pub struct Memberships {
-    members: MembersBySelector,
+    members: MembersByPeers,
     endpoints: EndpointsByPort,
-    /// How many policies name a selector; it is forgotten with the last.
-    selector_users: BTreeMap<Arc<PodSelector>, usize>,
-    /// The same for a named port.
-    port_users: BTreeMap<Arc<PortSelector>, usize>,
+    /// Whose policies name them; they are forgotten with the last.
+    users_of_members: BTreeMap<Arc<PodPeers>, Users>,
+    users_of_endpoints: BTreeMap<Arc<PortSelector>, Users>,
+    /// How many members and endpoints are kept for each namespace, those that its policies share once.
+    elements: BTreeMap<Str, usize>,
+    /// The namespaces for which more are kept than when it was last asked.
+    grown: BTreeSet<Str>,
 }
 
 impl Memberships {
-    /// The members of every selector in use.
-    pub fn members(&self) -> &MembersBySelector {
+    /// The members of all pod peers in use.
+    pub fn members(&self) -> &MembersByPeers {
         &self.members
     }
 
-    /// The endpoints of every named port in use.
+    /// The endpoints of all named ports in use.
     pub fn endpoints(&self) -> &EndpointsByPort {
         &self.endpoints
     }
 
-    /// Starts to keep the members of a selector, for one more user.
-    pub(super) fn acquire_pods(&mut self, selector: &PodSelector, pods: &Pods, namespaces: &Namespaces) {
-        if let Some(users) = self.selector_users.get_mut(selector) {
-            *users += 1;
-            return;
-        }
-        let meant = pods.addresses().filter(|(_, pod)| selects(selector, pod, namespaces));
-        let members = Arc::new(meant.map(|(address, _)| address).collect());
-        let selector = Arc::new(selector.clone());
-        self.selector_users.insert(selector.clone(), 1);
-        Arc::make_mut(&mut self.members).insert(selector, members);
+    /// How many members and endpoints are kept for the policies of a namespace.
+    pub(super) fn elements(&self, namespace: &str) -> usize {
+        self.elements.get(namespace).copied().unwrap_or_default()
     }
 
-    /// Starts to keep the endpoints of a named port, for one more user.
-    pub(super) fn acquire_port(&mut self, port: &PortSelector, pods: &Pods, namespaces: &Namespaces) {
-        if let Some(users) = self.port_users.get_mut(port) {
-            *users += 1;
+    /// The namespaces for which more has been kept since the last call.
+    pub(super) fn take_grown(&mut self) -> BTreeSet<Str> {
+        std::mem::take(&mut self.grown)
+    }
+
+    /// Starts to keep the members of pod peers, for one more policy of a namespace.
+    pub(super) fn acquire_members(&mut self, peers: &Arc<PodPeers>, user: &Str, pods: &Pods, namespaces: &Namespaces) {
+        if let Some(users) = self.users_of_members.get_mut(peers) {
+            if add_user(users, user) {
+                count(&mut self.elements, &mut self.grown, user, 0, self.members[peers].len());
+            }
+            return;
+        }
+        let meant = pods.addresses().filter(|(_, pod)| peers.select(pod, namespaces));
+        let members: Vec<IpAddr> = meant.map(|(address, _)| address).collect();
+        count(&mut self.elements, &mut self.grown, user, 0, members.len());
+        self.users_of_members.insert(peers.clone(), Users::from([(user.clone(), 1)]));
+        Arc::make_mut(&mut self.members).insert(peers.clone(), Arc::new(members));
+    }
+
+    /// Starts to keep the endpoints of named ports, for one more policy of a namespace.
+    pub(super) fn acquire_endpoints(
+        &mut self,
+        port: &Arc<PortSelector>,
+        user: &Str,
+        pods: &Pods,
+        namespaces: &Namespaces,
+    ) {
+        if let Some(users) = self.users_of_endpoints.get_mut(port) {
+            if add_user(users, user) {
+                count(&mut self.elements, &mut self.grown, user, 0, self.endpoints[port].len());
+            }
             return;
         }
         let addresses = pods.addresses();
-        let endpoints = addresses.flat_map(|(address, _)| endpoints_at(port, address, pods, namespaces)).collect();
-        let port = Arc::new(port.clone());
-        self.port_users.insert(port.clone(), 1);
-        Arc::make_mut(&mut self.endpoints).insert(port, Arc::new(endpoints));
+        let endpoints: Vec<Endpoint> =
+            addresses.flat_map(|(address, _)| endpoints_at(port, address, pods, namespaces)).collect();
+        count(&mut self.elements, &mut self.grown, user, 0, endpoints.len());
+        self.users_of_endpoints.insert(port.clone(), Users::from([(user.clone(), 1)]));
+        Arc::make_mut(&mut self.endpoints).insert(port.clone(), Arc::new(endpoints));
     }
 
-    /// Ends one use of a selector.
-    pub(super) fn release_pods(&mut self, selector: &PodSelector) {
-        if release(&mut self.selector_users, selector) {
-            Arc::make_mut(&mut self.members).remove(selector);
+    /// Ends one use of pod peers.
+    pub(super) fn release_members(&mut self, peers: &Arc<PodPeers>, user: &Str) {
+        let size = self.members.get(peers).map_or(0, |members| members.len());
+        if remove_user(&mut self.users_of_members, peers, user) {
+            count(&mut self.elements, &mut self.grown, user, size, 0);
+        }
+        if !self.users_of_members.contains_key(peers) {
+            Arc::make_mut(&mut self.members).remove(peers);
         }
     }
 
-    /// Ends one use of a named port.
-    pub(super) fn release_port(&mut self, port: &PortSelector) {
-        if release(&mut self.port_users, port) {
+    /// Ends one use of named ports.
+    pub(super) fn release_endpoints(&mut self, port: &Arc<PortSelector>, user: &Str) {
+        let size = self.endpoints.get(port).map_or(0, |endpoints| endpoints.len());
+        if remove_user(&mut self.users_of_endpoints, port, user) {
+            count(&mut self.elements, &mut self.grown, user, size, 0);
+        }
+        if !self.users_of_endpoints.contains_key(port) {
             Arc::make_mut(&mut self.endpoints).remove(port);
         }
     }
@@ -113,18 +129,22 @@ impl Memberships {
     pub(super) fn refresh(&mut self, address: IpAddr, pods: &Pods, namespaces: &Namespaces) {
         let owner = pods.owner(address);
         let mut changed = Vec::new();
-        for (selector, members) in self.members.iter() {
-            let belongs = owner.is_some_and(|pod| selects(selector, pod, namespaces));
+        for (peers, members) in self.members.iter() {
+            let belongs = owner.is_some_and(|pod| peers.select(pod, namespaces));
             if members.binary_search(&address).is_ok() != belongs {
-                changed.push(selector.clone());
+                changed.push(peers.clone());
             }
         }
-        for selector in changed {
-            let members = Arc::make_mut(&mut self.members).get_mut(&selector).expect("the selector was just found");
+        for peers in changed {
+            let members = Arc::make_mut(&mut self.members).get_mut(&peers).expect("the peers were just found");
             let members = Arc::make_mut(members);
+            let before = members.len();
             match members.binary_search(&address) {
                 Ok(at) => drop(members.remove(at)),
                 Err(at) => members.insert(at, address),
+            }
+            for user in self.users_of_members[&peers].keys() {
+                count(&mut self.elements, &mut self.grown, user, before, members.len());
             }
         }
         let mut changed = Vec::new();
@@ -137,53 +157,67 @@ impl Memberships {
         for (port, now) in changed {
             let endpoints = Arc::make_mut(&mut self.endpoints).get_mut(&port).expect("the port was just found");
             let place = at_address(endpoints, address);
-            Arc::make_mut(endpoints).splice(place, now);
+            let endpoints = Arc::make_mut(endpoints);
+            let before = endpoints.len();
+            endpoints.splice(place, now);
+            for user in self.users_of_endpoints[&port].keys() {
+                count(&mut self.elements, &mut self.grown, user, before, endpoints.len());
+            }
         }
     }
+}
+
+/// Takes over that one thing that is kept for a namespace has another size.
+fn count(elements: &mut BTreeMap<Str, usize>, grown: &mut BTreeSet<Str>, user: &Str, before: usize, now: usize) {
+    let total = elements.entry(user.clone()).or_default();
+    *total = *total + now - before;
+    if *total == 0 {
+        elements.remove(user);
+    }
+    if now > before {
+        grown.insert(user.clone());
+    }
+}
+
+/// Adds one use, and says whether it is the namespace's first.
+fn add_user(users: &mut Users, user: &Str) -> bool {
+    let uses = users.entry(user.clone()).or_default();
+    *uses += 1;
+    *uses == 1
+}
+
+/// Ends one use, and says whether it was the namespace's last.
+fn remove_user<K: Ord>(all: &mut BTreeMap<Arc<K>, Users>, key: &Arc<K>, user: &Str) -> bool {
+    let Some(users) = all.get_mut(key) else { return false };
+    let Some(uses) = users.get_mut(user) else { return false };
+    *uses -= 1;
+    if *uses > 0 {
+        return false;
+    }
+    users.remove(user);
+    if users.is_empty() {
+        all.remove(key);
+    }
+    true
 }
 
 /// Where the endpoints of one address stand.
-fn at_address(endpoints: &[(IpAddr, u16)], address: IpAddr) -> Range<usize> {
-    let from = endpoints.partition_point(|(other, _)| *other < address);
-    let to = endpoints.partition_point(|(other, _)| *other <= address);
+fn at_address(endpoints: &[Endpoint], address: IpAddr) -> Range<usize> {
+    let from = endpoints.partition_point(|(other, ..)| *other < address);
+    let to = endpoints.partition_point(|(other, ..)| *other <= address);
     from..to
 }
 
-/// Ends one use, and says whether it was the last.
-fn release<K: Ord>(users: &mut BTreeMap<Arc<K>, usize>, key: &K) -> bool {
-    let Some(count) = users.get_mut(key) else { return false };
-    *count -= 1;
-    let last = *count == 0;
-    if last {
-        users.remove(key);
-    }
-    last
-}
-
-/// Whether a selector means a pod.
-fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
-    let in_scope = match &selector.namespaces {
-        NamespaceScope::Named(name) => *name == pod.key.namespace,
-        NamespaceScope::Selected(labels) => {
-            namespaces.labels(&pod.key.namespace).is_some_and(|of_pod| labels.matches(of_pod))
-        }
-    };
-    in_scope && selector.pods.matches(&pod.labels)
-}
-
-/// The endpoints of a named port at one address, ascending.
-fn endpoints_at(selector: &PortSelector, address: IpAddr, pods: &Pods, namespaces: &Namespaces) -> Vec<(IpAddr, u16)> {
+/// The endpoints of named ports at one address, ascending.
+fn endpoints_at(selector: &PortSelector, address: IpAddr, pods: &Pods, namespaces: &Namespaces) -> Vec<Endpoint> {
     let pod = match &selector.pods {
-        None => pods.local_owner(address),
-        Some(meant) => pods.owner(address).filter(|pod| selects(meant, pod, namespaces)),
+        PodScope::Local => pods.local_owner(address),
+        PodScope::All => pods.owner(address).filter(|pod| namespaces.labels(&pod.key.namespace).is_some()),
+        PodScope::Peers(peers) => pods.owner(address).filter(|pod| peers.select(pod, namespaces)),
     };
     let Some(pod) = pod else { return Vec::new() };
-    let mut endpoints: Vec<_> = pod
-        .ports
-        .iter()
-        .filter(|port| port.name == selector.name && port.protocol == selector.protocol)
-        .map(|port| (address, port.number))
-        .collect();
+    let named = pod.ports.iter().filter(|port| selector.has(port.protocol, &port.name));
+    let mut endpoints: Vec<_> = named.map(|port| (address, port.protocol, port.number)).collect();
     endpoints.sort_unstable();
     endpoints.dedup();
     endpoints

@@ -1,14 +1,13 @@
 //! The whole state, and how an event changes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Change, Event, Memberships, Namespaces, PodSource, Pods, Policies, PortSelector, Selection};
-use crate::api::{
-    Direction, Namespace, NetworkPolicy, NodeName, Peer, Peers, Pod, PodKey, PodSelector, PolicyKey, PortMatch, Ports,
-    Rule, Str,
-};
+use super::admission::{Admission, Keeper};
+use super::budget::{Budget, Cost, Quarantine};
+use super::{Change, Event, Memberships, Namespaces, PodSource, Pods, Policies, Selection};
+use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
 
 /// The state of the cluster, seen from one node.
 #[derive(Debug, Clone)]
@@ -19,6 +18,7 @@ pub struct State {
     policies: Policies,
     selection: Selection,
     memberships: Memberships,
+    admission: Admission,
     versions: Versions,
 }
 
@@ -31,16 +31,14 @@ pub struct Versions {
     pub used_policies: u64,
 }
 
-/// What a policy needs to have kept while it selects a local pod.
-#[derive(Default)]
-struct Needs {
-    pods: BTreeSet<PodSelector>,
-    ports: BTreeSet<PortSelector>,
-}
-
 impl State {
-    /// An empty cluster, seen from a node.
+    /// An empty cluster, seen from a node, with the budget that is the default.
     pub fn new(node: NodeName) -> State {
+        State::with_budget(node, Cost::DEFAULT_BUDGET)
+    }
+
+    /// An empty cluster, seen from a node, where the policies of each namespace may cost so much.
+    pub fn with_budget(node: NodeName, budget: Budget) -> State {
         State {
             pods: Pods::new(node.clone()),
             node,
@@ -48,6 +46,7 @@ impl State {
             policies: Policies::default(),
             selection: Selection::default(),
             memberships: Memberships::default(),
+            admission: Admission::new(budget),
             versions: Versions::default(),
         }
     }
@@ -82,6 +81,27 @@ impl State {
         &self.memberships
     }
 
+    /// The policies in use that are not enforced as they are written, and why.
+    pub fn quarantined(&self) -> &BTreeMap<PolicyKey, Quarantine> {
+        self.admission.quarantined()
+    }
+
+    /// Quarantines a policy in use, because the kernel refuses what it becomes, until it changes.
+    pub fn refuse(&mut self, policy: &PolicyKey, reason: String) {
+        let (admission, keeper) = self.admission();
+        admission.refuse(policy, reason, keeper);
+        self.versions.used_policies += 1;
+    }
+
+    /// Gives every policy in quarantine another chance, as if it were new.
+    pub fn reconsider(&mut self) {
+        if !self.admission.quarantined().is_empty() {
+            let (admission, keeper) = self.admission();
+            admission.reconsider(keeper);
+            self.versions.used_policies += 1;
+        }
+    }
+
     /// How often parts of the state have changed.
     pub fn versions(&self) -> Versions {
         self.versions
@@ -89,6 +109,15 @@ impl State {
 
     /// Takes over an event, and says whether anything is different afterwards.
     pub fn apply(&mut self, event: Event) -> bool {
+        let changed = self.take_over(event);
+        let (admission, keeper) = self.admission();
+        if admission.follow_growth(keeper) {
+            self.versions.used_policies += 1;
+        }
+        changed
+    }
+
+    fn take_over(&mut self, event: Event) -> bool {
         match event {
             Event::Pods(source, Change::Applied(pod)) => self.put_pod(source, &pod.key.clone(), Some(pod)),
             Event::Pods(source, Change::Deleted(key)) => self.put_pod(source, &key, None),
@@ -186,7 +215,6 @@ impl State {
         if self.policies.get(key).map(|known| &**known) == policy.as_ref() {
             return false;
         }
-        let needs_before = self.needs_of_used(key);
         let used_before = self.selection.is_used(key);
         let policy = policy.map(Arc::new);
         let before = match &policy {
@@ -202,8 +230,11 @@ impl State {
                 self.versions.local_pods += 1;
             }
         }
-        let needs_now = self.needs_of_used(key);
-        self.exchange(&needs_before, &needs_now);
+        let now = policy.filter(|_| self.selection.is_used(key));
+        if used_before || now.is_some() {
+            let (admission, keeper) = self.admission();
+            admission.put(key, now.as_ref(), keeper);
+        }
         true
     }
 
@@ -233,62 +264,16 @@ impl State {
         if now != *before {
             self.versions.used_policies += 1;
         }
-        for key in now.difference(before) {
-            let needs = self.needs_of_used(key);
-            self.exchange(&Needs::default(), &needs);
-        }
-        for key in before.difference(&now) {
-            let needs = self.policies.get(key).map_or_else(Needs::default, |policy| Needs::of(policy));
-            self.exchange(&needs, &Needs::default());
+        for key in now.symmetric_difference(before) {
+            let policy = self.policies.get(key).filter(|_| now.contains(key)).cloned();
+            let (admission, keeper) = self.admission();
+            admission.put(key, policy.as_ref(), keeper);
         }
     }
 
-    /// What a policy needs, nothing if it selects no local pod.
-    fn needs_of_used(&self, key: &PolicyKey) -> Needs {
-        let policy = self.policies.get(key).filter(|_| self.selection.is_used(key));
-        policy.map_or_else(Needs::default, |policy| Needs::of(policy))
-    }
-
-    /// Acquires before it releases, so that what is needed before and after is not worked out anew.
-    fn exchange(&mut self, before: &Needs, now: &Needs) {
-        for selector in &now.pods {
-            self.memberships.acquire_pods(selector, &self.pods, &self.namespaces);
-        }
-        for selector in &now.ports {
-            self.memberships.acquire_port(selector, &self.pods, &self.namespaces);
-        }
-        for selector in &before.pods {
-            self.memberships.release_pods(selector);
-        }
-        for selector in &before.ports {
-            self.memberships.release_port(selector);
-        }
-    }
-}
-
-impl Needs {
-    fn of(policy: &NetworkPolicy) -> Needs {
-        let mut needs = Needs::default();
-        for direction in Direction::ALL {
-            for rule in policy.rules(direction).unwrap_or_default() {
-                needs.add(direction, rule);
-            }
-        }
-        needs
-    }
-
-    fn add(&mut self, direction: Direction, rule: &Rule) {
-        // Each peer with its selector, `None` for one that is found by its address.
-        let peers: Vec<Option<&PodSelector>> = match &rule.peers {
-            Peers::Any => vec![None],
-            Peers::These(peers) => peers.iter().map(Peer::pods).collect(),
-        };
-        self.pods.extend(peers.iter().flatten().copied().cloned());
-        let Ports::These(ports) = &rule.ports else { return };
-        for port in ports {
-            let PortMatch::Named(name) = &port.port else { continue };
-            let selectors = peers.iter().map(|peer| PortSelector::of_rule(direction, *peer, port.protocol, name));
-            self.ports.extend(selectors);
-        }
+    /// What decides which policies are enforced, and what it works with.
+    fn admission(&mut self) -> (&mut Admission, Keeper<'_>) {
+        let State { memberships, pods, namespaces, admission, .. } = self;
+        (admission, Keeper { memberships, pods, namespaces })
     }
 }

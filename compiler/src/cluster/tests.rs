@@ -1,12 +1,13 @@
 //! What the state answers after events, and that nothing but the objects decides it.
 
 mod apply;
+mod budget;
 mod membership;
 mod pods;
 mod selection;
 mod versions;
 
-use super::{Change, Event, Interest, PodSource, State};
+use super::{Change, Event, Interest, PodPeers, PodScope, PodSource, State};
 use crate::api::{Direction, NamespaceScope, Pod, PodSelector};
 use crate::testing::{pod_key, policy_key};
 
@@ -51,27 +52,37 @@ fn speaking(state: &State, pod: &str, direction: Direction) -> String {
     policies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// `a{app=web}: 10.0.0.1 10.0.0.2`, one for each selector in use.
+/// `a{app=web} (team=x){}: 10.0.0.1 10.0.0.2`, one for the pod peers of each rule in use.
 fn members(state: &State) -> Vec<String> {
     let members = state.memberships().members().iter();
     members
-        .map(|(selector, members)| {
+        .map(|(peers, members)| {
             let members: String = members.iter().map(|address| format!(" {address}")).collect();
-            format!("{}:{members}", show(selector))
+            format!("{}:{members}", show_all(peers))
         })
         .collect()
 }
 
-/// `http/TCP of a{app=web}: 10.0.0.1:80`, one for each named port in use.
+/// `http/TCP of a{app=web}: 10.0.0.1:80/TCP`, one for the named ports of each rule in use.
 fn endpoints(state: &State) -> Vec<String> {
     let endpoints = state.memberships().endpoints().iter();
     endpoints
         .map(|(port, endpoints)| {
-            let of = port.pods.as_ref().map_or_else(|| "local pods".to_owned(), show);
-            let endpoints: String = endpoints.iter().map(|(address, port)| format!(" {address}:{port}")).collect();
-            format!("{}/{} of {of}:{endpoints}", port.name, port.protocol)
+            let of = match &port.pods {
+                PodScope::Local => "local pods".to_owned(),
+                PodScope::Peers(peers) => show_all(peers),
+                PodScope::All => "all pods".to_owned(),
+            };
+            let names = port.names.iter().map(|(protocol, name)| format!("{name}/{protocol}")).collect::<Vec<_>>();
+            let endpoint = |(address, protocol, port): &_| format!(" {address}:{port}/{protocol}");
+            let endpoints: String = endpoints.iter().map(endpoint).collect();
+            format!("{} of {of}:{endpoints}", names.join(","))
         })
         .collect()
+}
+
+fn show_all(peers: &PodPeers) -> String {
+    peers.selectors().iter().map(show).collect::<Vec<_>>().join(" ")
 }
 
 fn show(selector: &PodSelector) -> String {

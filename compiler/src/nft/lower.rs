@@ -5,9 +5,10 @@
 //!                                                                        \-> deny
 //! ```
 //!
-//! Pods that the same policies isolate share one chain; a policy has one chain a direction, whoever it selects. What
-//! a selector means is a set of its own, shared by every rule that names the selector, so that a pod that comes or
-//! goes is one element and no rule changes.
+//! Pods that the same policies isolate share one chain; a policy has one chain a direction, whoever it selects. The
+//! pods that a rule names are one set, whatever the number of their selectors, and shared by all rules that name the
+//! same ones; so are its named ports. A pod that comes or goes is one element and no rule changes, and no policy is
+//! larger in the kernel than the sum of what it says.
 
 mod dispatch;
 mod policy_chain;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 
 use super::skeleton::{self, Deny};
 use super::{Family, Table};
-use crate::api::{Direction, PodSelector, PolicyKey};
-use crate::cluster::{Endpoints, Members, PortSelector};
+use crate::api::{Direction, PolicyKey};
+use crate::cluster::{Endpoints, Members, PodPeers, PortSelector};
 use crate::policy::{Ir, LocalPod, PolicyRules};
 use dispatch::Groups;
 use policy_chain::PolicyChain;
@@ -36,7 +37,7 @@ pub struct Lowerer {
     table: Table,
     policies: PolicyPart,
     pods: PodPart,
-    members: Followed<PodSelector, Members>,
+    members: Followed<PodPeers, Members>,
     endpoints: Followed<PortSelector, Endpoints>,
 }
 
@@ -76,16 +77,12 @@ impl Lowerer {
     pub fn lower(&mut self, ir: &Ir) -> Table {
         self.lower_pods(ir);
         self.lower_policies(ir);
-        self.members.follow(
-            &ir.members,
-            &self.families,
-            |selector, members, family| sets::pods_set(selector, members, family),
-            &mut self.table,
-        );
+        self.members.follow(&ir.members, &self.families, sets::declare_pods, sets::pods_keys, &mut self.table);
         self.endpoints.follow(
             &ir.endpoints,
             &self.families,
-            |port, endpoints, family| sets::endpoints_set(port, endpoints, family),
+            sets::declare_endpoints,
+            sets::endpoints_keys,
             &mut self.table,
         );
         self.table.clone()

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::AddressRange;
-use crate::api::{Direction, NodeName, PodKey, PodSelector, PolicyKey, PortRange, Protocol, Str};
-use crate::cluster::{EndpointsByPort, MembersBySelector, PolicyList};
+use crate::api::{Direction, NodeName, PodKey, PolicyKey, PortRange, Protocol, Str};
+use crate::cluster::{EndpointsByPort, MembersByPeers, PodPeers, PolicyList, Quarantine};
 
 /// Who may talk to whom on one node.
 ///
@@ -20,8 +20,8 @@ pub struct Ir {
     pub pods: Arc<Vec<LocalPod>>,
     /// The policies that select at least one of them.
     pub policies: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
-    /// The addresses that the selectors of those policies mean.
-    pub members: MembersBySelector,
+    /// The addresses of the pods that the rules of those policies name.
+    pub members: MembersByPeers,
     /// The endpoints that the named ports of those policies mean.
     pub endpoints: EndpointsByPort,
 }
@@ -49,13 +49,16 @@ pub struct Isolation {
     pub by_namespace: Option<Str>,
 }
 
-/// The rules of one policy, normalised. `None` for a direction about which it says nothing.
+/// The rules of one policy, normalised. `None` for a direction about which it says nothing. A policy in quarantine has
+/// no rules in the directions about which it speaks, and so allows nothing there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyRules {
     /// The policy.
     pub key: PolicyKey,
     /// Whether the policy isolates the pods that it selects; those of the first generation do not.
     pub isolates: bool,
+    /// Why it is not enforced as it is written, if so.
+    pub quarantine: Option<Quarantine>,
     /// What it allows towards the selected pods.
     pub ingress: Option<Vec<ResolvedRule>>,
     /// What it allows from the selected pods.
@@ -80,8 +83,8 @@ pub enum PeerSet {
     Any,
     /// Any of these.
     These {
-        /// Selectors of pods, each once.
-        pods: Vec<PodSelector>,
+        /// The pods, by their selectors; `None` where there are none among the peers.
+        pods: Option<Arc<PodPeers>>,
         /// The addresses of all `ipBlock` peers together: ascending, disjoint, not adjacent.
         blocks: Vec<AddressRange>,
         /// The `ipBlock` peers as the manifest writes them, for people.
@@ -98,8 +101,8 @@ pub enum PortSet {
     These {
         /// Numbers by protocol, joined; [`PortRange::ALL`] where the whole protocol is meant.
         numbers: BTreeMap<Protocol, Vec<PortRange>>,
-        /// Names. The direction and the peer say in which pods each is looked up.
-        names: Vec<(Protocol, Str)>,
+        /// Names, sorted. The direction and the peer say in which pods they are looked up.
+        names: Arc<[(Protocol, Str)]>,
     },
 }
 

@@ -1,10 +1,12 @@
 //! The verdict of the IR on a packet, and why.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Ir, Isolation, PeerSet, PortSet, ResolvedRule};
-use crate::api::{Direction, PodSelector, PolicyKey, Protocol};
-use crate::cluster::PortSelector;
+
+use crate::api::{Direction, PolicyKey, Protocol};
+use crate::cluster::{PodPeers, PortSelector};
 
 /// The first packet of a flow, as the forward hook sees it: after DNAT, before SNAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,17 +100,17 @@ fn allows(ir: &Ir, direction: Direction, rule: &ResolvedRule, peer: IpAddr, pack
         PeerSet::These { pods, blocks, blocks_text: _ } => (pods, blocks.iter().any(|range| range.contains(peer))),
     };
     let is_member =
-        |selector: &&PodSelector| ir.members.get(*selector).is_some_and(|members| members.binary_search(&peer).is_ok());
-    pods.iter().filter(is_member).any(|selector| ports_allow(ir, direction, &rule.ports, Some(selector), packet))
+        |peers: &&Arc<PodPeers>| ir.members.get(*peers).is_some_and(|members| members.binary_search(&peer).is_ok());
+    pods.iter().filter(is_member).any(|peers| ports_allow(ir, direction, &rule.ports, Some(peers), packet))
         || in_blocks && ports_allow(ir, direction, &rule.ports, None, packet)
 }
 
-/// Whether the ports allow the packet, where the peer was found by a selector or, `None`, by its address alone.
+/// Whether the ports allow the packet, where the peer was found among pods or, `None`, by its address alone.
 fn ports_allow(
     ir: &Ir,
     direction: Direction,
     ports: &PortSet,
-    found_by: Option<&PodSelector>,
+    found_by: Option<&Arc<PodPeers>>,
     packet: &Packet,
 ) -> bool {
     let (numbers, names) = match ports {
@@ -119,8 +121,7 @@ fn ports_allow(
     if numbers.get(&protocol).is_some_and(|ranges| ranges.iter().any(|range| range.contains(port))) {
         return true;
     }
-    names.iter().filter(|(of_name, _)| *of_name == protocol).any(|(protocol, name)| {
-        let selector = PortSelector::of_rule(direction, found_by, *protocol, name);
-        ir.endpoints.get(&selector).is_some_and(|known| known.binary_search(&(packet.destination, port)).is_ok())
-    })
+    let endpoint = (packet.destination, protocol, port);
+    let endpoints = ir.endpoints.get(&PortSelector::of_rule(direction, found_by, names));
+    endpoints.is_some_and(|endpoints| endpoints.binary_search(&endpoint).is_ok())
 }

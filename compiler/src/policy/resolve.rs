@@ -7,7 +7,7 @@ use super::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule
 use crate::api::{
     ApiGeneration, Direction, IpBlock, NetworkPolicy, Peer, Peers, Pod, PolicyKey, PortMatch, PortRange, Ports, Rule,
 };
-use crate::cluster::{State, Versions};
+use crate::cluster::{PodPeers, Quarantine, State, Versions, named_ports};
 
 /// Resolves a state to IRs as it changes, and remembers what has not changed.
 ///
@@ -46,9 +46,10 @@ impl Resolver {
         let used = state.selection().used().filter_map(|key| state.policies().get(key));
         let sources: BTreeMap<_, _> = used.map(|policy| (policy.key.clone(), policy.clone())).collect();
         let rules = sources.iter().map(|(key, policy)| {
+            let quarantine = state.quarantined().get(key);
             let unchanged = self.sources.get(key).is_some_and(|before| Arc::ptr_eq(before, policy));
-            let known = self.policies.get(key).filter(|_| unchanged).cloned();
-            (key.clone(), known.unwrap_or_else(|| Arc::new(policy_rules(policy))))
+            let known = self.policies.get(key).filter(|rules| unchanged && rules.quarantine.as_ref() == quarantine);
+            (key.clone(), known.cloned().unwrap_or_else(|| Arc::new(policy_rules(policy, quarantine))))
         });
         self.policies = Arc::new(rules.collect());
         self.sources = sources;
@@ -73,11 +74,16 @@ fn local_pod(state: &State, pod: &Pod, policies: &BTreeMap<PolicyKey, Arc<Policy
     }
 }
 
-fn policy_rules(policy: &NetworkPolicy) -> PolicyRules {
-    let rules = |direction| policy.rules(direction).map(|rules| rules.iter().map(resolved_rule).collect());
+fn policy_rules(policy: &NetworkPolicy, quarantine: Option<&Quarantine>) -> PolicyRules {
+    let enforced = |rules: &[Rule]| match quarantine {
+        Some(_) => Vec::new(),
+        None => rules.iter().map(resolved_rule).collect(),
+    };
+    let rules = |direction| policy.rules(direction).map(enforced);
     PolicyRules {
         key: policy.key.clone(),
         isolates: policy.api == ApiGeneration::V1,
+        quarantine: quarantine.cloned(),
         ingress: rules(Direction::Ingress),
         egress: rules(Direction::Egress),
     }
@@ -88,37 +94,35 @@ fn resolved_rule(rule: &Rule) -> ResolvedRule {
 }
 
 fn peer_set(peers: &Peers) -> PeerSet {
+    let pods = PodPeers::of(peers).map(Arc::new);
     let peers = match peers {
         Peers::Any => return PeerSet::Any,
         Peers::These(peers) => peers,
     };
-    let pods: BTreeSet<_> = peers.iter().filter_map(Peer::pods).cloned().collect();
     let blocks: BTreeSet<&IpBlock> = peers.iter().filter_map(Peer::ip_block).collect();
     PeerSet::These {
-        pods: pods.into_iter().collect(),
+        pods,
         blocks: subtract_and_merge(blocks.iter().copied()),
         blocks_text: blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
     }
 }
 
 fn port_set(ports: &Ports) -> PortSet {
+    let names = named_ports(ports);
     let ports = match ports {
         Ports::Any => return PortSet::Any,
         Ports::These(ports) => ports,
     };
     let mut numbers: BTreeMap<_, Vec<PortRange>> = BTreeMap::new();
-    let mut names = BTreeSet::new();
     for port in ports {
         match &port.port {
             PortMatch::Any => numbers.entry(port.protocol).or_default().push(PortRange::ALL),
             PortMatch::Numbers(range) => numbers.entry(port.protocol).or_default().push(*range),
-            PortMatch::Named(name) => {
-                names.insert((port.protocol, name.clone()));
-            }
+            PortMatch::Named(_) => {}
         }
     }
     PortSet::These {
         numbers: numbers.into_iter().map(|(protocol, ranges)| (protocol, merge_ports(ranges))).collect(),
-        names: names.into_iter().collect(),
+        names,
     }
 }

@@ -9,10 +9,10 @@ fn web() -> PodBuilder {
     pod("a/web").labels("app=web").ip("10.0.0.1")
 }
 
-/// A policy of a local pod that names the pods `app=db`: of its own namespace, and of namespaces `team=x`.
+/// A policy of a local pod that names the pods `app=db`: one rule of its own namespace, one of namespaces `team=x`.
 fn start() -> State {
-    let peers = [pods_of("a", "app=db"), pods_where("team=x", "app=db")];
-    state([web().into(), policy("a/p").ingress([rule().peers(peers)]).into()])
+    let rules = [pods_of("a", "app=db"), pods_where("team=x", "app=db")].map(|peer| rule().peers([peer]));
+    state([web().into(), policy("a/p").ingress(rules).into()])
 }
 
 fn db(key: &str, address: &str) -> PodBuilder {
@@ -42,6 +42,24 @@ fn members_follow_pods_and_namespaces() {
     for (name, event, own, of_team) in steps {
         state.apply(event);
         assert_eq!(members(&state), [format!("a{{app=db}}:{own}"), format!("(team=x){{app=db}}:{of_team}")], "{name}");
+    }
+}
+
+#[test]
+fn the_pods_of_a_rule_are_one_membership() {
+    let both = [pods_of("a", "app=db"), pods_where("team=x", "app=db")];
+    let policy = policy("a/p").ingress([rule().peers(both.clone()), rule().peers(both).ports(&["80/TCP"])]);
+    let mut state = state([web().into(), namespace("b", "team=x").into(), policy.into()]);
+    for (name, event, expected) in [
+        ("of the one", Event::from(db("a/db", "10.0.0.2")), " 10.0.0.2"),
+        ("of the other", db("b/db", "10.0.1.2").into(), " 10.0.0.2 10.0.1.2"),
+        ("of none", db("c/db", "10.0.2.2").into(), " 10.0.0.2 10.0.1.2"),
+        ("of both", namespace("a", "team=x").into(), " 10.0.0.2 10.0.1.2"),
+        ("of the one again", namespace("a", "").into(), " 10.0.0.2 10.0.1.2"),
+        ("gone", pod_gone("a/db"), " 10.0.1.2"),
+    ] {
+        state.apply(event);
+        assert_eq!(members(&state), [format!("a{{app=db}} (team=x){{app=db}}:{expected}")], "{name}");
     }
 }
 
@@ -82,7 +100,7 @@ fn a_policy_that_comes_late_finds_the_pods_that_are_there() {
     assert_eq!(members(&early), ["(team=x){}: 10.0.0.2"]);
     assert_eq!(
         endpoints(&early),
-        ["http/TCP of local pods: 10.0.0.1:80 10.0.0.1:81", "sql/TCP of (team=x){}: 10.0.0.2:5432"]
+        ["http/TCP of local pods: 10.0.0.1:80/TCP 10.0.0.1:81/TCP", "sql/TCP of (team=x){}: 10.0.0.2:5432/TCP"]
     );
 }
 
@@ -96,20 +114,25 @@ fn named_ports_follow_the_pods_that_declare_them() {
         ("no port", web(), "", ""),
         ("another name", web().port("sql", "80/TCP"), "", ""),
         ("another protocol", web().port("http", "80/UDP"), "", ""),
-        ("here", web().port("http", "80/TCP"), " 10.0.0.1:80", " 10.0.0.1:80"),
-        ("twice", web().port("http", "80/TCP").port("http", "80/TCP"), " 10.0.0.1:80", " 10.0.0.1:80"),
+        ("here", web().port("http", "80/TCP"), " 10.0.0.1:80/TCP", " 10.0.0.1:80/TCP"),
+        ("twice", web().port("http", "80/TCP").port("http", "80/TCP"), " 10.0.0.1:80/TCP", " 10.0.0.1:80/TCP"),
         (
             "elsewhere",
             db("a/db", "10.0.0.2").port("http", "9/TCP").port("http", "7/TCP"),
-            " 10.0.0.1:80",
-            " 10.0.0.1:80 10.0.0.2:7 10.0.0.2:9",
+            " 10.0.0.1:80/TCP",
+            " 10.0.0.1:80/TCP 10.0.0.2:7/TCP 10.0.0.2:9/TCP",
         ),
-        ("another number", web().port("http", "8080/TCP"), " 10.0.0.1:8080", " 10.0.0.1:8080 10.0.0.2:7 10.0.0.2:9"),
-        ("finished", web().port("http", "8080/TCP").phase(Phase::Failed), "", " 10.0.0.2:7 10.0.0.2:9"),
+        (
+            "another number",
+            web().port("http", "8080/TCP"),
+            " 10.0.0.1:8080/TCP",
+            " 10.0.0.1:8080/TCP 10.0.0.2:7/TCP 10.0.0.2:9/TCP",
+        ),
+        ("finished", web().port("http", "8080/TCP").phase(Phase::Failed), "", " 10.0.0.2:7/TCP 10.0.0.2:9/TCP"),
     ];
     for (name, pod, local, everywhere) in steps {
         state.apply(pod.into());
-        let expected = [format!("http/TCP of local pods:{local}"), format!("http/TCP of (){{}}:{everywhere}")];
+        let expected = [format!("http/TCP of local pods:{local}"), format!("http/TCP of all pods:{everywhere}")];
         assert_eq!(endpoints(&state), expected, "{name}");
     }
 }
@@ -122,13 +145,13 @@ fn what_named_ports_are_looked_up_in() {
             policy("a/p").ingress([rule().peers([pods_of("b", "")]).ports(&["x/TCP"])]),
             vec!["local pods"],
         ),
-        ("to anybody: all pods", policy("a/p").egress([rule().ports(&["x/TCP"])]), vec!["(){}"]),
+        ("to anybody: all pods", policy("a/p").egress([rule().ports(&["x/TCP"])]), vec!["all pods"]),
         (
-            "to peers: each its own, a block all pods",
+            "to peers: their own, a block all pods",
             policy("a/p").egress([rule()
                 .peers([pods_of("b", "app=db"), block("10.0.0.0/8", &[]), pods_where("team=x", "")])
                 .ports(&["x/TCP"])]),
-            vec!["b{app=db}", "(){}", "(team=x){}"],
+            vec!["b{app=db} (team=x){}", "all pods"],
         ),
         ("to nobody: nowhere", policy("a/p").egress([rule().peers([]).ports(&["x/TCP"])]), vec![]),
         ("numbers: nowhere", policy("a/p").egress([rule().ports(&["80/TCP", "*/UDP"])]), vec![]),

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use super::super::{Chain, ChainName, Comment, Family, Field, Match, Rule, Set, SetName, Stmt, Verdict};
 use super::sets;
-use crate::api::{Direction, PodSelector, PolicyKey, PortRange, Protocol};
-use crate::cluster::PortSelector;
+use crate::api::{Direction, PolicyKey, PortRange, Protocol};
+use crate::cluster::{MOST_PORT_RULES, PodPeers, PortSelector};
 use crate::policy::{PeerSet, PortSet, ResolvedRule};
-
-/// Past this many ranges of one protocol a set is cheaper than a rule for each.
-const MOST_PORT_RULES: usize = 4;
 
 /// The chain of one policy in one direction, and the sets whose content it alone decides.
 #[derive(Debug, Clone)]
@@ -47,16 +44,17 @@ struct Builder<'a> {
     sets: Vec<(SetName, Arc<Set>)>,
 }
 
-/// The peer part of an nft rule: what the packet must match, and which pods it was, if selected as such.
+/// The peer part of an nft rule: what the packet must match, and among which pods, if it is by selectors.
 struct PeerMatch<'a> {
     /// `None` where the match is good for both families.
     family: Option<Family>,
     condition: Option<Match>,
-    pods: Option<&'a PodSelector>,
+    pods: Option<&'a Arc<PodPeers>>,
 }
 
 impl Builder<'_> {
-    /// One rule of the policy is the product of its peers and its ports.
+    /// One rule of the policy: for each family at most two look-ups of the peer, each with a handful of alternatives of
+    /// ports, however long the lists are.
     fn add(&mut self, rule: &ResolvedRule) {
         let comment = Comment::new(&format!("{}[{}]", self.direction.as_str(), rule.index));
         for peer in self.peer_matches(&rule.peers) {
@@ -75,9 +73,9 @@ impl Builder<'_> {
         };
         let mut matches = Vec::new();
         for family in self.families.iter().copied() {
-            for selector in pods {
-                let condition = Match::In(self.peer_field(family), sets::pods_name(selector, family));
-                matches.push(PeerMatch { family: Some(family), condition: Some(condition), pods: Some(selector) });
+            if let Some(pods) = pods {
+                let condition = Match::In(self.peer_field(family), sets::pods_name(pods, family));
+                matches.push(PeerMatch { family: Some(family), condition: Some(condition), pods: Some(pods) });
             }
             if let Some((name, set)) = sets::cidr_set(blocks, family, text) {
                 self.sets.push((name.clone(), set));
@@ -108,17 +106,18 @@ impl Builder<'_> {
                 alternatives.push(with_peer(Some(condition)));
             }
         }
+        if names.is_empty() {
+            return alternatives;
+        }
+        let selector = PortSelector::of_rule(self.direction, peer.pods, names);
         let families: Vec<Family> = peer.family.map_or_else(|| self.families.to_vec(), |family| vec![family]);
-        for (protocol, name) in names {
-            let selector = PortSelector::of_rule(self.direction, peer.pods, *protocol, name);
-            for family in families.iter().copied() {
-                let endpoint = Match::In(Field::Endpoint(family), sets::endpoints_name(&selector, family));
-                alternatives.push(match (self.direction, peer.pods) {
-                    // The endpoints are the peer's own: one look-up says both.
-                    (Direction::Egress, Some(_)) => vec![endpoint],
-                    (Direction::Egress, None) | (Direction::Ingress, _) => with_peer(Some(endpoint)),
-                });
-            }
+        for family in families {
+            let endpoint = Match::In(Field::Endpoint(family), sets::endpoints_name(&selector, family));
+            alternatives.push(match (self.direction, peer.pods) {
+                // The endpoints are the peer's own: one look-up says both.
+                (Direction::Egress, Some(_)) => vec![endpoint],
+                (Direction::Egress, None) | (Direction::Ingress, _) => with_peer(Some(endpoint)),
+            });
         }
         alternatives
     }

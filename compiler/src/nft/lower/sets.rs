@@ -7,15 +7,18 @@ use std::sync::Arc;
 
 use super::super::{Comment, Family, Key, KeyType, Set, SetName, Table};
 use crate::api::{NamespaceScope, PodSelector, PortRange};
-use crate::cluster::PortSelector;
+use crate::cluster::{Endpoint, PodPeers, PodScope, PortSelector};
 use crate::policy::AddressRange;
 
 /// The sets of one kind of selector, which follow the pods of the cluster.
 #[derive(Debug)]
 pub(super) struct Followed<K, M> {
-    /// Each selector with what it meant, and the sets that were made of that.
+    /// Each with what it meant, and the sets that were made of that, one a family.
     lowered: BTreeMap<Arc<K>, (M, Vec<NamedSet>)>,
 }
+
+/// How many characters of names of ports stand in the name of a set.
+const MOST_NAMES: usize = 64;
 
 /// A set and its name.
 pub(super) type NamedSet = (SetName, Arc<Set>);
@@ -26,13 +29,15 @@ impl<K, M> Default for Followed<K, M> {
     }
 }
 
-impl<K: Ord, T> Followed<K, Arc<T>> {
-    /// Brings the sets in the table in line with what the selectors mean now. `lower` makes the set of one family.
+impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
+    /// Brings the sets in the table in line with what the selectors mean now. `declare` makes the empty set of one
+    /// family, and `keys` what is in it.
     pub(super) fn follow(
         &mut self,
-        now: &BTreeMap<Arc<K>, Arc<T>>,
+        now: &BTreeMap<Arc<K>, Arc<Vec<T>>>,
         families: &[Family],
-        lower: impl Fn(&K, &T, Family) -> NamedSet,
+        declare: impl Fn(&K, Family) -> NamedSet,
+        keys: impl Fn(&[T], Family) -> Vec<Key>,
         table: &mut Table,
     ) {
         let same_selectors = now.len() == self.lowered.len()
@@ -48,13 +53,21 @@ impl<K: Ord, T> Followed<K, Arc<T>> {
             now.iter().filter(|(selector, new)| !known(*selector, new)).collect()
         };
         for (selector, members) in changed {
-            let sets: Vec<NamedSet> = families.iter().map(|family| lower(selector, members, *family)).collect();
+            // A declaration may be long, and does not change.
+            let declared = self.lowered.remove(selector).map(|(_, sets)| sets);
+            let declared =
+                declared.unwrap_or_else(|| families.iter().map(|family| declare(selector, *family)).collect());
+            let filled = declared.into_iter().zip(families).map(|((name, set), family)| {
+                let keys = Arc::new(keys(members, *family));
+                (name, Arc::new(Set { keys, key_type: set.key_type, comment: set.comment.clone() }))
+            });
+            let sets: Vec<NamedSet> = filled.collect();
             table.sets.extend(sets.iter().cloned());
             self.lowered.insert(selector.clone(), (members.clone(), sets));
         }
     }
 
-    fn forget_gone(&mut self, now: &BTreeMap<Arc<K>, Arc<T>>, table: &mut Table) {
+    fn forget_gone(&mut self, now: &BTreeMap<Arc<K>, Arc<Vec<T>>>, table: &mut Table) {
         self.lowered.retain(|selector, (_, sets)| {
             let stays = now.get_key_value(selector).is_some_and(|(same, _)| Arc::ptr_eq(same, selector));
             if !stays {
@@ -65,36 +78,42 @@ impl<K: Ord, T> Followed<K, Arc<T>> {
     }
 }
 
-/// The set of the addresses that a selector means.
-pub(super) fn pods_name(selector: &PodSelector, family: Family) -> SetName {
-    SetName::hashed("pods", &describe_pods(selector), &family.to_string())
+/// The set of the pods that a rule names.
+pub(super) fn pods_name(peers: &PodPeers, family: Family) -> SetName {
+    SetName::hashed("pods", &describe_peers(peers), &family.to_string())
 }
 
-/// The same with its members of one family.
-pub(super) fn pods_set(selector: &PodSelector, members: &[IpAddr], family: Family) -> NamedSet {
+/// The same without its members.
+pub(super) fn declare_pods(peers: &PodPeers, family: Family) -> NamedSet {
+    let comment = Some(Comment::new(&describe_peers(peers)));
+    let set = Set { key_type: KeyType::Address(family), comment, keys: Arc::default() };
+    (pods_name(peers, family), Arc::new(set))
+}
+
+/// Its members of one family.
+pub(super) fn pods_keys(members: &[IpAddr], family: Family) -> Vec<Key> {
     let of_family = members.iter().filter(|address| Family::of(**address) == family);
-    let set = Set {
-        key_type: KeyType::Address(family),
-        comment: Some(Comment::new(&describe_pods(selector))),
-        keys: Arc::new(of_family.map(|address| Key::address(*address)).collect()),
-    };
-    (pods_name(selector, family), Arc::new(set))
+    of_family.map(|address| Key::address(*address)).collect()
 }
 
-/// The set of the endpoints that a named port means.
+/// The set of the endpoints that the named ports of a rule mean.
 pub(super) fn endpoints_name(selector: &PortSelector, family: Family) -> SetName {
-    SetName::hashed("port", &describe_port(selector), &format!("{}-{family}", selector.name))
+    let names = selector.names.iter().map(|(_, name)| &**name).collect::<Vec<_>>().join(".");
+    let names: String = names.chars().take(MOST_NAMES).collect();
+    SetName::hashed("port", &describe_port(selector), &format!("{names}-{family}"))
 }
 
-/// The same with its endpoints of one family.
-pub(super) fn endpoints_set(selector: &PortSelector, endpoints: &[(IpAddr, u16)], family: Family) -> NamedSet {
-    let of_family = endpoints.iter().filter(|(address, _)| Family::of(*address) == family);
-    let set = Set {
-        key_type: KeyType::Endpoint(family),
-        comment: Some(Comment::new(&describe_port(selector))),
-        keys: Arc::new(of_family.map(|(address, port)| Key::endpoint(*address, selector.protocol, *port)).collect()),
-    };
+/// The same without its endpoints.
+pub(super) fn declare_endpoints(selector: &PortSelector, family: Family) -> NamedSet {
+    let comment = Some(Comment::new(&describe_port(selector)));
+    let set = Set { key_type: KeyType::Endpoint(family), comment, keys: Arc::default() };
     (endpoints_name(selector, family), Arc::new(set))
+}
+
+/// Its endpoints of one family.
+pub(super) fn endpoints_keys(endpoints: &[Endpoint], family: Family) -> Vec<Key> {
+    let of_family = endpoints.iter().filter(|(address, ..)| Family::of(*address) == family);
+    of_family.map(|(address, protocol, port)| Key::endpoint(*address, *protocol, *port)).collect()
 }
 
 /// The set of the addresses of one family in normalised ranges, if there are any.
@@ -122,6 +141,11 @@ pub(super) fn port_set(ranges: &[PortRange]) -> (SetName, Arc<Set>) {
     (SetName::hashed("ports", &text, ""), Arc::new(set))
 }
 
+/// `ns=prod pods{tier=frontend}; ns{team=a} pods{}`
+fn describe_peers(peers: &PodPeers) -> String {
+    peers.selectors().iter().map(describe_pods).collect::<Vec<_>>().join("; ")
+}
+
 /// `ns=prod pods{tier=frontend}`, `ns{team=a} pods{}`
 fn describe_pods(selector: &PodSelector) -> String {
     let mut text = match &selector.namespaces {
@@ -132,8 +156,13 @@ fn describe_pods(selector: &PodSelector) -> String {
     text
 }
 
-/// `port http/TCP of local pods`, `port http/TCP of ns=prod pods{tier=frontend}`
+/// `port http/TCP of local pods`, `port http/TCP of all pods`, `port dns/UDP, http/TCP of ns=prod pods{tier=frontend}`
 fn describe_port(selector: &PortSelector) -> String {
-    let pods = selector.pods.as_ref().map_or_else(|| "local pods".to_string(), describe_pods);
-    format!("port {}/{} of {pods}", selector.name, selector.protocol)
+    let pods = match &selector.pods {
+        PodScope::Local => "local pods".to_owned(),
+        PodScope::Peers(peers) => describe_peers(peers),
+        PodScope::All => "all pods".to_owned(),
+    };
+    let names = selector.names.iter().map(|(protocol, name)| format!("{name}/{protocol}")).collect::<Vec<_>>();
+    format!("port {} of {pods}", names.join(", "))
 }

@@ -81,7 +81,26 @@ fn rules_of(direction: Direction, dual_stack: bool, rule: RuleBuilder) -> Vec<St
 }
 
 #[test]
-fn a_rule_is_the_product_of_peers_and_ports() {
+fn a_rule_grows_with_neither_its_peers_nor_its_ports() {
+    use Direction::{Egress, Ingress};
+    // Of names and numbers, so many that no product of them could be meant.
+    let ports: Vec<String> = (0..200).flat_map(|i| [format!("p{i}/TCP"), format!("{}/TCP", 2 * i + 1)]).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let peers = (0..200).map(|i| pods_of("b", &format!("app={i}")));
+    let blocks =
+        (0..200).flat_map(|i| [format!("10.{i}.0.0/24"), format!("fd00:{i}::/32")]).map(|cidr| block(&cidr, &[]));
+    let of_rule = || rule().peers(peers.clone().chain(blocks.clone())).ports(&ports);
+    for direction in [Ingress, Egress] {
+        let rules = rules_of(direction, true, of_rule());
+        assert_eq!(rules.len(), 8, "two families, pods and blocks, numbers and names: {rules:?}");
+    }
+    let table = table([web().into(), policy("a/p").ingress([of_rule()]).egress([of_rule()]).into()]);
+    // Pods, blocks and numbers of either direction are the same; names are looked up here, in the pods, and anywhere.
+    assert_eq!(sets(&table).len(), 6);
+}
+
+#[test]
+fn a_rule_is_peers_and_ports() {
     use Direction::{Egress, Ingress};
     let named = || rule().peers([pods_of("b", "app=db")]).ports(&["sql/TCP"]);
     let cases: Vec<(&str, Direction, bool, RuleBuilder, &[&str])> = vec![
@@ -156,6 +175,13 @@ fn a_rule_is_the_product_of_peers_and_ports() {
             &["ip daddr . meta l4proto . th dport @port-sql-v4"],
         ),
         (
+            "several selectors and names are one set each",
+            Ingress,
+            false,
+            rule().peers([pods_of("b", ""), pods_of("c", "")]).ports(&["sql/TCP", "dns/UDP"]),
+            &["ip saddr @pods-v4 ip daddr . meta l4proto . th dport @port-sql.dns-v4"],
+        ),
+        (
             "a name of anybody, in both families",
             Egress,
             true,
@@ -192,7 +218,7 @@ fn sets_hold_what_is_meant_in_the_families_that_pods_have() {
     let four = [
         "cidr-v4 (10.0.0.0/8 except 10.0.0.0/9): 10.128.0.0-10.255.255.255",
         "pods-v4 (ns=b pods{app=db}): 10.0.0.2",
-        "pods-v4 (ns{team=x} pods{}): 10.0.0.2",
+        "pods-v4 (ns=b pods{app=db}; ns{team=x} pods{}): 10.0.0.2",
         "port-http-v4 (port http/TCP of local pods): 10.0.0.1 . tcp . 80",
         "port-sql-v4 (port sql/TCP of ns=b pods{app=db}): 10.0.0.2 . tcp . 5432",
         "ports (1, 3-4, 6, 8, 10): 1 3-4 6 8 10",
@@ -200,7 +226,7 @@ fn sets_hold_what_is_meant_in_the_families_that_pods_have() {
     assert_eq!(sets(&cluster(web())), four);
     let six = [
         "pods-v6 (ns=b pods{app=db}): fd00::2",
-        "pods-v6 (ns{team=x} pods{}): fd00::2",
+        "pods-v6 (ns=b pods{app=db}; ns{team=x} pods{}): fd00::2",
         "port-http-v6 (port http/TCP of local pods): fd00::1 . tcp . 80",
         "port-sql-v6 (port sql/TCP of ns=b pods{app=db}): fd00::2 . tcp . 5432",
     ];

@@ -108,7 +108,8 @@ fn peers_are_sorted_and_blocks_merged() {
             NamespaceScope::Named(name) => name.to_string(),
             NamespaceScope::Selected(labels) => format!("{{{labels}}}"),
         };
-        assert_eq!(of_rule.iter().map(scope).collect::<Vec<_>>().join(" "), pods, "{name}");
+        let of_rule: Vec<String> = of_rule.iter().flat_map(|peers| peers.selectors()).map(scope).collect();
+        assert_eq!(of_rule.join(" "), pods, "{name}");
         let range = |range: &AddressRange| match range {
             AddressRange::V4(first, last) => format!("{first}-{last}"),
             AddressRange::V6(first, last) => format!("{first}-{last}"),

@@ -1,0 +1,174 @@
+//! The pods that one rule names, taken together.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Namespaces;
+use crate::api::{Labels, NamespaceScope, Operator, Peer, Peers, Pod, PodSelector, Str};
+
+/// Past this many selectors the ones that can mean a pod are found by its labels.
+const MOST_TRIED: usize = 8;
+
+/// The selectors of one rule's `from` or `to`, of which a pod must match any: sorted, each once, at least one.
+///
+/// They are one thing and not each its own, because a rule asks no more than whether the other end is any of them: so
+/// what is kept for a rule, here and in the kernel, is as large as the pods that it means, however it lists them.
+#[derive(Debug, Clone)]
+pub struct PodPeers {
+    selectors: Vec<PodSelector>,
+    index: Option<Index>,
+}
+
+/// The selectors by what a pod must have to match: one label of theirs. By their place in the list.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    by_value: BTreeMap<Str, BTreeMap<Str, Vec<usize>>>,
+    by_key: BTreeMap<Str, Vec<usize>>,
+    /// Those that want no label, and so may match any pod.
+    others: Vec<usize>,
+}
+
+// === impl PodPeers ===
+
+impl PodPeers {
+    /// The selectors among the peers of a rule, if there are any.
+    pub fn of(peers: &Peers) -> Option<PodPeers> {
+        let Peers::These(peers) = peers else { return None };
+        let selectors: BTreeSet<&PodSelector> = peers.iter().filter_map(Peer::pods).collect();
+        (!selectors.is_empty()).then(|| PodPeers::new(selectors.into_iter().cloned().collect()))
+    }
+
+    fn new(selectors: Vec<PodSelector>) -> PodPeers {
+        let index = (selectors.len() > MOST_TRIED).then(|| Index::of(&selectors));
+        PodPeers { selectors, index }
+    }
+
+    /// The selectors.
+    pub fn selectors(&self) -> &[PodSelector] {
+        &self.selectors
+    }
+
+    /// Whether any of the selectors means the pod.
+    pub fn select(&self, pod: &Pod, namespaces: &Namespaces) -> bool {
+        let selects = |selector: &PodSelector| selects(selector, pod, namespaces);
+        match &self.index {
+            None => self.selectors.iter().any(selects),
+            Some(index) => index.candidates(&pod.labels).any(|at| selects(&self.selectors[at])),
+        }
+    }
+}
+
+impl PartialEq for PodPeers {
+    fn eq(&self, other: &Self) -> bool {
+        self.selectors == other.selectors
+    }
+}
+
+impl Eq for PodPeers {}
+
+impl PartialOrd for PodPeers {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PodPeers {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.selectors.cmp(&other.selectors)
+    }
+}
+
+// === impl Index ===
+
+impl Index {
+    fn of(selectors: &[PodSelector]) -> Index {
+        let mut index = Index::default();
+        for (at, selector) in selectors.iter().enumerate() {
+            // A label with a value tells more than one that is only there.
+            let mut wanted = None;
+            for requirement in selector.pods.requirements() {
+                match &requirement.operator {
+                    Operator::In(values) => wanted = Some((&requirement.key, Some(values))),
+                    Operator::Exists if wanted.is_none() => wanted = Some((&requirement.key, None)),
+                    Operator::Exists | Operator::NotIn(_) | Operator::DoesNotExist => {}
+                }
+                if matches!(wanted, Some((_, Some(_)))) {
+                    break;
+                }
+            }
+            match wanted {
+                Some((key, Some(values))) => {
+                    let by_value = index.by_value.entry(key.clone()).or_default();
+                    values.iter().for_each(|value| by_value.entry(value.clone()).or_default().push(at));
+                }
+                Some((key, None)) => index.by_key.entry(key.clone()).or_default().push(at),
+                None => index.others.push(at),
+            }
+        }
+        index
+    }
+
+    /// The selectors that may match an object with these labels; no other one does.
+    fn candidates<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = usize> + 'a {
+        let by_label = labels.iter().flat_map(|(key, value)| {
+            let by_value = self.by_value.get(key).and_then(|values| values.get(value));
+            by_value.into_iter().chain(self.by_key.get(key)).flatten()
+        });
+        self.others.iter().chain(by_label).copied()
+    }
+}
+
+/// Whether a selector means a pod.
+fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
+    let in_scope = match &selector.namespaces {
+        NamespaceScope::Named(name) => *name == pod.key.namespace,
+        NamespaceScope::Selected(labels) => {
+            namespaces.labels(&pod.key.namespace).is_some_and(|of_pod| labels.matches(of_pod))
+        }
+    };
+    in_scope && selector.pods.matches(&pod.labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Namespace, Requirement, Selector};
+
+    fn requirement(key: &str, operator: Operator) -> Requirement {
+        Requirement { key: key.into(), operator }
+    }
+
+    fn is(key: &str, values: &[&str]) -> Requirement {
+        requirement(key, Operator::In(values.iter().map(|value| Str::from(*value)).collect()))
+    }
+
+    #[test]
+    fn an_index_finds_what_trying_each_finds() {
+        let mut namespaces = Namespaces::default();
+        let labels = [("team".into(), "x".into())].into_iter().collect();
+        namespaces.put(Namespace { name: "b".into(), labels, default_deny_ingress: false });
+        let of_all = |requirements: Vec<Requirement>| PodSelector {
+            namespaces: NamespaceScope::Selected(Selector::default()),
+            pods: requirements.into_iter().collect(),
+        };
+        let padding = (0..MOST_TRIED).map(|i| of_all(vec![is("never", &[&i.to_string()])]));
+        for (name, selector, expected) in [
+            ("a value", of_all(vec![is("app", &["db", "web"])]), true),
+            ("another", of_all(vec![is("app", &["db"])]), false),
+            ("a key", of_all(vec![requirement("app", Operator::Exists)]), true),
+            ("another key", of_all(vec![requirement("tier", Operator::Exists)]), false),
+            ("a value and a key", of_all(vec![is("app", &["web"]), requirement("tier", Operator::Exists)]), false),
+            ("a key before a value", of_all(vec![requirement("aaa", Operator::Exists), is("app", &["web"])]), false),
+            ("nothing that must be there", of_all(vec![requirement("tier", Operator::DoesNotExist)]), true),
+            ("and does not match", of_all(vec![requirement("app", Operator::DoesNotExist)]), false),
+            ("everything", of_all(vec![]), true),
+        ] {
+            let pod = crate::testing::pod("b/web").labels("app=web,zone=1").build();
+            let alone = PodPeers::new(vec![selector.clone()]);
+            let among = PodPeers::new(padding.clone().chain([selector]).collect());
+            assert!(alone.index.is_none() && among.index.is_some());
+            assert_eq!(alone.select(&pod, &namespaces), expected, "{name}");
+            assert_eq!(among.select(&pod, &namespaces), expected, "{name}, among others");
+        }
+    }
+}
