@@ -100,7 +100,7 @@ fn empty_kernel() -> Mirror {
 }
 
 fn transaction(compiler: &mut Compiler, mirror: &Mirror) -> Transaction {
-    diff::next(&compiler.table(), mirror, Limits { chunk: usize::MAX, defer_chain_delete: false })
+    diff::next(&compiler.table(), mirror, Limits { weight: usize::MAX, defer_chain_delete: false })
         .expect("there is something to do")
 }
 

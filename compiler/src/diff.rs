@@ -6,6 +6,7 @@
 
 mod mirror;
 mod next;
+mod stage;
 mod transaction;
 
 pub use mirror::{Generation, Mirror};

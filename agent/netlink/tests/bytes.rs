@@ -34,8 +34,8 @@ fn assert_comes_back(table: &Table, limits: Limits) {
 
 #[test]
 fn everything_comes_back() {
-    for chunk in [1, 10_000] {
-        assert_comes_back(&tables::everything(), Limits { chunk, ..Limits::default() });
+    for weight in [1, 10_000] {
+        assert_comes_back(&tables::everything(), Limits { weight, ..Limits::default() });
     }
 }
 

@@ -4,24 +4,24 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Mirror, Op, Transaction};
-use crate::nft::{Chain, ChainName, Key, MapElement, Match, Set, SetName, Stmt, Table, Verdict, VerdictMap};
+use super::{Mirror, Op, Transaction, stage};
+use crate::nft::{Chain, ChainName, Key, MapElement, Set, SetName, Table, Verdict, VerdictMap};
 
 /// What one transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most keys that are loaded in one transaction into sets to which no rule refers yet. Other writers of the
-    /// host wait for a transaction to end.
-    pub chunk: usize,
+    /// How much one transaction may weigh, in keys of sets; rules and sets count as several. Other writers of the host
+    /// wait for a transaction to end.
+    pub weight: usize,
     /// Whether a chain must be deleted in a later transaction than the map element that led to it. Kernels before
     /// 6.2 release the reference late and would refuse with EBUSY.
     pub defer_chain_delete: bool,
 }
 
 impl Default for Limits {
-    /// 10,000 keys take the kernel some ten milliseconds.
+    /// A weight of 10,000 takes the kernel some ten milliseconds.
     fn default() -> Limits {
-        Limits { chunk: 10_000, defer_chain_delete: false }
+        Limits { weight: 10_000, defer_chain_delete: false }
     }
 }
 
@@ -38,27 +38,27 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
         let ops = vec![Op::DestroyTable, Op::AddTable];
         return transaction(desired, &nothing, &Changes::between(&nothing, desired), ops, limits);
     }
-    if !ops.contains(&Op::DestroyTable)
-        && let Some(transaction) = preload(&changes, base, &ops, limits.chunk)
-    {
-        return Some(transaction);
+    match stage::target(desired, base, &changes, limits.weight) {
+        // A table that replaces another has to be whole at once.
+        Some(target) if !ops.contains(&Op::DestroyTable) => {
+            transaction(&target, base, &Changes::between(base, &target), ops, limits)
+        }
+        Some(_) | None => transaction(desired, base, &changes, ops, limits),
     }
-    transaction(desired, base, &changes, ops, limits)
 }
 
-/// What differs by name between two tables: what was there, and what is to be. What both share by reference is not
-/// looked at.
-struct Changes<'a> {
-    sets: Vec<Change<'a, SetName, Set>>,
-    maps: Vec<Change<'a, SetName, VerdictMap>>,
-    chains: Vec<Change<'a, ChainName, Chain>>,
+/// What differs by name between two tables: what was there, and what is to be.
+pub(super) struct Changes<'a> {
+    pub(super) sets: Vec<Change<'a, SetName, Set>>,
+    pub(super) maps: Vec<Change<'a, SetName, VerdictMap>>,
+    pub(super) chains: Vec<Change<'a, ChainName, Chain>>,
 }
 
 /// One name with what was there and what is to be; at least one of them is something.
-struct Change<'a, N, T> {
-    name: &'a N,
-    old: Option<&'a Arc<T>>,
-    new: Option<&'a Arc<T>>,
+pub(super) struct Change<'a, N, T> {
+    pub(super) name: &'a N,
+    pub(super) old: Option<&'a Arc<T>>,
+    pub(super) new: Option<&'a Arc<T>>,
 }
 
 impl<'a> Changes<'a> {
@@ -92,8 +92,11 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// The names under which two sorted maps do not hold the same reference.
-fn differing<'a, N: Ord, T>(old: &'a BTreeMap<N, Arc<T>>, new: &'a BTreeMap<N, Arc<T>>) -> Vec<Change<'a, N, T>> {
+/// The names under which two sorted maps do not hold the same. What is the same reference is not looked at.
+fn differing<'a, N: Ord, T: PartialEq>(
+    old: &'a BTreeMap<N, Arc<T>>,
+    new: &'a BTreeMap<N, Arc<T>>,
+) -> Vec<Change<'a, N, T>> {
     let mut changes = Vec::new();
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     loop {
@@ -106,7 +109,7 @@ fn differing<'a, N: Ord, T>(old: &'a BTreeMap<N, Arc<T>>, new: &'a BTreeMap<N, A
         let before = if order.is_le() { old.next() } else { None };
         let after = if order.is_ge() { new.next() } else { None };
         match (before, after) {
-            (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) => {}
+            (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) || old == new => {}
             (Some((name, _)), _) | (None, Some((name, _))) => {
                 changes.push(Change { name, old: before.map(|(_, old)| old), new: after.map(|(_, new)| new) });
             }
@@ -132,85 +135,6 @@ fn transaction(
     (!ops.is_empty()).then(|| Transaction::new(ops, Some(result)))
 }
 
-/// What a set has too few and too many of; there are some to add.
-struct Missing<'a> {
-    name: &'a SetName,
-    new: &'a Arc<Set>,
-    to_add: Vec<Key>,
-    to_delete: Vec<Key>,
-}
-
-/// A part of a big load: keys for sets that no rule of the kernel's table refers to, so that nobody sees them half
-/// full. `None` where what is left of such keys fits the last transaction.
-fn preload<'a>(changes: &Changes<'a>, base: &Table, ops: &[Op], chunk: usize) -> Option<Transaction> {
-    let too_many = |sets: &[Missing<'_>]| sets.iter().map(|set| set.to_add.len()).sum::<usize>() > chunk;
-    // Most changes are small, and need not look at every rule for what is in use.
-    if changes.sets.iter().filter_map(|set| set.new).map(|set| set.keys.len()).sum::<usize>() <= chunk {
-        return None;
-    }
-    let missing = |set: &Change<'a, SetName, Set>| {
-        let new = set.new?;
-        let (to_add, to_delete) = diff_keys(set.old.map_or(&[][..], |old| &old.keys), &new.keys);
-        (!to_add.is_empty()).then_some(Missing { name: set.name, new, to_add, to_delete })
-    };
-    let mut missing: Vec<_> = changes.sets.iter().filter_map(missing).collect();
-    if !too_many(&missing) {
-        return None;
-    }
-    let in_use = referenced_sets(base);
-    missing.retain(|set| !in_use.contains(set.name));
-    if !too_many(&missing) {
-        return None;
-    }
-    let mut result = base.clone();
-    let mut ops = ops.to_vec();
-    let mut room = chunk;
-    for Missing { name, new, mut to_add, to_delete } in missing {
-        if room == 0 {
-            break;
-        }
-        to_add.truncate(room);
-        room -= to_add.len();
-        let partial = result.sets.entry(name.clone()).or_insert_with(|| {
-            let empty = Arc::new(Set { keys: Arc::default(), ..(**new).clone() });
-            ops.push(Op::AddSet(name.clone(), empty.clone()));
-            empty
-        });
-        let kept = partial.keys.iter().filter(|key| to_delete.binary_search(key).is_err());
-        let mut together: Vec<Key> = kept.chain(&to_add).copied().collect();
-        together.sort_unstable();
-        *partial = Arc::new(Set { keys: Arc::new(together), ..(**new).clone() });
-        // Ranges that are to go may overlap those that come.
-        if !to_delete.is_empty() {
-            ops.push(Op::DeleteKeys(name.clone(), to_delete));
-        }
-        ops.push(Op::AddKeys(name.clone(), to_add));
-    }
-    Some(Transaction::new(ops, Some(result)))
-}
-
-/// The sets and maps to which some rule refers.
-fn referenced_sets(table: &Table) -> BTreeSet<&SetName> {
-    let stmts = table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.stmts);
-    stmts
-        .filter_map(|stmt| match stmt {
-            Stmt::Match(Match::In(_, set) | Match::PortIn(_, set)) => Some(set),
-            Stmt::VerdictMap(_, map) => Some(map),
-            Stmt::Match(
-                Match::CtState(_)
-                | Match::Protocol(_)
-                | Match::Port(..)
-                | Match::Icmpv6Type(..)
-                | Match::IcmpFragNeeded,
-            )
-            | Stmt::Counter
-            | Stmt::CounterName(_)
-            | Stmt::Reject(_)
-            | Stmt::Verdict(_) => None,
-        })
-        .collect()
-}
-
 fn diff_set(change: &Change<'_, SetName, Set>, ops: &mut Vec<Op>) {
     let name = change.name;
     let Some(new) = change.new else { return ops.push(Op::DeleteSet(name.clone())) };
@@ -227,7 +151,7 @@ fn diff_set(change: &Change<'_, SetName, Set>, ops: &mut Vec<Op>) {
 }
 
 /// What is to be added to and deleted from a sorted list to make it another.
-fn diff_keys(have: &[Key], want: &[Key]) -> (Vec<Key>, Vec<Key>) {
+pub(super) fn diff_keys(have: &[Key], want: &[Key]) -> (Vec<Key>, Vec<Key>) {
     let (mut to_add, mut to_delete) = (Vec::new(), Vec::new());
     let (mut have, mut want) = (have.iter().peekable(), want.iter().peekable());
     loop {
@@ -282,7 +206,6 @@ fn diff_chains(
     let held = if limits.defer_chain_delete && any_gone { chains_of_elements(base) } else { BTreeSet::new() };
     for Change { name, old, new } in changes {
         match (old, new) {
-            (Some(old), Some(new)) if old.rules == new.rules => continue,
             (None, Some(new)) => ops.push(Op::AddChain((*name).clone(), (*new).clone())),
             (Some(_), _) | (None, None) => {}
         }

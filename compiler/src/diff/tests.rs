@@ -1,7 +1,7 @@
 //! The transactions between small tables, in the words of the operations, and what a kernel says to each.
 
-mod chunks;
 mod order;
+mod stages;
 mod steps;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::api::{Direction, PolicyKey};
+
 /// `NFT_NAME_MAXLEN` of `linux/netfilter/nf_tables.h`, which counts the closing NUL.
 const NAME_MAX: usize = 256;
 /// The readable part of a name. With prefix, hash and family it stays far below [`NAME_MAX`], and a line of
@@ -77,6 +79,21 @@ impl ChainName {
     /// `<prefix>-<hash>-<readable>`; `identity` is what the chain stands for.
     pub(super) fn hashed(prefix: &str, identity: &str, readable: &str) -> ChainName {
         ChainName(hashed(prefix, identity, readable).into())
+    }
+}
+
+impl ChainName {
+    /// The chain of a policy in one direction: `<direction>-np-<hash>-<policy>`.
+    pub(super) fn of_policy(direction: Direction, key: &PolicyKey) -> ChainName {
+        let key = key.to_string();
+        ChainName::hashed(&format!("{}-np", direction.as_str()), &key, &key)
+    }
+
+    /// Whether this is the chain of a policy. Such a chain only ever accepts: without rules it allows nothing.
+    pub fn is_of_policy(&self) -> bool {
+        Direction::ALL
+            .iter()
+            .any(|direction| self.0.strip_prefix(direction.as_str()).is_some_and(|rest| rest.starts_with("-np-")))
     }
 }
 

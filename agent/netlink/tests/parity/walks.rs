@@ -47,7 +47,7 @@ impl Walk {
         let mut dice = Dice::new(seed);
         let node = NodeName(states[0].node_names().next().unwrap().into());
         let deny = if dice.once_in(2) { Deny::Drop } else { Deny::Reject };
-        let limits = Limits { chunk: *dice.pick(&[1, 3, 10, 10_000]), defer_chain_delete: dice.once_in(2) };
+        let limits = Limits { weight: *dice.pick(&[1, 60, 200, 10_000]), defer_chain_delete: dice.once_in(2) };
         let mut connection = open();
         Walk {
             compiler: Compiler::new(node.clone(), deny),

@@ -219,7 +219,7 @@ fn what_is_declared_otherwise_is_replaced_as_a_whole() {
 fn what_is_foreign_makes_the_table_be_replaced() {
     let (kernel, mut mirror) = kernel_with(&start(), Release::AtOnce);
     mirror.foreign.push("chain somebody-elses".to_owned());
-    let way = way_of(kernel, mirror, &start(), Limits { chunk: 1, ..Limits::default() });
+    let way = way_of(kernel, mirror, &start(), Limits { weight: 1, ..Limits::default() });
     assert_eq!(way.len(), 1, "at no moment without the rules: {way:?}");
     assert_eq!(way[0][..2], ["destroy the table", "add the table"]);
     assert_eq!(way[0].len(), 15, "and all of it is made anew");

@@ -7,7 +7,6 @@ use super::super::skeleton::{deny_chain, dispatch_map, rule, self_set};
 use super::super::{
     Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Table, Verdict, VerdictMap,
 };
-use super::policy_chain;
 use crate::api::{Direction, Str};
 use crate::cluster::PolicyList;
 use crate::policy::{Isolation, LocalPod};
@@ -76,7 +75,7 @@ fn group_chain(direction: Direction, isolation: &Isolation) -> (ChainName, Chain
     let annotation = isolation.by_namespace.iter().map(|name| format!("annotation of Namespace {name}"));
     let isolating: Vec<String> = annotation.chain(isolation.policies.iter().map(ToString::to_string)).collect();
     let name = ChainName::hashed(&format!("{}-pods", direction.as_str()), &isolating.join("\n"), "");
-    let jump = |key| rule([Stmt::Verdict(Verdict::Jump(policy_chain::name(key, direction)))], None);
+    let jump = |key| rule([Stmt::Verdict(Verdict::Jump(ChainName::of_policy(direction, key)))], None);
     let mut rules: Vec<_> = isolation.policies.iter().map(jump).collect();
     rules.push(rule([Stmt::Verdict(Verdict::Goto(deny_chain(direction)))], None));
     let comment = Some(Comment::new(&format!("isolated by {}", isolating.join(", "))));

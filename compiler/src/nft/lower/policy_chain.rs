@@ -17,12 +17,6 @@ pub(super) struct PolicyChain {
     pub(super) sets: Vec<(SetName, Arc<Set>)>,
 }
 
-/// The name of the chain of a policy.
-pub(super) fn name(key: &PolicyKey, direction: Direction) -> ChainName {
-    let key = key.to_string();
-    ChainName::hashed(&format!("{}-np", direction.as_str()), &key, &key)
-}
-
 /// The chain that accepts what the rules of one direction allow, and falls through otherwise.
 pub(super) fn lower(key: &PolicyKey, direction: Direction, rules: &[ResolvedRule], families: &[Family]) -> PolicyChain {
     let mut builder = Builder { direction, families, rules: Vec::new(), sets: Vec::new() };
@@ -31,7 +25,7 @@ pub(super) fn lower(key: &PolicyKey, direction: Direction, rules: &[ResolvedRule
     }
     let comment = Some(Comment::new(&format!("NetworkPolicy {key}")));
     PolicyChain {
-        name: name(key, direction),
+        name: ChainName::of_policy(direction, key),
         chain: Arc::new(Chain { base: None, comment, rules: builder.rules }),
         sets: builder.sets,
     }
