@@ -75,11 +75,13 @@ fn local_pod(state: &State, pod: &Pod, policies: &BTreeMap<PolicyKey, Arc<Policy
 }
 
 fn policy_rules(policy: &NetworkPolicy, quarantine: Option<&Quarantine>) -> PolicyRules {
-    let enforced = |rules: &[Rule]| match quarantine {
+    // Many rules of a policy may name the same pods at length.
+    let mut peers = BTreeSet::new();
+    let mut enforced = |rules: &[Rule]| match quarantine {
         Some(_) => Vec::new(),
-        None => rules.iter().map(resolved_rule).collect(),
+        None => rules.iter().map(|rule| resolved_rule(rule, &mut peers)).collect(),
     };
-    let rules = |direction| policy.rules(direction).map(enforced);
+    let mut rules = |direction| policy.rules(direction).map(&mut enforced);
     PolicyRules {
         key: policy.key.clone(),
         isolates: policy.api == ApiGeneration::V1,
@@ -89,12 +91,19 @@ fn policy_rules(policy: &NetworkPolicy, quarantine: Option<&Quarantine>) -> Poli
     }
 }
 
-fn resolved_rule(rule: &Rule) -> ResolvedRule {
-    ResolvedRule { index: rule.index, peers: peer_set(&rule.peers), ports: port_set(&rule.ports) }
+fn resolved_rule(rule: &Rule, known: &mut BTreeSet<Arc<PodPeers>>) -> ResolvedRule {
+    ResolvedRule { index: rule.index, peers: peer_set(&rule.peers, known), ports: port_set(&rule.ports) }
 }
 
-fn peer_set(peers: &Peers) -> PeerSet {
-    let pods = PodPeers::of(peers).map(Arc::new);
+fn peer_set(peers: &Peers, known: &mut BTreeSet<Arc<PodPeers>>) -> PeerSet {
+    let pods = PodPeers::of(peers).map(|pods| {
+        let same = known.get(&pods).cloned();
+        same.unwrap_or_else(|| {
+            let pods = Arc::new(pods);
+            known.insert(pods.clone());
+            pods
+        })
+    });
     let peers = match peers {
         Peers::Any => return PeerSet::Any,
         Peers::These(peers) => peers,
