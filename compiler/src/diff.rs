@@ -6,11 +6,13 @@
 
 mod mirror;
 mod next;
+mod provenance;
 mod stage;
 mod transaction;
 
 pub use mirror::{Generation, Mirror};
 pub use next::{Limits, next};
+pub use provenance::policies_behind;
 pub use transaction::{Op, Transaction};
 
 #[cfg(test)]

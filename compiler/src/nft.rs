@@ -17,6 +17,7 @@ mod table;
 mod text;
 pub mod trace;
 
+pub(crate) use chain::sets_of;
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
 pub use lower::{Lowerer, lower};
 pub use name::{ChainName, Comment, CounterName, SetName};

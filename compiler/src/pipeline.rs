@@ -41,6 +41,11 @@ impl Compiler {
         self.state.refuse(policy, reason);
     }
 
+    /// Takes that back; see [`State::pardon`].
+    pub fn pardon(&mut self, policies: &[PolicyKey]) {
+        self.state.pardon(policies);
+    }
+
     /// Gives every policy in quarantine another chance; see [`State::reconsider`].
     pub fn reconsider(&mut self) {
         self.state.reconsider();

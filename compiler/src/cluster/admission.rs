@@ -88,6 +88,15 @@ impl Admission {
         }
     }
 
+    /// Takes back what was noted about these policies, in quarantine or not.
+    pub(super) fn pardon(&mut self, policies: &[PolicyKey], mut keeper: Keeper<'_>) {
+        for key in policies {
+            if self.refused.remove(key).is_some() {
+                self.balance(&key.namespace, Retry::Cheap, &mut keeper);
+            }
+        }
+    }
+
     /// Gives every policy in quarantine another chance.
     pub(super) fn reconsider(&mut self, mut keeper: Keeper<'_>) {
         self.refused.clear();

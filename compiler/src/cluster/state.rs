@@ -93,6 +93,13 @@ impl State {
         self.versions.used_policies += 1;
     }
 
+    /// Takes [`State::refuse`] back for these policies.
+    pub fn pardon(&mut self, policies: &[PolicyKey]) {
+        let (admission, keeper) = self.admission();
+        admission.pardon(policies, keeper);
+        self.versions.used_policies += 1;
+    }
+
     /// Gives every policy in quarantine another chance, as if it were new.
     pub fn reconsider(&mut self) {
         if !self.admission.quarantined().is_empty() {

@@ -205,9 +205,8 @@ fn diff_chains(
     let any_gone = changes.iter().any(|change| change.new.is_none());
     let held = if limits.defer_chain_delete && any_gone { chains_of_elements(base) } else { BTreeSet::new() };
     for Change { name, old, new } in changes {
-        match (old, new) {
-            (None, Some(new)) => ops.push(Op::AddChain((*name).clone(), (*new).clone())),
-            (Some(_), _) | (None, None) => {}
+        if let (None, Some(new)) = (old, new) {
+            ops.push(Op::AddChain((*name).clone(), (*new).clone()));
         }
         if old.is_some_and(|old| !old.rules.is_empty()) {
             ops.push(Op::FlushChain((*name).clone()));

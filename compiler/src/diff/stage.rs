@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::next::{Change, Changes, diff_keys};
-use crate::nft::{Chain, ChainName, Key, Match, Set, SetName, Stmt, Table, VerdictMap};
+use crate::nft::{Chain, ChainName, Key, Set, SetName, Table, VerdictMap, sets_of};
 
 /// The table to which the next transaction leads, if it is not the desired one because that would weigh more than the
 /// limit.
@@ -232,19 +232,4 @@ impl<'a> Lacking<'a> {
 /// The sets and maps to which some rule refers.
 fn referenced_sets(table: &Table) -> BTreeSet<&SetName> {
     table.chains.values().flat_map(|chain| sets_of(chain)).collect()
-}
-
-/// The sets and maps to which the rules of a chain refer.
-fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
-    chain.rules.iter().flat_map(|rule| &rule.stmts).filter_map(|stmt| match stmt {
-        Stmt::Match(Match::In(_, set) | Match::PortIn(_, set)) => Some(set),
-        Stmt::VerdictMap(_, map) => Some(map),
-        Stmt::Match(
-            Match::CtState(_) | Match::Protocol(_) | Match::Port(..) | Match::Icmpv6Type(..) | Match::IcmpFragNeeded,
-        )
-        | Stmt::Counter
-        | Stmt::CounterName(_)
-        | Stmt::Reject(_)
-        | Stmt::Verdict(_) => None,
-    })
 }

@@ -1,6 +1,6 @@
 //! Chains.
 
-use super::{Comment, Rule};
+use super::{Comment, Match, Rule, SetName, Stmt};
 
 /// A chain and its rules, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,4 +40,19 @@ pub enum ChainPolicy {
     Accept,
     /// Drop it.
     Drop,
+}
+
+/// The sets and maps to which the rules of a chain refer.
+pub(crate) fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
+    chain.rules.iter().flat_map(|rule| &rule.stmts).filter_map(|stmt| match stmt {
+        Stmt::Match(Match::In(_, set) | Match::PortIn(_, set)) => Some(set),
+        Stmt::VerdictMap(_, map) => Some(map),
+        Stmt::Match(
+            Match::CtState(_) | Match::Protocol(_) | Match::Port(..) | Match::Icmpv6Type(..) | Match::IcmpFragNeeded,
+        )
+        | Stmt::Counter
+        | Stmt::CounterName(_)
+        | Stmt::Reject(_)
+        | Stmt::Verdict(_) => None,
+    })
 }

@@ -84,7 +84,7 @@ impl ChainName {
 
 impl ChainName {
     /// The chain of a policy in one direction: `<direction>-np-<hash>-<policy>`.
-    pub(super) fn of_policy(direction: Direction, key: &PolicyKey) -> ChainName {
+    pub(crate) fn of_policy(direction: Direction, key: &PolicyKey) -> ChainName {
         let key = key.to_string();
         ChainName::hashed(&format!("{}-np", direction.as_str()), &key, &key)
     }

@@ -141,4 +141,9 @@ fn what_the_kernel_refuses_is_left_out_until_it_changes() {
     state.refuse(&policy_key("a/p"), "EINVAL".to_owned());
     state.reconsider();
     assert_eq!(quarantined(&state), "", "and it gets another chance");
+    for key in ["a/p", "a/q"] {
+        state.refuse(&policy_key(key), "EINVAL".to_owned());
+    }
+    state.pardon(&[policy_key("a/q")]);
+    assert_eq!(quarantined(&state), "a/p: EINVAL", "one of two is believed to be innocent");
 }
