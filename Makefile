@@ -10,6 +10,8 @@ KERNELS = 5.10 6.1 6.12
 SECONDS = 1200
 FUZZERS = decode answers manifests objects watched
 
+# What is missing is said before anything is built.
+.NOTPARALLEL:
 .PHONY: demo test kernels proof fuzz lint lint-go fmt doc bench image setup manifests
 
 demo: ## Enforces a policy set on real packets, without root and without a cluster.

@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -35,7 +37,7 @@ pub struct Agent {
 ///
 /// If `ip` is missing or refuses.
 pub fn loopback_up() -> Result<()> {
-    run("ip", &["link", "set", "lo", "up"]).map(drop)
+    run(Command::new("ip").args(["link", "set", "lo", "up"])).map(drop)
 }
 
 /// What `nft` prints, of the network namespace of the calling thread.
@@ -44,16 +46,15 @@ pub fn loopback_up() -> Result<()> {
 ///
 /// If nft refuses; the error holds what it says.
 pub fn nft(arguments: &[&str]) -> Result<String> {
-    run("nft", arguments)
+    run(Command::new("nft").args(arguments))
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<String> {
+fn run(command: &mut Command) -> Result<String> {
     // Debian keeps both where only root looks.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output =
-        Command::new(program).args(arguments).env("PATH", path).output().with_context(|| program.to_owned())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {}: {said}", arguments.join(" "));
+    let name = format!("{command:?}");
+    let output = command.env("PATH", path).output().with_context(|| name.clone())?;
+    ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -215,7 +216,7 @@ impl Agent {
     /// If it ends with another status than 0.
     pub fn terminate(mut self) -> Result<Duration> {
         let begun = Instant::now();
-        run("kill", &["-TERM", &self.process.id().to_string()])?;
+        kill(Pid::from_raw(self.process.id().try_into()?), Signal::SIGTERM)?;
         let status = self.process.wait()?;
         ensure!(status.success(), "{status}:\n{}", self.log()?);
         Ok(begun.elapsed())

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use integration::agent::{loopback_up, nft};
 use integration::container::{Container, Environment};
 use integration::control_plane::{ControlPlane, pod};
 use integration::{image, repository};
@@ -13,7 +14,6 @@ use kube::Api;
 use postern::lab::isolated;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -24,15 +24,10 @@ metadata: {name: nobody-in, namespace: default}
 spec: {podSelector: {matchLabels: {app: web}}}
 ";
 
-/// What a program of the node prints; empty if it fails.
-async fn output(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().await.expect("the program is installed");
-    if output.status.success() { String::from_utf8_lossy(&output.stdout).into_owned() } else { String::new() }
-}
-
-/// The agent's table as nft lists it, without the lines that name its owner: they go with the process.
-async fn table() -> String {
-    let listed = output("nft", &["list", "table", "inet", "postern"]).await;
+/// The agent's table as nft lists it, empty if there is none, without the lines that name its owner: they go with the
+/// process.
+fn table() -> String {
+    let listed = nft(&["list", "table", "inet", "postern"]).unwrap_or_default();
     let lines = listed.lines().filter(|line| !line.starts_with("table ") && !line.starts_with("\tflags"));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -65,7 +60,7 @@ async fn ready(path: &str, container: &mut Container) {
 #[test]
 fn the_image_runs_as_the_daemonset_says() {
     isolated(async {
-        output("ip", &["link", "set", "lo", "up"]).await;
+        loopback_up().unwrap();
         let archive = spawn_blocking(image::build).await.unwrap().unwrap();
         let control_plane = ControlPlane::start().await.unwrap();
         control_plane.apply_path(&repository::root().join("manifests/install.yaml")).await.unwrap();
@@ -84,7 +79,7 @@ fn the_image_runs_as_the_daemonset_says() {
         let mut agent = Container::run(&archive, &template, &environment).unwrap();
         ready("/livez", &mut agent).await;
         ready("/readyz", &mut agent).await;
-        let enforced = table().await;
+        let enforced = table();
         assert!(enforced.contains("default/nobody-in") && enforced.contains("10.0.0.7"), "{enforced}");
 
         // Stopped as kubelet stops it: in time, and the rules stay.
@@ -96,6 +91,6 @@ fn the_image_runs_as_the_daemonset_says() {
             }
         });
         assert!(ended.await.is_ok(), "the agent did not end in {grace:?}");
-        assert_eq!(table().await, enforced);
+        assert_eq!(table(), enforced);
     });
 }

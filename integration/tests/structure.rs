@@ -24,8 +24,7 @@ const ONLY_IN_TESTS: [&str; 2] = ["nftnl", "rustables"];
 /// The dependencies of each package of the workspace that are not for its tests only.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_string());
-    let output = Command::new(cargo)
+    let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path", manifest])
         .output()
         .unwrap();

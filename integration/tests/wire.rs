@@ -104,7 +104,7 @@ fn packet_too_big_reaches_an_isolated_pod() {
             let (node_1, node_2) = (scene.netns("node/node-1").unwrap(), scene.netns("node/node-2").unwrap());
             if untracked {
                 let chain =
-                    "chain raw { type filter hook prerouting priority raw; meta l4proto { icmp, ipv6-icmp } notrack; }";
+                    "chain raw { type filter hook prerouting priority raw; meta l4proto { icmp, icmpv6 } notrack; }";
                 load(&node_2, &format!("table inet test {{ {chain}; }}"));
             }
             // The last link, from its node to the pod, takes no more than 1280 bytes; the far pod is not told.
