@@ -22,7 +22,7 @@ mod port_selector;
 mod selection;
 mod state;
 
-pub use budget::{Budget, Cost, Measure, Quarantine};
+pub use budget::{Budget, Cost, InvalidCost, Measure, Quarantine, Spender};
 pub use event::{Change, Event, PodSource};
 pub use interest::Interest;
 pub use membership::{Endpoint, Endpoints, EndpointsByPort, Members, MembersByPeers, Memberships};

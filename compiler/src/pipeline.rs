@@ -1,7 +1,7 @@
 //! The stages in a row: events in, the desired table out.
 
 use crate::api::{NodeName, PolicyKey};
-use crate::cluster::{Budget, Cost, Event, State};
+use crate::cluster::{Budget, Event, State};
 use crate::nft::{Deny, Lowerer, Table};
 use crate::policy::{Ir, Resolver};
 
@@ -18,10 +18,10 @@ pub struct Compiler {
 impl Compiler {
     /// A compiler for a node, with nothing in its state.
     pub fn new(node: NodeName, deny: Deny) -> Compiler {
-        Compiler::with_budget(node, deny, Cost::DEFAULT_BUDGET)
+        Compiler::with_budget(node, deny, Budget::default())
     }
 
-    /// The same, where the policies of each namespace may cost so much.
+    /// The same, where policies may cost so much.
     pub fn with_budget(node: NodeName, deny: Deny, budget: Budget) -> Compiler {
         Compiler { state: State::with_budget(node, budget), resolver: Resolver::default(), lowerer: Lowerer::new(deny) }
     }

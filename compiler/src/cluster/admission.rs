@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::budget::{Budget, Cost, Measure, Quarantine};
+use super::budget::{Budget, Cost, Measure, Quarantine, Spender};
 use super::needs::Needs;
 use super::{Memberships, Namespaces, PodPeers, Pods, PortSelector};
 use crate::api::{NetworkPolicy, PolicyKey, Str};
@@ -63,8 +63,11 @@ impl Admission {
         self.refused.retain(|of, (known, _)| of != key || policy.is_some_and(|policy| Arc::ptr_eq(known, policy)));
         if let Some(policy) = policy {
             let mut used = Used { policy: policy.clone(), needs: Needs::of(policy), is_kept: false };
-            let room = self.budget.elements.saturating_sub(self.cost_of(&key.namespace).elements);
-            if self.cost_of(&key.namespace).and(used.needs.cost).exceeds(self.budget).is_none() {
+            let Budget { policy: alone, namespace: together } = self.budget;
+            let cost = self.cost_of(&key.namespace).and(used.needs.cost);
+            let room = together.elements.saturating_sub(cost.elements);
+            let fits = used.needs.cost.within(alone, Spender::Policy).and(cost.within(together, Spender::Namespace));
+            if fits.is_ok() {
                 used.is_kept = keeper.acquire(&used.needs, &key.namespace, room);
             }
             self.used.insert(key.clone(), used);
@@ -112,7 +115,7 @@ impl Admission {
         let mut changed = false;
         for namespace in keeper.memberships.take_grown() {
             let elements = self.cost_of(&namespace).elements + keeper.memberships.elements(&namespace);
-            if elements > self.budget.elements {
+            if elements > self.budget.namespace.elements {
                 self.balance(&namespace, Retry::Cheap, &mut keeper);
                 changed = true;
             }
@@ -190,7 +193,9 @@ impl Spent {
         keeper: &mut Keeper<'_>,
     ) -> Result<(), Quarantine> {
         let mut cost = self.cost.and(needs.cost);
-        cost.exceeds(budget).map_or(Ok(()), Err)?;
+        needs.cost.within(budget.policy, Spender::Policy)?;
+        let limit = budget.namespace;
+        cost.within(limit, Spender::Namespace)?;
         let mut acquired = Needs::default();
         for peers in &needs.pods {
             keeper.acquire_members(peers, namespace);
@@ -198,12 +203,12 @@ impl Spent {
             if !self.needs.pods.contains(peers) {
                 cost.elements += keeper.memberships.members()[peers].len();
             }
-            if cost.elements > budget.elements {
+            if cost.elements > limit.elements {
                 break;
             }
         }
         for port in &needs.ports {
-            if cost.elements > budget.elements {
+            if cost.elements > limit.elements {
                 break;
             }
             keeper.acquire_endpoints(port, namespace);
@@ -212,7 +217,7 @@ impl Spent {
                 cost.elements += keeper.memberships.endpoints()[port].len();
             }
         }
-        if let Some(over) = cost.exceeds(budget) {
+        if let Err(over) = cost.within(limit, Spender::Namespace) {
             keeper.release(&acquired, namespace);
             return Err(over);
         }

@@ -1,11 +1,13 @@
-//! What the policies of one namespace may cost a node.
+//! What policies may cost a node.
 //!
 //! Whoever may write policies in a namespace decides what they cost, and everybody else of the node waits while the
-//! kernel takes them in. So each namespace has a budget, far above what people write; a policy that does not fit into
-//! it is *quarantined*: it isolates its pods and allows nothing, and all others are enforced. The cheapest policies of
-//! the namespace are taken first, so that one that is too large does not displace the rest.
+//! kernel takes them in. So every policy has a budget, and so have all policies of a namespace together, far above what
+//! people write. A policy that does not fit is *quarantined*: it isolates its pods and allows nothing, and all others
+//! are enforced. The cheapest policies of a namespace are taken first, so that one that is too large does not displace
+//! the rest.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// What policies cost in the kernel, for each address family that the pods of the node have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,26 +16,33 @@ pub struct Cost {
     pub sets: usize,
     /// Rules.
     pub rules: usize,
-    /// Elements of those sets.
+    /// Elements of those sets; those that follow the pods count for the namespace only.
     pub elements: usize,
-    /// The ranges of the longest list of address blocks, an exception counting as one. Each change of a list costs the
-    /// kernel the whole of it.
-    pub longest_list: usize,
+    /// The ranges of the longest list of address blocks, an exception counting as one.
+    pub ranges: usize,
 }
 
-/// The most that the policies of one namespace that select pods of this node may cost together.
-pub type Budget = Cost;
+/// The most that policies that select pods of this node may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Each alone.
+    pub policy: Cost,
+    /// All of one namespace together.
+    pub namespace: Cost,
+}
 
 /// Why a policy is quarantined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Quarantine {
-    /// It does not fit into the budget of its namespace.
+    /// It costs too much.
     OverBudget {
+        /// Whose budget is exceeded.
+        by: Spender,
         /// What there is too much of.
         of: Measure,
-        /// What the policy and the cheaper ones of its namespace cost.
+        /// How much it costs.
         cost: usize,
-        /// What they may cost.
+        /// How much it may cost.
         limit: usize,
     },
     /// The kernel refuses what it becomes.
@@ -43,7 +52,16 @@ pub enum Quarantine {
     },
 }
 
-/// What is measured of a policy.
+/// Who has a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spender {
+    /// A policy alone.
+    Policy,
+    /// The policies of a namespace: this one and the cheaper ones.
+    Namespace,
+}
+
+/// What is measured of policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
     /// [`Cost::sets`]
@@ -52,53 +70,138 @@ pub enum Measure {
     Rules,
     /// [`Cost::elements`]
     Elements,
-    /// [`Cost::longest_list`]
-    LongestList,
+    /// [`Cost::ranges`]
+    Ranges,
 }
 
-impl Cost {
-    /// The budget unless flags say otherwise, by measurement on Linux 6.18: so many sets take the kernel 0.25 s in all
-    /// and every later change some 0.2 ms, so many rules 0.1 s, so many elements 1 s and 100 MiB, and a change of so
-    /// long a list 15 ms.
-    pub const DEFAULT_BUDGET: Budget = Cost { sets: 2_000, rules: 20_000, elements: 500_000, longest_list: 50_000 };
+/// A text that is no [`Cost`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not one of sets=N, rules=N, elements=N, ranges=N")]
+pub struct InvalidCost(String);
 
+// === impl Budget ===
+
+impl Default for Budget {
+    /// By measurement on Linux 6.18. The rules of one policy are changed in one transaction, which so many keep within
+    /// 20 ms, as so many ranges do; so many sets of a namespace take the kernel 1.4 s in all, in slices, and each
+    /// later change 0.4 ms; so many elements 1 s, and 100 MiB here and there.
+    fn default() -> Budget {
+        Budget {
+            policy: Cost { sets: 1_000, rules: 2_000, elements: 500_000, ranges: 50_000 },
+            namespace: Cost { sets: 5_000, rules: 50_000, elements: 500_000, ranges: 50_000 },
+        }
+    }
+}
+
+// === impl Cost ===
+
+impl Cost {
     /// Both together. The longest list of both is the longer one.
     pub(super) fn and(self, other: Cost) -> Cost {
         Cost {
             sets: self.sets + other.sets,
             rules: self.rules + other.rules,
             elements: self.elements + other.elements,
-            longest_list: self.longest_list.max(other.longest_list),
+            ranges: self.ranges.max(other.ranges),
         }
     }
 
-    /// Why this is more than a budget; `None` where it fits.
-    pub(super) fn exceeds(self, budget: Budget) -> Option<Quarantine> {
-        let measures = [
-            (Measure::Sets, self.sets, budget.sets),
-            (Measure::Rules, self.rules, budget.rules),
-            (Measure::Elements, self.elements, budget.elements),
-            (Measure::LongestList, self.longest_list, budget.longest_list),
-        ];
-        let over = measures.into_iter().find(|(_, cost, limit)| cost > limit);
-        over.map(|(of, cost, limit)| Quarantine::OverBudget { of, cost, limit })
+    /// Fails where this is more than the limit.
+    pub(super) fn within(self, limit: Cost, by: Spender) -> Result<(), Quarantine> {
+        for of in Measure::ALL {
+            let (cost, limit) = (self.measure(of), limit.measure(of));
+            if cost > limit {
+                return Err(Quarantine::OverBudget { by, of, cost, limit });
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(self, of: Measure) -> usize {
+        match of {
+            Measure::Sets => self.sets,
+            Measure::Rules => self.rules,
+            Measure::Elements => self.elements,
+            Measure::Ranges => self.ranges,
+        }
+    }
+
+    fn measure_mut(&mut self, of: Measure) -> &mut usize {
+        match of {
+            Measure::Sets => &mut self.sets,
+            Measure::Rules => &mut self.rules,
+            Measure::Elements => &mut self.elements,
+            Measure::Ranges => &mut self.ranges,
+        }
+    }
+
+    /// The same with some measures replaced, as `sets=2000,rules=5000`.
+    ///
+    /// # Errors
+    ///
+    /// If a part is no measure with a number.
+    pub fn with(mut self, text: &str) -> Result<Cost, InvalidCost> {
+        for part in text.split(',') {
+            let invalid = || InvalidCost(part.to_owned());
+            let (name, number) = part.split_once('=').ok_or_else(invalid)?;
+            let of = Measure::ALL.into_iter().find(|of| of.as_str() == name.trim()).ok_or_else(invalid)?;
+            *self.measure_mut(of) = usize::from_str(number.trim()).map_err(|_| invalid())?;
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Cost {
+    /// `sets=1000,rules=2000,elements=500000,ranges=50000`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = Measure::ALL.map(|of| format!("{}={}", of.as_str(), self.measure(of)));
+        f.write_str(&parts.join(","))
+    }
+}
+
+// === impl Measure ===
+
+impl Measure {
+    const ALL: [Measure; 4] = [Measure::Sets, Measure::Rules, Measure::Elements, Measure::Ranges];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Measure::Sets => "sets",
+            Measure::Rules => "rules",
+            Measure::Elements => "elements",
+            Measure::Ranges => "ranges",
+        }
     }
 }
 
 impl fmt::Display for Quarantine {
-    /// `over the budget of its namespace: 2400 sets, the limit is 2000`
+    /// `it costs 2400 sets in the kernel, and a policy may cost 1000`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Quarantine::OverBudget { of, cost, limit } => {
-                let of = match of {
-                    Measure::Sets => "sets",
-                    Measure::Rules => "rules of the table",
-                    Measure::Elements => "elements of sets",
-                    Measure::LongestList => "address blocks and exceptions in one rule",
-                };
-                write!(f, "over the budget of its namespace: {cost} {of}, the limit is {limit}")
+            Quarantine::OverBudget { by: Spender::Policy, of, cost, limit } => {
+                write!(f, "it costs {cost} {} in the kernel, and a policy may cost {limit}", of.as_str())
             }
-            Quarantine::Refused { reason } => write!(f, "the kernel refuses it: {reason}"),
+            Quarantine::OverBudget { by: Spender::Namespace, of, cost, limit } => write!(
+                f,
+                "with the cheaper policies of its namespace it costs {cost} {} in the kernel, and they may cost {limit}",
+                of.as_str()
+            ),
+            Quarantine::Refused { reason } => write!(f, "the kernel refuses what it becomes: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_read_as_they_are_printed() {
+        let cost = Budget::default().policy;
+        assert_eq!(Cost::default().with(&cost.to_string()), Ok(cost));
+        assert_eq!(cost.with("rules=7, sets=9"), Ok(Cost { rules: 7, sets: 9, ..cost }));
+        for invalid in ["", "sets", "sets=", "sets=-1", "chains=7", "sets=1,,rules=2"] {
+            assert!(cost.with(invalid).is_err(), "{invalid}");
         }
     }
 }

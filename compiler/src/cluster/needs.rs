@@ -48,7 +48,7 @@ impl Needs {
         self.cost.rules += alternatives * (usize::from(peers.is_some()) + usize::from(by_address));
         self.cost.sets += port_sets + usize::from(blocks > 0);
         self.cost.elements += ranges + blocks;
-        self.cost.longest_list = self.cost.longest_list.max(blocks);
+        self.cost.ranges = self.cost.ranges.max(blocks);
         self.pods.extend(peers);
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::admission::{Admission, Keeper};
-use super::budget::{Budget, Cost, Quarantine};
+use super::budget::{Budget, Quarantine};
 use super::{Change, Event, Memberships, Namespaces, PodSource, Pods, Policies, Selection};
 use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
 
@@ -34,10 +34,10 @@ pub struct Versions {
 impl State {
     /// An empty cluster, seen from a node, with the budget that is the default.
     pub fn new(node: NodeName) -> State {
-        State::with_budget(node, Cost::DEFAULT_BUDGET)
+        State::with_budget(node, Budget::default())
     }
 
-    /// An empty cluster, seen from a node, where the policies of each namespace may cost so much.
+    /// An empty cluster, seen from a node, where policies may cost so much.
     pub fn with_budget(node: NodeName, budget: Budget) -> State {
         State {
             pods: Pods::new(node.clone()),

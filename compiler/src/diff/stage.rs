@@ -40,8 +40,10 @@ pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>, limit
 const RULE: usize = 2;
 /// A set or a map that is added or deleted, in a table without others.
 const SET: usize = 25;
-/// The kernel finds sets by name in a list: so many of them make each look-up of a name weigh 1.
-const SETS_A_LOOKUP: usize = 9;
+/// The kernel finds sets by name in a list, several times for a set that comes or goes: so many weigh 1.
+const SETS_A_SET: usize = 9;
+/// The same for a rule, which is looked up once.
+const SETS_A_RULE: usize = 50;
 /// The kernel rebuilds a set of ranges with every change: so many ranges weigh 1.
 const RANGES: usize = 3;
 
@@ -71,18 +73,18 @@ fn is_surely_light(changes: &Changes<'_>, base: &Table, limit: usize) -> bool {
     let sets: usize = changes.sets.iter().map(|set| size(set.old) + size(set.new) + of_set(base)).sum();
     let elements = |map: Option<&Arc<VerdictMap>>| map.map_or(0, |map| map.elements.len());
     let maps: usize = changes.maps.iter().map(|map| elements(map.old) + elements(map.new)).sum();
-    sets + maps + changes.chains.iter().map(of_chain).sum::<usize>() <= limit
+    sets + maps + changes.chains.iter().map(|chain| of_chain(chain, base)).sum::<usize>() <= limit
 }
 
 /// Adding or deleting a set.
 fn of_set(base: &Table) -> usize {
-    SET + base.sets.len() / SETS_A_LOOKUP
+    SET + base.sets.len() / SETS_A_SET
 }
 
 /// Flushing a chain and filling it.
-fn of_chain(change: &Change<'_, ChainName, Chain>) -> usize {
+fn of_chain(change: &Change<'_, ChainName, Chain>, base: &Table) -> usize {
     let rules = |chain: Option<&Arc<Chain>>| chain.map_or(0, |chain| chain.rules.len());
-    RULE * (rules(change.old) + rules(change.new))
+    RULE * rules(change.old) + (RULE + base.sets.len() / SETS_A_RULE) * rules(change.new)
 }
 
 // === impl Plan ===
@@ -105,7 +107,7 @@ impl<'a> Plan<'a> {
         spent += changes.maps.iter().map(|map| map.new.map_or(0, |map| map.elements.len())).sum::<usize>();
         let (waiting, others): (Vec<_>, Vec<_>) =
             changes.chains.iter().partition(|chain| chain.new.is_some() && chain.name.is_of_policy());
-        spent += others.into_iter().map(of_chain).sum::<usize>();
+        spent += others.into_iter().map(|chain| of_chain(chain, base)).sum::<usize>();
 
         let mut waiting: Vec<_> = waiting.into_iter().map(|chain| (plan.weight(chain), chain)).collect();
         waiting.sort_by_key(|(weight, chain)| (*weight, chain.name));
@@ -113,7 +115,7 @@ impl<'a> Plan<'a> {
         for (_, chain) in waiting {
             let new = chain.new.expect("only chains that stay were taken");
             let sets: Vec<_> = sets_of(new).filter(|set| !filled.contains(set)).collect();
-            let weight = of_chain(chain) + sets.iter().map(|set| plan.weight_of_set(set)).sum::<usize>();
+            let weight = of_chain(chain, base) + sets.iter().map(|set| plan.weight_of_set(set)).sum::<usize>();
             if spent + weight <= limit {
                 spent += weight;
                 filled.extend(sets);
@@ -134,7 +136,7 @@ impl<'a> Plan<'a> {
 
     fn weight(&self, chain: &Change<'_, ChainName, Chain>) -> usize {
         let sets: BTreeSet<_> = chain.new.into_iter().flat_map(|chain| sets_of(chain)).collect();
-        of_chain(chain) + sets.into_iter().map(|set| self.weight_of_set(set)).sum::<usize>()
+        of_chain(chain, self.base) + sets.into_iter().map(|set| self.weight_of_set(set)).sum::<usize>()
     }
 
     fn weight_of_set(&self, set: &SetName) -> usize {

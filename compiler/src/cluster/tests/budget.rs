@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use super::{members, pod_gone, policy_gone};
 use crate::api::{NodeName, Peer};
-use crate::cluster::{Budget, Cost, Event, Measure, Quarantine, State};
+use crate::cluster::{Budget, Cost, Event, Measure, Quarantine, Spender, State};
 use crate::testing::{NODE, PodBuilder, PolicyBuilder, block, pod, pods_of, policy, policy_key, rule};
 
-const BUDGET: Budget = Cost { sets: 4, rules: 8, elements: 6, longest_list: 3 };
+const BUDGET: Budget = Budget {
+    policy: Cost { sets: 6, rules: 8, elements: 6, ranges: 3 },
+    namespace: Cost { sets: 4, rules: 9, elements: 6, ranges: 3 },
+};
 
 /// A cluster with a local pod in the namespaces `a` and `b`.
 fn start() -> State {
@@ -34,7 +37,8 @@ fn member(i: u8) -> PodBuilder {
 /// `a/p: Sets`, one for each policy in quarantine.
 fn quarantined(state: &State) -> String {
     let what = |quarantine: &Quarantine| match quarantine {
-        Quarantine::OverBudget { of, .. } => format!("{of:?}"),
+        Quarantine::OverBudget { by: Spender::Policy, of, .. } => format!("{of:?} of a policy"),
+        Quarantine::OverBudget { by: Spender::Namespace, of, .. } => format!("{of:?}"),
         Quarantine::Refused { reason } => reason.clone(),
     };
     let lines = state.quarantined().iter().map(|(key, quarantine)| format!("{key}: {}", what(quarantine)));
@@ -46,21 +50,22 @@ fn what_is_too_much_is_named() {
     for (name, policy, expected) in [
         ("within", naming("a/p", apps(0..4)), ""),
         ("sets", naming("a/p", apps(0..5)), "a/p: Sets"),
+        ("sets of one policy", naming("a/p", apps(0..7)), "a/p: Sets of a policy"),
         (
             "rules",
             policy("a/p").ingress(std::iter::repeat_with(|| rule().ports(&["1/TCP", "3/TCP", "5/TCP"])).take(3)),
-            "a/p: Rules",
+            "a/p: Rules of a policy",
         ),
         (
             "elements",
             naming("a/p", ["10.0.0.0/30", "10.0.1.0/30"].map(|cidr| block(cidr, &["10.0.0.0/32", "10.0.0.2/32"])))
                 .egress([rule().ports(&["1/TCP", "3/TCP", "5/TCP", "7/TCP", "9/TCP"])]),
-            "a/p: Elements",
+            "a/p: Elements of a policy",
         ),
         (
             "a long list",
             naming("a/p", [block("10.0.0.0/24", &["10.0.0.0/32", "10.0.0.2/32", "10.0.0.4/32"])]),
-            "a/p: LongestList",
+            "a/p: Ranges of a policy",
         ),
     ] {
         let mut state = start();
@@ -74,11 +79,15 @@ fn only_the_costly_policy_of_its_own_namespace_is_left_out() {
     let mut state = start();
     let steps: Vec<(&str, Event, &str)> = vec![
         ("a policy", naming("a/z", apps(0..1)).into(), ""),
-        ("one that is too large on its own", naming("a/bomb", apps(0..9)).into(), "a/bomb: Sets"),
-        ("one that fits beside the first", naming("a/y", apps(1..4)).into(), "a/bomb: Sets"),
-        ("one of another namespace", naming("b/p", apps(0..4)).into(), "a/bomb: Sets"),
-        ("a cheaper one displaces the costlier one", naming("a/x", apps(4..6)).into(), "a/bomb: Sets, a/y: Sets"),
-        ("which comes back with room", policy_gone("a/x"), "a/bomb: Sets"),
+        ("one that is too large on its own", naming("a/bomb", apps(0..9)).into(), "a/bomb: Sets of a policy"),
+        ("one that fits beside the first", naming("a/y", apps(1..4)).into(), "a/bomb: Sets of a policy"),
+        ("one of another namespace", naming("b/p", apps(0..4)).into(), "a/bomb: Sets of a policy"),
+        (
+            "a cheaper one displaces the costlier one",
+            naming("a/x", apps(4..6)).into(),
+            "a/bomb: Sets of a policy, a/y: Sets",
+        ),
+        ("which comes back with room", policy_gone("a/x"), "a/bomb: Sets of a policy"),
         ("the large one is made small", policy("a/bomb").ingress([]).into(), ""),
     ];
     for (name, event, expected) in steps {
@@ -122,7 +131,11 @@ fn the_order_of_events_does_not_matter() {
         state.quarantined().clone()
     };
     let forwards = quarantined_after(events.clone());
-    assert_eq!(forwards, [(policy_key("a/q"), Quarantine::OverBudget { of: Measure::Sets, cost: 6, limit: 4 })].into());
+    assert_eq!(
+        forwards,
+        [(policy_key("a/q"), Quarantine::OverBudget { by: Spender::Namespace, of: Measure::Sets, cost: 6, limit: 4 })]
+            .into()
+    );
     assert_eq!(forwards, quarantined_after(events.into_iter().rev().collect()));
 }
 
