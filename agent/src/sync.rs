@@ -11,7 +11,6 @@
 mod engine;
 mod heartbeat;
 mod sources;
-mod text;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -8,6 +8,7 @@ mod mirror;
 mod next;
 mod provenance;
 mod stage;
+mod text;
 mod transaction;
 
 pub use mirror::{Generation, Mirror};

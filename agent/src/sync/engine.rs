@@ -14,7 +14,6 @@ use tracing::{debug, error, info, warn};
 
 use super::Settings;
 use super::sources::Sources;
-use super::text::Commands;
 use crate::backoff::Backoff;
 use crate::explanation::{Explanation, explain};
 use crate::kernel::Kernel;
@@ -312,7 +311,7 @@ impl<K: Kernel> Bond<K> {
     fn commit(&mut self, transaction: Transaction, events: usize, metrics: &SyncMetrics) -> Result<(), Error> {
         // Nobody else can edit a protected table, so it does not matter that others edited theirs.
         let base: Generation = if self.is_protected { self.kernel.generation()? } else { self.mirror.generation };
-        debug!(commands = %Commands(&transaction), "committing");
+        debug!(commands = %transaction, "committing");
         let begun = Instant::now();
         let ops = transaction.ops().len();
         let result = self.kernel.commit(&transaction, base);

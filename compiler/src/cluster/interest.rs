@@ -1,5 +1,7 @@
 //! Which pods of other nodes have to be watched.
 
+mod of_policy;
+
 use std::collections::BTreeSet;
 
 use super::{PodScope, State};

@@ -22,6 +22,12 @@ impl Namespaces {
         self.by_name.get(name).is_some_and(|namespace| namespace.default_deny_ingress)
     }
 
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks whether there are none")]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
         self.by_name.values()

@@ -1,41 +1,58 @@
 //! The Pods, and whose an address is.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use super::PodSource;
 use crate::api::{NodeName, Phase, Pod, PodKey};
 
 /// The Pods, by key and by address.
+///
+/// A clone costs nothing and shares everything: what changes afterwards is what the two do not share any more. So it
+/// can be given away after each event, however many pods there are.
 #[derive(Debug, Clone)]
 pub struct Pods {
     node: NodeName,
-    by_key: BTreeMap<PodKey, Copies>,
-    /// The policed pods that claim an address, the one that has it first. One is the rule; there are several for a
-    /// moment when an address passes from a pod that ends to a new one.
-    by_ip: BTreeMap<IpAddr, Vec<Arc<Pod>>>,
+    by_key: OrdMap<PodKey, Copies>,
+    by_ip: OrdMap<IpAddr, Claims>,
     /// The pods that are this node's to police.
-    local: BTreeMap<PodKey, Arc<Pod>>,
+    local: OrdMap<PodKey, Arc<Pod>>,
 }
 
-/// What each watch says of one pod; never empty.
-type Copies = BTreeMap<PodSource, Arc<Pod>>;
+/// What each watch says of one pod, by watch; never empty, and one is the rule.
+type Copies = Arc<Vec<(PodSource, Arc<Pod>)>>;
+
+/// The policed pods that claim an address, the one that has it first. One is the rule; there are several for a moment
+/// when an address passes from a pod that ends to a new one.
+type Claims = Arc<Vec<Arc<Pod>>>;
 
 impl Pods {
     pub(super) fn new(node: NodeName) -> Pods {
-        Pods { node, by_key: BTreeMap::new(), by_ip: BTreeMap::new(), local: BTreeMap::new() }
+        Pods { node, by_key: OrdMap::new(), by_ip: OrdMap::new(), local: OrdMap::new() }
+    }
+
+    /// The node whose pods are local.
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks whether there are none")]
+    pub fn len(&self) -> usize {
+        self.by_key.len()
     }
 
     /// One pod.
     pub fn get(&self, key: &PodKey) -> Option<&Arc<Pod>> {
-        self.by_key.get(key).and_then(believed)
+        self.by_key.get(key).and_then(|copies| believed(copies))
     }
 
     /// All pods, by namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.by_key.values().filter_map(believed)
+        self.by_key.values().filter_map(|copies| believed(copies))
     }
 
     /// The pods of one namespace, by name.
@@ -48,7 +65,7 @@ impl Pods {
     }
 
     /// The pods that are this node's to police, by namespace and name.
-    pub fn local(&self) -> impl Iterator<Item = &Arc<Pod>> {
+    pub fn local(&self) -> impl ExactSizeIterator<Item = &Arc<Pod>> {
         self.local.values()
     }
 
@@ -75,7 +92,8 @@ impl Pods {
 
     /// The pods that a watch has reported.
     pub(super) fn of_source(&self, source: &PodSource) -> Vec<PodKey> {
-        self.by_key.iter().filter(|(_, copies)| copies.contains_key(source)).map(|(key, _)| key.clone()).collect()
+        let of_source = self.by_key.iter().filter(|(_, copies)| place(copies, source).is_ok());
+        of_source.map(|(key, _)| key.clone()).collect()
     }
 
     /// Takes over what a watch says of a pod, `None` being that it is gone. Gives back what was believed of the pod
@@ -88,14 +106,12 @@ impl Pods {
     ) -> (Option<Arc<Pod>>, Option<Arc<Pod>>) {
         let copies = self.by_key.entry(key.clone()).or_default();
         let before = believed(copies).cloned();
-        match pod {
-            Some(pod) if copies.get(&source).is_some_and(|known| **known == pod) => {}
-            Some(pod) => {
-                copies.insert(source, Arc::new(pod));
-            }
-            None => {
-                copies.remove(&source);
-            }
+        match (place(copies, &source), pod) {
+            (Ok(at), Some(pod)) if *copies[at].1 == pod => {}
+            (Ok(at), Some(pod)) => Arc::make_mut(copies)[at].1 = Arc::new(pod),
+            (Err(at), Some(pod)) => Arc::make_mut(copies).insert(at, (source, Arc::new(pod))),
+            (Ok(at), None) => drop(Arc::make_mut(copies).remove(at)),
+            (Err(_), None) => {}
         }
         let after = believed(copies).cloned();
         if copies.is_empty() {
@@ -117,7 +133,7 @@ impl Pods {
             return;
         }
         for address in &pod.ips {
-            let claims = self.by_ip.entry(*address).or_default();
+            let claims = Arc::make_mut(self.by_ip.entry(*address).or_default());
             let at = claims.partition_point(|other| rank(other) < rank(pod));
             claims.insert(at, pod.clone());
         }
@@ -126,7 +142,7 @@ impl Pods {
     fn unclaim(&mut self, pod: &Arc<Pod>) {
         for address in &pod.ips {
             if let Some(claims) = self.by_ip.get_mut(address) {
-                claims.retain(|other| other.key != pod.key);
+                Arc::make_mut(claims).retain(|other| other.key != pod.key);
                 if claims.is_empty() {
                     self.by_ip.remove(address);
                 }
@@ -135,8 +151,13 @@ impl Pods {
     }
 }
 
-fn believed(copies: &Copies) -> Option<&Arc<Pod>> {
-    copies.first_key_value().map(|(_, pod)| pod)
+fn believed(copies: &[(PodSource, Arc<Pod>)]) -> Option<&Arc<Pod>> {
+    copies.first().map(|(_, pod)| pod)
+}
+
+/// Where what a watch says stands, or would stand.
+fn place(copies: &[(PodSource, Arc<Pod>)], source: &PodSource) -> Result<usize, usize> {
+    copies.binary_search_by(|(known, _)| known.cmp(source))
 }
 
 /// Lower has the better claim to an address: running before not, newer before older. The rest makes the order total.

@@ -23,6 +23,12 @@ impl Policies {
         self.by_key.range(first..).take_while(move |(key, _)| &*key.namespace == namespace).map(|(_, policy)| policy)
     }
 
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks whether there are none")]
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// All policies, by namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<NetworkPolicy>> {
         self.by_key.values()

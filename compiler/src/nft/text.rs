@@ -7,8 +7,8 @@
 use std::fmt;
 
 use super::{
-    Chain, ChainName, ChainPolicy, CtState, Family, Field, Hook, Key, KeyType, Match, Reject, Rule, Set, SetName, Stmt,
-    TABLE, Table, Verdict, VerdictMap,
+    BaseChain, Chain, ChainName, ChainPolicy, CtState, Family, Field, Hook, Key, KeyType, Match, Reject, Rule, Set,
+    SetName, Stmt, TABLE, Table, Verdict, VerdictMap,
 };
 use crate::api::Protocol;
 
@@ -74,20 +74,27 @@ fn write_chain(f: &mut fmt::Formatter<'_>, name: &ChainName, chain: &Chain) -> f
         writeln!(f, "        comment \"{comment}\"")?;
     }
     if let Some(base) = &chain.base {
-        let hook = match base.hook {
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-        };
-        let policy = match base.policy {
-            ChainPolicy::Accept => "accept",
-            ChainPolicy::Drop => "drop",
-        };
-        writeln!(f, "        type filter hook {hook} priority {}; policy {policy};", base.priority)?;
+        writeln!(f, "        {base}")?;
     }
     for rule in &chain.rules {
         writeln!(f, "        {rule}")?;
     }
     writeln!(f, "    }}")
+}
+
+impl fmt::Display for BaseChain {
+    /// `type filter hook forward priority 0; policy accept;`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hook = match self.hook {
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+        };
+        let policy = match self.policy {
+            ChainPolicy::Accept => "accept",
+            ChainPolicy::Drop => "drop",
+        };
+        write!(f, "type filter hook {hook} priority {}; policy {policy};", self.priority)
+    }
 }
 
 impl fmt::Display for Rule {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pod_gone;
 use crate::api::{Phase, Pod};
-use crate::cluster::{Event, State};
+use crate::cluster::{Event, Pods, State};
 use crate::testing::{PodBuilder, ip, pod, pod_key, state};
 
 fn at(key: &str) -> PodBuilder {
@@ -113,4 +113,17 @@ fn a_pod_that_is_reported_again_stays_one_object() {
     let known = state.pods().get(&pod_key("a/x")).expect("it is known");
     let owner = state.pods().owner(ip("10.0.0.1")).expect("it has the address");
     assert!(Arc::ptr_eq(known, owner));
+}
+
+#[test]
+fn a_clone_stays_as_it_was() {
+    let mut state = state([at("a/x").into(), pod("b/y").ip("10.0.0.2").into()]);
+    let before = state.pods().clone();
+    state.apply(pod_gone("a/x"));
+    state.apply(pod("b/y").ip("10.0.0.1").into());
+    state.apply(pod("c/z").ip("10.0.0.3").into());
+    let pods = |pods: &Pods| pods.addresses().map(|(at, pod)| format!("{at} {}", pod.key)).collect::<Vec<_>>();
+    assert_eq!(pods(&before), ["10.0.0.1 a/x", "10.0.0.2 b/y"]);
+    assert_eq!((before.len(), before.local().len()), (2, 2));
+    assert_eq!(pods(state.pods()), ["10.0.0.1 b/y", "10.0.0.3 c/z"]);
 }

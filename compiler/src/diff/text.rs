@@ -1,16 +1,14 @@
-//! A transaction as commands that `nft -f` would take, for the log.
+//! A transaction as commands that `nft -f` would take, for people: long lists of elements are cut short.
 
 use std::fmt;
 
-use compiler::diff::{Op, Transaction};
-use compiler::nft::{Chain, ChainName, ChainPolicy, Comment, Hook, TABLE};
+use super::{Op, Transaction};
+use crate::nft::{Chain, ChainName, Comment, TABLE};
 
-/// Prints a transaction, a command a line.
-pub(super) struct Commands<'a>(pub(super) &'a Transaction);
-
-impl fmt::Display for Commands<'_> {
+impl fmt::Display for Transaction {
+    /// A command a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.ops().iter().try_for_each(|op| write_op(f, op))
+        self.ops().iter().try_for_each(|op| write_op(f, op))
     }
 }
 
@@ -52,17 +50,7 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
 }
 
 fn write_chain(f: &mut fmt::Formatter<'_>, name: &ChainName, chain: &Chain) -> fmt::Result {
-    let base = chain.base.map_or_else(String::new, |base| {
-        let hook = match base.hook {
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-        };
-        let policy = match base.policy {
-            ChainPolicy::Accept => "accept",
-            ChainPolicy::Drop => "drop",
-        };
-        format!(" type filter hook {hook} priority {}; policy {policy};", base.priority)
-    });
+    let base = chain.base.map_or_else(String::new, |base| format!(" {base}"));
     writeln!(f, "add chain inet {TABLE} {name} {{{base}{} }}", comment(chain.comment.as_ref(), ";"))
 }
 
@@ -79,4 +67,43 @@ fn list<T: fmt::Display>(items: impl ExactSizeIterator<Item = T>) -> String {
         text.push_str(&format!(", and {more} more"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::nft::{BaseChain, ChainPolicy, Family, Hook, Key, KeyType, Rule, Set, SetName, Stmt, Verdict};
+
+    #[test]
+    fn commands_are_those_of_nft() {
+        let set = |last: u8| {
+            let keys = (1..=last).map(|last| Key::V4(Ipv4Addr::new(10, 0, 0, last))).collect();
+            let comment = Some(Comment::new("ns=shop"));
+            Arc::new(Set { key_type: KeyType::Address(Family::V4), comment, keys: Arc::new(keys) })
+        };
+        let base = Some(BaseChain { hook: Hook::Forward, priority: 1, policy: ChainPolicy::Accept });
+        let rules = vec![Rule { stmts: vec![Stmt::Counter, Stmt::Verdict(Verdict::Drop)], comment: None }];
+        let chain = Arc::new(Chain { base, rules, ..Chain::default() });
+        let (set_name, chain_name) = (SetName::from_kernel("s"), ChainName::from_kernel("c"));
+        let ops = vec![
+            Op::AddTable,
+            Op::AddSet(set_name.clone(), set(2)),
+            Op::AddKeys(set_name.clone(), set(2).keys.to_vec()),
+            Op::AddChain(chain_name.clone(), chain.clone()),
+            Op::AddRules(chain_name, chain),
+        ];
+        let expected = "\
+add table inet postern
+add set inet postern s { type ipv4_addr; comment \"ns=shop\"; }
+add element inet postern s { 10.0.0.1, 10.0.0.2 }
+add chain inet postern c { type filter hook forward priority 1; policy accept; }
+add rule inet postern c counter drop
+";
+        assert_eq!(Transaction::new(ops, None).to_string(), expected);
+        let many = Transaction::new(vec![Op::DeleteKeys(set_name, set(60).keys.to_vec())], None);
+        assert!(many.to_string().ends_with("10.0.0.50, and 10 more }\n"), "{many}");
+    }
 }
