@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The commands: [`args`] and [`command`], over [`files`] (manifests), [`model`] (a whole cluster, compiled and judged),
-//! [`probes`] and [`explanation`] (questions and answers), [`lab`] (network namespaces and packets) and [`trial`] (a
+//! [`probes`] and [`explanation`] (questions and answers), the crate [`lab`] (network namespaces and packets) and [`trial`] (a
 //! model that runs in a lab).
 
 pub mod admin;
@@ -20,7 +20,6 @@ pub mod command;
 pub mod explanation;
 pub mod files;
 pub mod kernel;
-pub mod lab;
 pub mod metrics;
 pub mod model;
 pub mod probes;

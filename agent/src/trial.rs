@@ -15,11 +15,11 @@ use compiler::policy::{Packet, PacketProtocol};
 use netlink::{Connection, Error, Ownership};
 
 use crate::kernel;
-use crate::lab::{self, Attachment, Lab, Netns, Outcome, ProbeOptions, Responder, Topology};
 use crate::metrics::Metrics;
 use crate::model::{End, Flow, Model};
 use crate::readiness::Readiness;
 use crate::sync::{self, Handle, Origin, Settings};
+use lab::{Attachment, Lab, Netns, Outcome, ProbeOptions, Responder, Topology};
 
 /// How long an agent may take to enforce the manifests. It takes milliseconds; this ends a wait for what never comes.
 const PATIENCE: Duration = Duration::from_secs(60);

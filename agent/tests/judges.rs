@@ -17,7 +17,7 @@ use compiler::policy::oracle::{Content, Packet, verdict};
 use compiler::policy::{self, PacketProtocol};
 use compiler::sim::generate::clusters;
 use compiler::sim::{Cluster, Dice, Edges, to_yaml};
-use postern::lab::{Attachment, Outcome, isolated};
+use lab::{Attachment, Outcome, isolated};
 use postern::model::{End, Flow, Model};
 use postern::trial::Trial;
 

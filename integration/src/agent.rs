@@ -1,7 +1,7 @@
 //! The agent as a process, as a node runs it.
 //!
 //! It runs in the network namespace of the test, so a test that starts one is to be
-//! [isolated](postern::lab::isolated), with [`loopback_up`] first.
+//! [isolated](lab::isolated), with [`loopback_up`] first.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;

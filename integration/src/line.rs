@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use compiler::nft::Family;
-use postern::lab::{self, Lab, Outcome, ProbeOptions, Protocol};
+use lab::{Lab, Outcome, ProbeOptions, Protocol};
 use postern::probes::ProbeProtocol;
 
 /// How long silence is listened to: two tries of half a second.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use postern::lab::{self, Attachment, Lab, Topology};
+use lab::{Attachment, Lab, Topology};
 use tokio::runtime;
 use tokio::task::spawn_blocking;
 

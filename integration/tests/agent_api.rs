@@ -9,7 +9,7 @@ use integration::agent::{Agent, install, loopback_up, nft};
 use integration::control_plane::{ControlPlane, pod};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use postern::lab::isolated;
+use lab::isolated;
 use serde_json::json;
 
 const POLICY: &str = "

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use integration::agent::{Agent, loopback_up, nft};
-use postern::lab::isolated;
+use lab::isolated;
 
 const POD: &str = "
 apiVersion: v1

@@ -12,8 +12,8 @@ use compiler::api::Object;
 use compiler::nft::Deny;
 use integration::examples::{self, Example};
 use integration::node::Node;
+use lab::isolated;
 use postern::files;
-use postern::lab::isolated;
 use postern::model::{End, Model};
 
 /// Namespaces that a server always has.

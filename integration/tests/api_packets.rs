@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use futures::future::join_all;
 use integration::node::Node;
 use integration::scene::{pod, policy};
-use postern::lab::isolated;
+use lab::isolated;
 
 const PODS: [&str; 6] = ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c"];
 const PORTS: &str = "{name: serve-80, containerPort: 80}, {name: serve-81, containerPort: 81}, \

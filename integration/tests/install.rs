@@ -11,7 +11,7 @@ use integration::control_plane::{ControlPlane, pod};
 use integration::{image, repository};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::Api;
-use postern::lab::isolated;
+use lab::isolated;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;

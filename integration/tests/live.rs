@@ -10,8 +10,8 @@ use compiler::nft::Family;
 use integration::agent::nft;
 use integration::live::{Echo, Hammer, Live, Protection};
 use integration::scene::{pod, policy};
+use lab::{Attachment, Flow, Netns, Outcome, Probe, Protocol, isolated};
 use postern::kernel;
-use postern::lab::{Attachment, Flow, Netns, Outcome, Probe, Protocol, isolated};
 
 /// For what must come: a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(20);

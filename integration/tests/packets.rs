@@ -5,7 +5,7 @@
 use compiler::nft::{Deny, Family};
 use integration::agent::nft;
 use integration::scene::{Scene, Shape, pod, policy};
-use postern::lab::{Attachment, Netns, isolated};
+use lab::{Attachment, Netns, isolated};
 
 const ROUTED: Shape = Shape::ALL[1];
 

@@ -8,11 +8,12 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate with the crates of the workspace that it may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 4] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 5] = [
     ("compiler", &[]),
     ("netlink", &["compiler"]),
-    ("postern", &["compiler", "netlink"]),
-    ("integration", &["compiler", "netlink", "postern"]),
+    ("lab", &[]),
+    ("postern", &["compiler", "lab", "netlink"]),
+    ("integration", &["compiler", "lab", "netlink", "postern"]),
 ];
 /// What must not be known so far down: I/O, async, Kubernetes clients, logs.
 const NOT_IN_COMPILER: [&str; 9] =

@@ -9,7 +9,7 @@ use std::time::Duration;
 use compiler::nft::{Deny, Family};
 use integration::agent::nft;
 use integration::scene::{Scene, Shape, pod, policy};
-use postern::lab::{Endpoint, Flow, Netns, Outcome, Probe, Protocol, isolated};
+use lab::{Endpoint, Flow, Netns, Outcome, Probe, Protocol, isolated};
 
 /// For what must come: a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,11 +12,11 @@ use compiler::policy::Packet;
 use super::{Exit, input, output};
 use crate::args::{AttachmentArg, OutputArg, ProbesArgs, TryArgs};
 use crate::files::Loaded;
-use crate::lab::{self, Attachment, Outcome};
 use crate::model::{End, Flow, Model, Verdict};
 use crate::probes::{Probe, ProbeProtocol};
 use crate::trial::Trial;
 use crate::trial::matrix::{self, Entry, Tried};
+use lab::{Attachment, Outcome};
 
 pub(super) fn run(args: TryArgs) -> anyhow::Result<Exit> {
     let TryArgs { files, probes, deny, attachment, timeout } = args;

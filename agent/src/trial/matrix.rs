@@ -10,8 +10,8 @@ use compiler::api::{Direction, PodKey, Protocol};
 use compiler::nft::Family;
 use compiler::policy::PacketProtocol;
 
-use crate::lab::Outcome;
 use crate::model::{End, Flow, Model, Verdict};
+use lab::Outcome;
 
 /// An address of each family that no manifest has: the client outside of the cluster (RFC 5737, RFC 3849).
 const OUTSIDE: [IpAddr; 2] = [

@@ -9,8 +9,8 @@ use netlink::expr::{Base, CmpOp, Data, Expr, MetaKey, NatKind, Register};
 use netlink::{ChainKind, Error, RawBase, RawBatch, RawHook};
 
 use super::open;
-use crate::lab::Netns;
 use crate::model::{Endpoint, Model};
+use lab::Netns;
 
 /// The name of the table, which is not the agent's.
 const TABLE: &str = "services";

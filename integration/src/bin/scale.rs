@@ -38,7 +38,7 @@ struct Measured {
 }
 
 fn main() -> Result<()> {
-    postern::lab::enter()?;
+    lab::enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         loopback_up()?;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use postern::lab::{Endpoint, Netns};
+use lab::{Endpoint, Netns};
 
 /// How long a client waits for an answer that has to come.
 const PATIENCE: Duration = Duration::from_secs(5);

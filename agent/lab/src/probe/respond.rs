@@ -24,7 +24,7 @@ const BACKLOG: i32 = 4_096;
 const BUFFER: usize = 65_536;
 
 /// Everybody who answers while this lives.
-pub(in crate::lab) struct Responders {
+pub(crate) struct Responders {
     /// The tasks end, and their sockets are closed, when this is dropped.
     tasks: JoinSet<()>,
     failures: BTreeMap<(Protocol, Responder), String>,
@@ -37,7 +37,7 @@ type Wanted = BTreeMap<Netns, BTreeSet<(Protocol, Endpoint, BTreeSet<u16>)>>;
 
 impl Responders {
     /// Opens the sockets of all responders that the probes name; each is ready when this returns, or has a failure.
-    pub(in crate::lab) fn open(probes: &[Probe]) -> Self {
+    pub(crate) fn open(probes: &[Probe]) -> Self {
         let mut tasks = JoinSet::new();
         let mut failures = BTreeMap::new();
         for (netns, wanted) in wanted(probes) {
@@ -60,12 +60,12 @@ impl Responders {
     }
 
     /// Closes all sockets. When this returns, others can listen on the same ports; after a mere drop, some moments later.
-    pub(in crate::lab) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.tasks.shutdown().await;
     }
 
     /// Why one of the probe's responders is not there.
-    pub(in crate::lab) fn failure(&self, probe: &Probe) -> Option<String> {
+    pub(crate) fn failure(&self, probe: &Probe) -> Option<String> {
         let failure = |responder: &Responder| self.failures.get(&(probe.protocol, responder.clone()));
         probe.responders.iter().find_map(failure).cloned()
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use postern::lab::{
+use lab::{
     Attachment, Endpoint, Flow, Lab, Netns, Node, Outcome, Pod, Probe, ProbeOptions, Protocol, Responder, Topology,
     isolated, probe,
 };

@@ -28,7 +28,7 @@ pub(super) async fn ask(probe: &Probe, window: Duration) -> Outcome {
 }
 
 /// Opens a connection from the probe's end.
-pub(in crate::lab) async fn connect(probe: &Probe) -> io::Result<TcpStream> {
+pub(crate) async fn connect(probe: &Probe) -> io::Result<TcpStream> {
     let socket = TcpSocket::from_std_stream(probe.socket(Type::STREAM, None)?.into());
     // The connection ends by a reset, so that thousands of probes leave no ports and no conntrack entries waiting.
     socket.set_zero_linger()?;
