@@ -14,7 +14,7 @@ const OF_THE_SHELL: [&str; 38] = [
     "shift", "source", "test", "trap", "true", "type", "umask", "unset", "wait", "}",
 ];
 /// What cargo has of itself. Any other subcommand is a program of its own.
-const OF_CARGO: [&str; 7] = ["bench", "build", "clippy", "doc", "fmt", "run", "test"];
+const OF_CARGO: [&str; 9] = ["bench", "build", "clippy", "doc", "fetch", "fmt", "install", "run", "test"];
 
 /// The programs that a script runs, without those that it looks for itself by `command -v` and can do without.
 pub(crate) fn run_by_script(text: &str) -> Vec<String> {
