@@ -32,6 +32,7 @@ fuzz: ## Searches for bytes on which the decoders and readers break, and leaves 
 	set -e; for f in $(FUZZERS); do cargo +nightly fuzz run --fuzz-dir agent/netlink/fuzz --target-dir target/fuzz $$f target/fuzz/$$f agent/netlink/fuzz/corpus/$$f -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024; done
 
 lint:
+	.ci/deny
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
