@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
-use crate::explanation;
+use crate::explanation::{self, explain_snapshot};
+use crate::kernel::Counters;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::sync::Handle;
@@ -31,6 +32,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// All metrics.
     pub metrics: Arc<Metrics>,
+    /// What reads the counters of the table.
+    pub counters: Counters,
 }
 
 /// Answers requests, for ever.
@@ -65,16 +68,13 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let report = admin.sync.report().await;
-    ([(CONTENT_TYPE, OPENMETRICS)], admin.metrics.encode(report.as_ref())).into_response()
+    let counters = admin.counters.read().await;
+    ([(CONTENT_TYPE, OPENMETRICS)], admin.metrics.encode(&admin.sync.snapshot(), &counters)).into_response()
 }
 
 /// What the kernel holds as far as the agent knows, as nft prints it.
-async fn table(State(admin): State<Admin>) -> Response {
-    match admin.sync.report().await {
-        Some(report) => report.table.map_or_else(String::new, |table| table.to_string()).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the sync thread is busy\n").into_response(),
-    }
+async fn table(State(admin): State<Admin>) -> String {
+    admin.sync.snapshot().table().map_or_else(String::new, ToString::to_string)
 }
 
 /// What the policies of this node say of a probe.
@@ -83,12 +83,11 @@ async fn explain(State(admin): State<Admin>, body: String) -> Response {
         Ok(probe) => probe,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    match admin.sync.explain(probe).await {
-        Some(Ok(explanation)) => match serde_json::to_string(&explanation) {
+    match explain_snapshot(&admin.sync.snapshot(), &probe) {
+        Ok(explanation) => match serde_json::to_string(&explanation) {
             Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         },
-        Some(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the sync thread is busy\n").into_response(),
+        Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
     }
 }

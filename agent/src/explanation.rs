@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{EndError, Model, first_of_flow};
 use crate::probes::{Answer, Probe};
+use crate::sync::Snapshot;
 
 /// Where the agent answers questions about probes: a probe is posted as JSON, an [`Explanation`] comes back.
 pub const PATH: &str = "/debug/explain";
-/// How long an agent may take. It takes microseconds, or as long as a commit that is under way.
+/// How long an agent may take. It takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A probe, judged, with the reasons.
@@ -54,6 +55,18 @@ pub fn explain(model: &Model, probe: &Probe) -> Result<Explanation, EndError> {
         disagrees: verdict.disagrees(),
         paths: [verdict.egress.path, verdict.ingress.path],
     })
+}
+
+/// Judges a probe by what an agent knows and enforces.
+///
+/// # Errors
+///
+/// If it makes no sense, or nothing is enforced yet.
+pub fn explain_snapshot(snapshot: &Snapshot, probe: &Probe) -> Result<Explanation, String> {
+    let enforced = snapshot.enforced.as_ref().ok_or("the kernel holds no table yet")?;
+    probe.packet_protocol()?;
+    let model = Model::of_node(snapshot.pods.clone(), enforced.ir.clone(), enforced.table.clone());
+    explain(&model, probe).map_err(|error| error.to_string())
 }
 
 /// Asks an agent. The inner error is its own: the probe makes no sense to it.

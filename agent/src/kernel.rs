@@ -1,12 +1,12 @@
 //! The kernel, as the sync thread sees it: the one seam behind which effects sit.
 
 pub mod bridge;
-
-use std::collections::BTreeMap;
+mod counters;
 
 use compiler::diff::{Generation, Limits, Mirror, Transaction};
-use compiler::nft::CounterName;
-use netlink::{Claim, Committed, Connection, Count, Error, Ownership};
+use netlink::{Claim, Committed, Connection, Error, Ownership};
+
+pub use counters::Counters;
 
 /// What holds table `inet postern`.
 ///
@@ -21,8 +21,6 @@ pub trait Kernel {
     fn dump(&mut self) -> Result<Mirror, Error>;
     /// Commits a transaction that was computed against `generation`: all of it, or nothing.
     fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error>;
-    /// The values of the table's counters.
-    fn counters(&mut self) -> Result<BTreeMap<CounterName, Count>, Error>;
 }
 
 /// Opens the connection of an agent, in the network namespace of the calling thread. The table that it creates is
@@ -73,10 +71,6 @@ impl Kernel for Connection {
 
     fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
         Connection::commit(self, transaction, generation)
-    }
-
-    fn counters(&mut self) -> Result<BTreeMap<CounterName, Count>, Error> {
-        Connection::counters(self)
     }
 }
 

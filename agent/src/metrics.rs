@@ -1,7 +1,7 @@
 //! What `/metrics` shows, in the text format of Prometheus.
 //!
 //! One struct for each part of the agent. Counters and histograms are written where the thing happens; sizes are
-//! gathered when somebody asks, see [`Report`]. Names of pods or policies are never labels.
+//! gathered when somebody asks, from a [`Snapshot`]. Names of pods or policies are never labels.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::sync::Snapshot;
 
 /// A label with a value of a closed list.
 type Label = [(&'static str, &'static str); 1];
@@ -67,17 +69,6 @@ pub enum CommitResult {
     Error,
 }
 
-/// What the sync thread holds.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// How many objects it knows, by kind.
-    pub objects: Vec<(&'static str, usize)>,
-    /// What the kernel holds.
-    pub table: Option<Table>,
-    /// The values of the table's counters.
-    pub counters: BTreeMap<CounterName, Count>,
-}
-
 /// Sizes, set on each scrape.
 #[derive(Debug, Default)]
 struct Sizes {
@@ -107,15 +98,14 @@ impl Metrics {
         Metrics { registry, watch, sync, sizes, denied, resident }
     }
 
-    /// The text for a scrape. Without a report, as when a commit takes long, sizes are those of the last one.
-    pub fn encode(&self, report: Option<&Report>) -> String {
-        if let Some(report) = report {
-            self.sizes.set(report);
-            for direction in [Direction::Ingress, Direction::Egress] {
-                if let Some(count) = report.counters.get(&denied_counter(direction)) {
-                    let label = [("direction", direction.as_str())];
-                    self.denied.get_or_create(&label).inner().store(count.packets, Ordering::Relaxed);
-                }
+    /// The text for a scrape: sizes as a snapshot has them, and the values of the table's counters. Those that could not
+    /// be read are as they were in the last scrape.
+    pub fn encode(&self, snapshot: &Snapshot, counters: &BTreeMap<CounterName, Count>) -> String {
+        self.sizes.set(snapshot);
+        for direction in [Direction::Ingress, Direction::Egress] {
+            if let Some(count) = counters.get(&denied_counter(direction)) {
+                let label = [("direction", direction.as_str())];
+                self.denied.get_or_create(&label).inner().store(count.packets, Ordering::Relaxed);
             }
         }
         self.resident.set(resident_bytes().unwrap_or(0));
@@ -258,13 +248,13 @@ impl Sizes {
         registry.register("table_elements", "Elements of all sets and maps", self.elements.clone());
     }
 
-    fn set(&self, report: &Report) {
+    fn set(&self, snapshot: &Snapshot) {
         let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
-        for (kind, count) in &report.objects {
+        for (kind, count) in &snapshot.objects {
             self.objects.get_or_create(&[("kind", *kind)]).set(size(*count));
         }
         let nothing = Table::default();
-        let table = report.table.as_ref().unwrap_or(&nothing);
+        let table = snapshot.table().map_or(&nothing, |table| table);
         let keys: usize = table.sets.values().map(|set| set.keys.len()).sum();
         let elements: usize = table.maps.values().map(|map| map.elements.len()).sum();
         self.chains.set(size(table.chains.len()));
@@ -276,6 +266,9 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
+    use compiler::api::NodeName;
+    use compiler::cluster::State;
+
     use super::*;
 
     #[test]
@@ -286,12 +279,10 @@ mod tests {
         metrics.watch.invalid_changed("NetworkPolicy", 2);
         metrics.watch.invalid_changed("NetworkPolicy", -1);
         let denied = denied_counter(Direction::Ingress);
-        let report = Report {
-            objects: vec![("Pod", 3)],
-            table: Some(Table::default()),
-            counters: BTreeMap::from([(denied, Count { packets: 5, bytes: 300 })]),
-        };
-        let text = metrics.encode(Some(&report));
+        let counters = BTreeMap::from([(denied, Count { packets: 5, bytes: 300 })]);
+        let pods = State::new(NodeName("node-1".into())).pods().clone();
+        let snapshot = Snapshot { epoch: 1, objects: vec![("Pod", 3)], pods, enforced: None };
+        let text = metrics.encode(&snapshot, &counters);
         for line in [
             "postern_events_total{kind=\"Pod\"} 1",
             "postern_commits_total{result=\"ok\"} 1",

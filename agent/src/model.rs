@@ -14,18 +14,20 @@ pub use verdict::{Flow, Side, Verdict, first_of_flow};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod, PodKey, Service};
-use compiler::cluster::{Change, Event, PodSource, State};
+use compiler::cluster::{Event, Pods, State};
 use compiler::nft::{Deny, Table};
 use compiler::policy::Ir;
 
 /// A cluster.
 pub struct Model {
     nodes: BTreeMap<NodeName, ModelNode>,
-    /// Seen from no node in particular: whose an address is.
-    state: State,
+    /// Seen from no node in particular, or from the only one: whose an address is.
+    pods: Pods,
+    events: Vec<Event>,
     services: Vec<Service>,
 }
 
@@ -36,7 +38,7 @@ pub struct ModelNode {
     /// Who may talk to whom there.
     pub ir: Ir,
     /// What enforces it.
-    pub table: Table,
+    pub table: Arc<Table>,
 }
 
 impl Model {
@@ -50,22 +52,22 @@ impl Model {
             for event in &events {
                 compiler.apply(event.clone());
             }
-            let node = ModelNode { addresses: addresses.clone(), ir: compiler.ir(), table: compiler.table() };
+            let node = ModelNode { addresses: addresses.clone(), ir: compiler.ir(), table: Arc::new(compiler.table()) };
             (name.clone(), node)
         });
         let mut state = State::new(NodeName("".into()));
         for event in &events {
             state.apply(event.clone());
         }
-        Model { nodes: nodes.collect(), state, services: placed.services }
+        Model { nodes: nodes.collect(), pods: state.pods().clone(), events, services: placed.services }
     }
 
-    /// The part of a cluster that the agent of one node knows, with the table that its kernel holds.
-    pub fn of_node(compiler: &mut Compiler, table: Table) -> Model {
-        let state = compiler.state().clone();
-        let addresses: BTreeSet<IpAddr> = state.pods().local().flat_map(|pod| &pod.host_ips).copied().collect();
-        let node = ModelNode { addresses: addresses.into_iter().collect(), ir: compiler.ir(), table };
-        Model { nodes: BTreeMap::from([(state.node().clone(), node)]), state, services: Vec::new() }
+    /// The part of a cluster that the agent of one node knows, with what its kernel holds.
+    pub fn of_node(pods: Pods, ir: Ir, table: Arc<Table>) -> Model {
+        let addresses: BTreeSet<IpAddr> = pods.local().flat_map(|pod| &pod.host_ips).copied().collect();
+        let node = ModelNode { addresses: addresses.into_iter().collect(), ir, table };
+        let nodes = BTreeMap::from([(pods.node().clone(), node)]);
+        Model { nodes, pods, events: Vec::new(), services: Vec::new() }
     }
 
     /// The table of a node without pods.
@@ -80,12 +82,12 @@ impl Model {
 
     /// The pods, by namespace and name.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.state.pods().iter().map(|pod| &**pod)
+        self.pods.iter().map(|pod| &**pod)
     }
 
     /// One pod.
     pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
-        self.state.pods().get(key).map(|pod| &**pod)
+        self.pods.get(key).map(|pod| &**pod)
     }
 
     /// The Services of the manifests.
@@ -93,16 +95,9 @@ impl Model {
         &self.services
     }
 
-    /// What an agent on any of the nodes would be told, as one list a kind.
+    /// What an agent on any of the nodes would be told, as one list a kind. Nothing, where the model is of one node.
     pub fn events(&self) -> Vec<Event> {
-        let pods = self.state.pods().iter().map(|pod| (**pod).clone()).collect();
-        let namespaces = self.state.namespaces().iter().cloned().collect();
-        let policies = self.state.policies().iter().map(|policy| (**policy).clone()).collect();
-        vec![
-            Event::Namespaces(Change::Reset(namespaces)),
-            Event::Policies(Change::Reset(policies)),
-            Event::Pods(PodSource::Cluster, Change::Reset(pods)),
-        ]
+        self.events.clone()
     }
 
     /// The node that has an address as its own.

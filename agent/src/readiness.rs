@@ -33,8 +33,8 @@ pub struct Status {
 struct Entries {
     next_id: u64,
     by_id: BTreeMap<u64, Entry>,
-    /// Whether the agent has been ready at some time.
-    has_been_ready: bool,
+    /// Whether the rules have been in force at some time.
+    has_started: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +48,8 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
     Blocks,
+    /// Until the rules are in force.
+    BlocksStart,
     Informs,
 }
 
@@ -65,10 +67,19 @@ impl Readiness {
         self.insert(name.into(), |_| Weight::Blocks)
     }
 
-    /// The same before the agent was ready for the first time; after that only a note. For what comes and goes while
-    /// the agent runs, such as a watch of one more namespace.
+    /// The same until the rules are in force; after that only a note. For what comes and goes while the agent runs, such
+    /// as a watch of one more namespace.
     pub fn guard_start(&self, name: impl Into<String>) -> Guard {
-        self.insert(name.into(), |entries| if entries.has_been_ready { Weight::Informs } else { Weight::Blocks })
+        self.insert(name.into(), |entries| if entries.has_started { Weight::Informs } else { Weight::BlocksStart })
+    }
+
+    /// The rules are in force. What the start still waits for, such as the pods of a peer, is only a note from now on.
+    pub fn started(&self) {
+        self.0.send_modify(|entries| {
+            entries.has_started = true;
+            let of_start = entries.by_id.values_mut().filter(|entry| entry.weight == Weight::BlocksStart);
+            of_start.for_each(|entry| entry.weight = Weight::Informs);
+        });
     }
 
     /// The agent is ready all the same.
@@ -79,8 +90,9 @@ impl Readiness {
     /// What it waits for now.
     pub fn status(&self) -> Status {
         let entries = self.0.borrow();
-        let texts = |weight| entries.by_id.values().filter(move |e| e.weight == weight).map(ToString::to_string);
-        Status { waiting_for: texts(Weight::Blocks).collect(), notes: texts(Weight::Informs).collect() }
+        let (notes, blocks): (Vec<_>, Vec<_>) = entries.by_id.values().partition(|e| e.weight == Weight::Informs);
+        let texts = |entries: Vec<&Entry>| entries.into_iter().map(ToString::to_string).collect();
+        Status { waiting_for: texts(blocks), notes: texts(notes) }
     }
 
     /// Waits until the agent is ready.
@@ -119,7 +131,6 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.readiness.0.send_modify(|entries| {
             entries.by_id.remove(&self.id);
-            entries.has_been_ready |= entries.is_ready();
         });
     }
 }
@@ -185,14 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_starts_later_is_only_a_note() {
+    fn a_watch_that_starts_late_or_lags_is_only_a_note() {
         let readiness = Readiness::new();
         let first = readiness.guard("the first commit");
-        let early = readiness.guard_start("the list of Pods of namespace a");
+        let _lags = readiness.guard_start("the list of Pods of namespace a");
         assert_eq!(readiness.status().waiting_for.len(), 2);
-        drop((first, early));
+        drop(first);
+        assert_eq!(readiness.status().waiting_for, ["the list of Pods of namespace a"]);
+        readiness.started();
         let _late = readiness.guard_start("the list of Pods of namespace b");
-        assert_eq!(readiness.status().to_string(), "ready\nnote: the list of Pods of namespace b\n");
+        let notes = "note: the list of Pods of namespace a\nnote: the list of Pods of namespace b\n";
+        assert_eq!(readiness.status().to_string(), format!("ready\n{notes}"));
         let failing = readiness.guard("a commit");
         assert!(!readiness.status().is_ready());
         drop(failing);

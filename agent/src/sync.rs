@@ -5,14 +5,16 @@
 //! ```
 //!
 //! It is a thread of its own because a commit blocks: the kernel runs the whole transaction inside the call that sends
-//! it. An event that comes alone is committed at once; what comes while a commit runs is taken together. Nothing is
-//! written before every watch has delivered its list.
+//! it. An event that comes alone is committed at once; what comes while a commit runs is admitted together, also between
+//! two transactions of one change. Nothing is written before it is known who is isolated.
+//!
+//! Nobody asks the thread anything: after each turn it gives away a [`Snapshot`], and questions are answered from that.
 
 mod engine;
 mod heartbeat;
+mod snapshot;
 mod sources;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -20,23 +22,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use compiler::api::NodeName;
-use compiler::cluster::{Event, PodSource};
+use compiler::cluster::Event;
 use compiler::diff::Limits;
 use compiler::nft::Deny;
 use netlink::Error;
 use tokio::sync::{oneshot, watch};
 
-use crate::explanation::Explanation;
 use crate::kernel::Kernel;
-use crate::metrics::{Report, SyncMetrics};
-use crate::probes::Probe;
+use crate::metrics::SyncMetrics;
 use crate::readiness::Readiness;
 
 use engine::Engine;
 pub use heartbeat::Heartbeat;
+pub use snapshot::{Enforced, Snapshot};
+use sources::Sources;
+pub use sources::{SubscriptionId, Subscriptions};
 
-/// For how long events are taken before they are acted on, though ever more are there.
-const LONGEST_TAKING: Duration = Duration::from_millis(50);
+/// For how long events are admitted before they are acted on, though ever more are there.
+const LONGEST_ADMISSION: Duration = Duration::from_millis(50);
 
 /// What the sync thread works with.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ pub struct Settings {
 pub enum Origin {
     /// The API: Namespaces, NetworkPolicies, the pods of this node, and of the others those that policies speak about.
     Api,
-    /// Files, whose pods are one list ([`PodSource::Cluster`]).
+    /// Files, whose pods are one list ([`PodSource::Cluster`](compiler::cluster::PodSource::Cluster)).
     Files,
 }
 
@@ -66,7 +69,10 @@ pub enum Origin {
 #[derive(Debug, Clone)]
 pub struct Handle {
     inbox: Sender<Message>,
-    followed: watch::Receiver<BTreeSet<PodSource>>,
+    /// The subscription under which events are reported.
+    subscription: Option<SubscriptionId>,
+    subscriptions: watch::Receiver<Subscriptions>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     heartbeat: Arc<Heartbeat>,
 }
 
@@ -76,13 +82,10 @@ enum Message {
     /// A watch reports something.
     Event {
         event: Event,
+        subscription: Option<SubscriptionId>,
         /// When it came, for the time until it is enforced.
         received: Instant,
     },
-    /// Somebody wants to know.
-    Report(oneshot::Sender<Report>),
-    /// Somebody wants to know what the policies say of a probe.
-    Explain(Probe, oneshot::Sender<Result<Explanation, String>>),
     /// End; the rules stay.
     Stop,
 }
@@ -95,50 +98,43 @@ enum Message {
 /// # Errors
 ///
 /// If the system gives no thread.
-pub fn spawn<K: Kernel + 'static>(
+pub fn spawn<K: Kernel + Send + 'static>(
     settings: Settings,
     connect: impl FnMut() -> Result<K, Error> + Send + 'static,
     readiness: &Readiness,
     metrics: SyncMetrics,
 ) -> io::Result<(Handle, oneshot::Receiver<Result<(), Error>>)> {
     let (inbox, messages) = mpsc::channel();
-    let (follow, followed) = watch::channel(BTreeSet::new());
+    let (running, subscriptions) = watch::channel(Subscriptions::new());
+    let sources = Sources::new(settings.origin, running);
+    let clock = Box::new(Instant::now);
+    let (mut engine, snapshots) = Engine::new(settings, sources, Box::new(connect), clock, readiness.clone(), metrics);
     let heartbeat = Arc::new(Heartbeat::new());
-    let handle = Handle { inbox, followed, heartbeat: heartbeat.clone() };
-    let first_commit = readiness.guard("the first commit");
-    let readiness = readiness.clone();
+    let handle = Handle { inbox, subscription: None, subscriptions, snapshots, heartbeat: heartbeat.clone() };
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name("sync".to_owned()).spawn(move || {
-        let mut engine = Engine::new(settings, Box::new(connect), follow, readiness, first_commit, metrics);
         // Whoever started the thread may have gone.
         let _ = ended.send(run(&mut engine, &messages, &heartbeat));
     })?;
     Ok((handle, end))
 }
 
-/// Takes what has come, all at once, and lets the engine act, until told to stop.
+/// Admits what has come, all at once, and lets the engine act, until told to stop.
 fn run<K: Kernel>(engine: &mut Engine<K>, messages: &Receiver<Message>, heartbeat: &Heartbeat) -> Result<(), Error> {
     loop {
         heartbeat.beat();
-        let mut next = engine.step(Instant::now())?;
-        let mut taking_since = None;
-        while taking_since.is_none_or(|since: Instant| since.elapsed() < LONGEST_TAKING) {
+        let mut next = engine.step()?;
+        let mut admitting_since = None;
+        while admitting_since.is_none_or(|since: Instant| since.elapsed() < LONGEST_ADMISSION) {
             heartbeat.beat();
             let wait = next.saturating_duration_since(Instant::now());
             match messages.recv_timeout(wait) {
                 Ok(Message::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(mpsc::RecvTimeoutError::Timeout) => break,
-                Ok(Message::Report(answer)) => {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(engine.report());
-                }
-                Ok(Message::Explain(probe, answer)) => {
-                    let _ = answer.send(engine.explain(&probe));
-                }
-                Ok(Message::Event { event, received }) => {
-                    engine.take(event, received);
-                    // What has come by now is taken too; what comes later waits for this commit.
-                    next = *taking_since.get_or_insert_with(Instant::now);
+                Ok(Message::Event { event, subscription, received }) => {
+                    engine.admit(event, subscription, received);
+                    // What has come by now is admitted too; what comes later waits for this commit.
+                    next = *admitting_since.get_or_insert_with(Instant::now);
                 }
             }
         }
@@ -148,31 +144,26 @@ fn run<K: Kernel>(engine: &mut Engine<K>, messages: &Receiver<Message>, heartbea
 // === impl Handle ===
 
 impl Handle {
-    /// Reports an event. It is enforced soon; nobody is told when.
+    /// The same, for a watch that reports the pods of a subscription.
+    pub fn reporting(&self, subscription: SubscriptionId) -> Handle {
+        Handle { subscription: Some(subscription), ..self.clone() }
+    }
+
+    /// Reports an event. It is enforced soon; nobody is told when. Pods elsewhere are to be reported under the
+    /// subscription that asked for them.
     pub fn event(&self, event: Event) {
-        self.send(Message::Event { event, received: Instant::now() });
+        self.send(Message::Event { event, subscription: self.subscription, received: Instant::now() });
     }
 
-    /// What the sync thread holds; `None` if it is busy for longer than a scrape can wait.
-    pub async fn report(&self) -> Option<Report> {
-        self.ask(Message::Report).await
+    /// What is known and what is enforced, as of the last turn of the thread.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
     }
 
-    /// What the policies of this node say of a probe, or why it makes no sense; `None` if the thread is busy.
-    pub async fn explain(&self, probe: Probe) -> Option<Result<Explanation, String>> {
-        self.ask(|answer| Message::Explain(probe, answer)).await
-    }
-
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let (answer, answered) = oneshot::channel();
-        self.send(message(answer));
-        tokio::time::timeout(PATIENCE, answered).await.ok()?.ok()
-    }
-
-    /// The watches of pods that are wanted now. Each reports a `Reset` first.
-    pub fn followed(&self) -> watch::Receiver<BTreeSet<PodSource>> {
-        self.followed.clone()
+    /// The subscriptions to pods that are to run. Each reports a `Reset` first. One that has another name than before
+    /// is another one, though its source be the same: the old one is to end, and a new one to begin.
+    pub fn subscriptions(&self) -> watch::Receiver<Subscriptions> {
+        self.subscriptions.clone()
     }
 
     /// How long the thread has not been seen alive.

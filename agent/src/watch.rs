@@ -5,7 +5,7 @@
 //! files   files    all of them, on every change -> Event::Reset
 //! ```
 //!
-//! Streams follow what the sync thread wants to know. Namespaces, NetworkPolicies and the pods of this node always;
+//! Streams watch what the sync thread wants to know. Namespaces, NetworkPolicies and the pods of this node always;
 //! pods elsewhere, by namespace or all, only while a policy that selects a pod of this node speaks of them. Objects are
 //! decoded straight into what is used of them. When the API server is away, nothing is reported, and so nothing changes.
 
@@ -14,9 +14,9 @@ pub mod files;
 mod findings;
 mod intern;
 mod kind;
+mod running;
 mod stream;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,9 +31,10 @@ use crate::readiness::Readiness;
 use crate::sync::Handle;
 use intern::Interner;
 use kind::{Namespaces, NetworkPolicies, Pods};
+use running::Running;
 use stream::{Shared, Stream};
 
-/// What of the API is followed, and how.
+/// What of the API is watched, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The node whose pods are policed.
@@ -42,7 +43,7 @@ pub struct Options {
     pub legacy_namespace_isolation: bool,
 }
 
-/// Follows the API and reports to the sync thread, for ever.
+/// Watches the API and reports to the sync thread, for ever.
 pub async fn follow(
     client: Client,
     options: Options,
@@ -51,26 +52,18 @@ pub async fn follow(
     metrics: WatchMetrics,
 ) -> Infallible {
     let shared = Shared { sync, readiness: readiness.clone(), metrics, can_stream: Arc::new(AtomicBool::new(true)) };
-    let mut followed = shared.sync.followed();
+    let mut subscriptions = shared.sync.subscriptions();
     let mut tasks = JoinSet::new();
     tasks.spawn(namespaces(&client, &options).run(shared.clone()));
     tasks.spawn(policies(&client).run(shared.clone()));
-    let mut running: BTreeMap<PodSource, AbortHandle> = BTreeMap::new();
+    let mut running = Running::new();
     loop {
-        let wanted = followed.borrow_and_update().clone();
-        running.retain(|source, task| {
-            let stays = wanted.contains(source);
-            if !stays {
-                task.abort();
-            }
-            stays
+        let wanted = subscriptions.borrow_and_update().clone();
+        running.update(&wanted, AbortHandle::abort, |source, id| {
+            let shared = Shared { sync: shared.sync.reporting(id), ..shared.clone() };
+            tasks.spawn(pods(&client, &options.node, source.clone()).run(shared))
         });
-        for source in wanted {
-            running
-                .entry(source.clone())
-                .or_insert_with(|| tasks.spawn(pods(&client, &options.node, source).run(shared.clone())));
-        }
-        if followed.changed().await.is_err() {
+        if subscriptions.changed().await.is_err() {
             // The sync thread has ended, and whoever started it knows.
             std::future::pending().await
         }

@@ -167,8 +167,7 @@ impl Live {
             let Some(agent) = &node.agent else { continue };
             let desired = node.compiler.table();
             loop {
-                let report = agent.handle.report().await.context("the sync thread does not answer")?;
-                if report.table.as_ref() == Some(&desired) {
+                if agent.handle.snapshot().table().is_some_and(|table| **table == desired) {
                     break;
                 }
                 ensure!(begun.elapsed() < PATIENCE, "node {} has another table than it should", node.name);

@@ -22,8 +22,8 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::args::{AgentArgs, LogFormatArg};
-use crate::kernel;
 use crate::kernel::bridge::{self, Bridges};
+use crate::kernel::{self, Counters};
 use crate::metrics::{Metrics, SyncMetrics, WatchMetrics};
 use crate::readiness::{Guard, Readiness};
 use crate::sync::{self, Handle, Origin, Settings};
@@ -137,7 +137,8 @@ async fn follow(config: Config) -> Result<()> {
     }
     let options = Options { node, legacy_namespace_isolation };
     let watching = watch(client, options, sync.clone(), &readiness, metrics.watch.clone());
-    let admin = Admin { sync: sync.clone(), readiness: readiness.clone(), metrics: metrics.clone() };
+    let counters = Counters::default();
+    let admin = Admin { sync: sync.clone(), readiness: readiness.clone(), metrics: metrics.clone(), counters };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -70,7 +70,7 @@ impl Model {
 
     /// Whose an address is.
     pub fn end(&self, address: IpAddr) -> End {
-        if let Some(pod) = self.state.pods().owner(address) {
+        if let Some(pod) = self.pods.owner(address) {
             return End::Pod(pod.key.clone());
         }
         if let Some(node) = self.node_of(address) {

@@ -102,7 +102,7 @@ impl Model {
             End::Pod(key) => key,
             End::Node(_) | End::Service(_) | End::Outside => return None,
         };
-        self.state.pods().get(key).and_then(|pod| pod.node.as_ref())
+        self.pods.get(key).and_then(|pod| pod.node.as_ref())
     }
 
     fn pods_node(&self, end: &End) -> Option<&ModelNode> {

@@ -1,117 +1,158 @@
-//! What the sync thread does in one turn: take events, compile, commit, verify.
+//! What the sync thread does in one turn: admit events, compile, commit one transaction, verify.
+//!
+//! ```text
+//! Waiting -> Behind <-> InForce      Waiting: for lists, before the first commit
+//!     \         |         /          Behind:  the kernel is to be written
+//!      `---- Failing ----'           Failing: it refuses, or cannot be reached
+//! ```
+//!
+//! A failure ends when the kernel holds what it should, or can be reached where nothing is to be written yet, and not
+//! before.
+
+mod bond;
+mod held;
+mod state;
+mod unenforced;
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use compiler::Compiler;
-use compiler::cluster::{Change, Event, PodSource};
-use compiler::diff::{self, Generation, Limits, Mirror, Op, Transaction};
+use compiler::cluster::{Change, Event, Interest, PodSource};
+use compiler::diff::{self, Limits};
 use compiler::nft::Table;
-use netlink::{Claim, Error};
-use tokio::sync::watch;
+use compiler::policy::Ir;
+use netlink::Error;
+use tokio::sync::watch::Receiver;
 use tracing::{debug, error, info, warn};
 
 use super::Settings;
-use super::sources::Sources;
+use super::snapshot::{Enforced, Publisher, Snapshot};
+use super::sources::{Sources, SubscriptionId, sources_of};
 use crate::backoff::Backoff;
-use crate::explanation::{Explanation, explain};
 use crate::kernel::Kernel;
-use crate::metrics::{CommitResult, Report, SyncMetrics};
-use crate::model::Model;
-use crate::probes::Probe;
-use crate::readiness::{Guard, Readiness};
+use crate::metrics::SyncMetrics;
+use crate::readiness::Readiness;
 use crate::telemetry::Causes;
+use bond::{Bond, Objects};
+use held::Held;
+use state::{Due, FIRST_RETRY, Failing, Start, State, describe};
+use unenforced::Unenforced;
 
-/// How often a table that others may edit is checked for an edit: one question of some ten microseconds.
+/// How often a table that others may edit is checked for an edit: one question of some ten microseconds. The thread
+/// wakes up as often, to be seen alive.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How many other writers may be faster, one after the other, before they are given a rest.
 const MOST_RESTARTS: u32 = 10;
+/// How long a change waits for pods of which it speaks.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What tells the time: the system, and in tests a hand.
+pub(super) type Clock = Box<dyn Fn() -> Instant + Send>;
+/// What opens a connection.
+pub(super) type Connect<K> = Box<dyn FnMut() -> Result<K, Error> + Send>;
 
 /// The state of the sync thread.
 pub(super) struct Engine<K> {
     compiler: Compiler,
     sources: Sources,
+    held: Held,
     limits: Limits,
     verify_interval: Duration,
-    connect: Box<dyn FnMut() -> Result<K, Error> + Send>,
+    connect: Connect<K>,
+    clock: Clock,
     /// The kernel and what we believe it holds; `None` where there is no connection.
     bond: Option<Bond<K>>,
-    /// Whether what the compiler wants may differ from what the kernel holds.
-    is_dirty: bool,
-    /// Whether something has come since the last attempt that failed.
-    has_news: bool,
-    /// When the events came that are not enforced yet.
-    unenforced: Vec<Instant>,
+    state: State,
+    /// `None` after the first commit.
+    start: Option<Start>,
+    unenforced: Unenforced,
+    /// Transactions that have landed since the kernel last held what it should.
+    commits: usize,
     verify_at: Instant,
     poll_at: Instant,
-    /// When to try again what failed.
-    retry_at: Option<Instant>,
     backoff: Backoff,
     readiness: Readiness,
-    first_commit: Option<Guard>,
-    failure: Option<Failure>,
     metrics: SyncMetrics,
+    publisher: Publisher,
 }
 
-/// A connection, and what we believe it holds.
-struct Bond<K> {
-    kernel: K,
-    mirror: Mirror,
-    /// Nobody else can edit the table.
-    is_protected: bool,
+/// How a turn ended.
+enum Turn {
+    /// Nothing may be written yet.
+    Waits(State),
+    /// One transaction has landed, and there is more to do.
+    Landed,
+    /// The kernel holds what it should.
+    Done,
 }
 
-/// What keeps the kernel from holding what it should, and the agent from being ready.
-struct Failure {
-    text: String,
-    _guard: Guard,
+/// Why a turn came to nothing.
+struct Setback {
+    error: Error,
+    /// The table that the kernel would not become.
+    refused: Option<Arc<Table>>,
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Setback {
+        Setback { error, refused: None }
+    }
 }
 
 // === impl Engine ===
 
 impl<K: Kernel> Engine<K> {
+    /// An engine that knows nothing yet, and where its snapshots can be read.
     pub(super) fn new(
         settings: Settings,
-        connect: Box<dyn FnMut() -> Result<K, Error> + Send>,
-        followed: watch::Sender<BTreeSet<PodSource>>,
+        sources: Sources,
+        connect: Connect<K>,
+        clock: Clock,
         readiness: Readiness,
-        first_commit: Guard,
         metrics: SyncMetrics,
-    ) -> Engine<K> {
-        let Settings { node, deny, origin, limits, verify_interval } = settings;
-        let now = Instant::now();
-        Engine {
-            compiler: Compiler::new(node, deny),
-            sources: Sources::new(origin, followed),
+    ) -> (Engine<K>, Receiver<Arc<Snapshot>>) {
+        let Settings { node, deny, origin: _, limits, verify_interval } = settings;
+        let now = clock();
+        let compiler = Compiler::new(node, deny);
+        let (publisher, snapshots) = Publisher::new(compiler.state());
+        let engine = Engine {
+            compiler,
+            sources,
+            held: Held::default(),
             limits,
             verify_interval,
             connect,
+            clock,
             bond: None,
-            is_dirty: true,
-            has_news: false,
-            unenforced: Vec::new(),
+            state: State::Waiting { until: None },
+            start: Some(Start::new(readiness.guard("the first commit"))),
+            unenforced: Unenforced::default(),
+            commits: 0,
             verify_at: now + verify_interval,
             poll_at: now + POLL_INTERVAL,
-            retry_at: None,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
+            backoff: Backoff::new(FIRST_RETRY, Duration::from_secs(30)),
             readiness,
-            first_commit: Some(first_commit),
-            failure: None,
             metrics,
-        }
+            publisher,
+        };
+        (engine, snapshots)
     }
 
-    /// Takes over an event, without acting on it yet.
-    pub(super) fn take(&mut self, event: Event, received: Instant) {
+    /// Takes note of an event, without acting on it yet.
+    pub(super) fn admit(&mut self, event: Event, id: Option<SubscriptionId>, received: Instant) {
         self.metrics.event(event.kind());
-        if !self.sources.admit(&event) {
+        if !self.sources.admit(&event, id) {
             return;
         }
-        self.has_news = true;
-        if self.compiler.apply(event) {
-            self.is_dirty = true;
-            self.unenforced.push(received);
+        // Before the first commit there is nothing in force that could stay.
+        let event = match self.start {
+            Some(_) => Some(event),
+            None => self.held.admit(event, received, self.compiler.state(), &self.sources),
+        };
+        if let Some(event) = event {
+            self.apply(event, Some(received));
         }
     }
 
@@ -120,107 +161,115 @@ impl<K: Kernel> Engine<K> {
     /// # Errors
     ///
     /// If the process lacks the permission that it needs, which no waiting mends.
-    pub(super) fn step(&mut self, now: Instant) -> Result<Instant, Error> {
-        self.follow(now);
-        let has_news = std::mem::take(&mut self.has_news);
-        if self.retry_at.is_none_or(|at| at <= now || has_news) {
-            match self.act(now) {
-                Ok(()) => self.succeeded(),
-                Err(error) if error.is_permission() => return Err(error),
-                Err(error) => self.failed(&error, now),
+    pub(super) fn step(&mut self) -> Result<Instant, Error> {
+        let now = (self.clock)();
+        self.release(now);
+        self.subscribe(now);
+        if self.is_due(now) {
+            match self.turn(now) {
+                Ok(turn) => self.went(turn, now),
+                Err(Setback { error, .. }) if error.is_permission() => return Err(error),
+                Err(setback) => self.failed(setback, now),
             }
         }
+        self.publisher.publish(self.compiler.state(), None);
         Ok(self.wake_at(now))
     }
 
-    /// What the policies of this node say of a probe, and whether the table that the kernel is believed to hold agrees.
-    pub(super) fn explain(&mut self, probe: &Probe) -> Result<Explanation, String> {
-        let table = self.bond.as_ref().and_then(|bond| bond.mirror.table.clone());
-        let table = table.ok_or("the kernel holds no table yet")?;
-        probe.packet_protocol()?;
-        explain(&Model::of_node(&mut self.compiler, table), probe).map_err(|error| error.to_string())
+    fn apply(&mut self, event: Event, received: Option<Instant>) {
+        if self.compiler.apply(event) {
+            self.publisher.state_changed();
+            self.state.desired_changed();
+            received.into_iter().for_each(|received| self.unenforced.push(received));
+        }
     }
 
-    /// What the thread holds.
-    pub(super) fn report(&mut self) -> Report {
+    /// Lets policies take effect that have waited for pods.
+    fn release(&mut self, now: Instant) {
+        for (policy, received) in self.held.release(self.compiler.state(), &self.sources, now) {
+            self.apply(Event::Policies(Change::Applied(policy)), Some(received));
+        }
+    }
+
+    /// Subscribes to the pods of which policies speak, and forgets those that come from nowhere any more.
+    fn subscribe(&mut self, now: Instant) {
+        if !self.sources.can_subscribe() {
+            return;
+        }
         let state = self.compiler.state();
-        let local = state.pods().iter().filter(|pod| state.pods().is_local(pod)).count();
-        let objects = vec![
-            ("Namespace", state.namespaces().iter().count()),
-            ("NetworkPolicy", state.policies().iter().count()),
-            ("Pod", state.pods().iter().count()),
-            ("LocalPod", local),
-        ];
-        let (table, counters) = match &mut self.bond {
-            // Counters that cannot be read now are read on the next scrape.
-            Some(bond) => (bond.mirror.table.clone(), bond.kernel.counters().unwrap_or_default()),
-            None => Default::default(),
+        let mut needed: BTreeSet<PodSource> = sources_of(&Interest::of(state)).collect();
+        let missing = self.held.interests(state).filter(|interest| !self.sources.cover(interest));
+        missing.for_each(|interest| needed.extend(sources_of(&interest)));
+        for source in self.sources.subscribe(needed, now) {
+            self.apply(Event::Pods(source, Change::Reset(Vec::new())), None);
+        }
+    }
+
+    /// Whether there may be something to do for the kernel. Where it fails, there is not at every event.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let State::Failing(failing) = &mut self.state else { return true };
+        failing.tell(now);
+        match failing.due(now) {
+            Due::Nothing => false,
+            Due::Retry => true,
+            Due::News => failing.is_another(&self.compiler.table()),
+        }
+    }
+
+    fn turn(&mut self, now: Instant) -> Result<Turn, Setback> {
+        let is_new = self.bond.is_none();
+        let bond = match &mut self.bond {
+            Some(bond) => bond,
+            empty @ None => empty.insert(Bond::new((self.connect)()?)?),
         };
-        Report { objects, table, counters }
+        if let Some(start) = &mut self.start
+            && let Some(waits) = start.wait(&self.sources, bond.has_rules(), now)
+        {
+            return Ok(Turn::Waits(waits));
+        }
+        match &self.state {
+            State::Failing(failing) if failing.must_reread(now) && !is_new => bond.mirror = bond.kernel.dump()?,
+            State::InForce | State::Behind => self.check(now)?,
+            State::Failing(_) | State::Waiting { .. } => {}
+        }
+        if matches!(self.state, State::InForce) { Ok(Turn::Done) } else { self.advance() }
     }
 
-    /// Follows what the state speaks about, and forgets what it no longer does.
-    fn follow(&mut self, now: Instant) {
-        for source in self.sources.follow(self.compiler.state(), now) {
-            self.is_dirty |= self.compiler.apply(Event::Pods(source, Change::Reset(Vec::new())));
-        }
-    }
-
-    fn act(&mut self, now: Instant) -> Result<(), Error> {
-        if self.bond.is_none() {
-            let mut kernel = (self.connect)()?;
-            let is_protected = kernel.adopt()? == Claim::Owned;
-            let mirror = kernel.dump()?;
-            self.bond = Some(Bond { kernel, mirror, is_protected });
-            self.is_dirty = true;
-        }
-        let is_started = self.first_commit.is_none();
-        if is_started && self.check_due(now) {
-            self.check()?;
-        }
-        let may_commit = if is_started { self.sources.wait_until(now).is_none() } else { self.sources.are_in_sync() };
-        if self.is_dirty && may_commit {
-            self.settle()?;
-        }
-        Ok(())
-    }
-
-    /// Whether it is time to compare the table with the mirror.
-    fn check_due(&mut self, now: Instant) -> bool {
-        if self.verify_at <= now {
-            return true;
-        }
-        if self.poll_at > now {
-            return false;
-        }
-        self.poll_at = now + POLL_INTERVAL;
-        let Some(bond) = &mut self.bond else { return false };
-        // An error here comes again in the check, or is gone by then.
-        !bond.is_protected && bond.kernel.generation().is_ok_and(|now| now != bond.mirror.generation)
-    }
-
-    /// Reads the table back; what differs is to be committed again.
-    fn check(&mut self) -> Result<(), Error> {
+    /// Compares the table with the mirror if it is time to.
+    fn check(&mut self, now: Instant) -> Result<(), Error> {
         let Some(bond) = &mut self.bond else { return Ok(()) };
-        self.verify_at = Instant::now() + self.verify_interval;
-        if let Some(drift) = bond.reread(self.limits)? {
-            self.metrics.drift_repair();
-            self.is_dirty = true;
-            warn!(differs = %Objects(&drift), "the table was changed by somebody else, repairing it");
+        let mut is_due = self.verify_at <= now;
+        if self.poll_at <= now {
+            self.poll_at = now + POLL_INTERVAL;
+            is_due |= bond.may_have_drifted();
+        }
+        if is_due {
+            self.verify_at = now + self.verify_interval;
+            if let Some(drift) = bond.reread(self.limits)? {
+                self.metrics.drift_repair();
+                self.state.desired_changed();
+                warn!(differs = %Objects(&drift), "the table was changed by somebody else, repairing it");
+            }
         }
         Ok(())
     }
 
-    /// Brings the kernel to what the compiler wants.
-    fn settle(&mut self) -> Result<(), Error> {
-        let desired = self.compiler.table();
-        let mut may_retry = true;
+    /// Brings the kernel one transaction closer to what the compiler wants.
+    fn advance(&mut self) -> Result<Turn, Setback> {
+        let (ir, desired) = (self.compiler.ir(), Arc::new(self.compiler.table()));
+        let is_failing = matches!(self.state, State::Failing(_));
+        let mut may_retry = !is_failing;
         let mut restarts = 0;
-        let mut commits = 0;
-        let Some(bond) = &mut self.bond else { return Ok(()) };
+        let bond = self.bond.as_mut().expect("a turn begins with a connection");
         while let Some(transaction) = diff::next(&desired, &bond.mirror, self.limits) {
-            match bond.commit(transaction, self.unenforced.len(), &self.metrics) {
-                Ok(()) => commits += 1,
+            match bond.commit(transaction, self.unenforced.count(), &self.clock, &self.metrics) {
+                Ok(()) => {
+                    self.commits += 1;
+                    if bond.mirror.table.as_ref() == Some(&*desired) {
+                        break;
+                    }
+                    return Ok(Turn::Landed);
+                }
                 Err(error) if error.is_restart() && restarts < MOST_RESTARTS => {
                     restarts += 1;
                     if let Some(drift) = bond.catch_up(self.limits)? {
@@ -229,146 +278,91 @@ impl<K: Kernel> Engine<K> {
                     }
                 }
                 // A lost connection is opened again, which reads the table too.
-                Err(error @ Error::Socket { .. }) => return Err(error),
+                Err(error @ Error::Socket { .. }) => return Err(error.into()),
                 Err(error) if may_retry => {
                     may_retry = false;
-                    let said = "not committed, reading the table back to try again";
-                    // What goes on failing has been told, and is tried again at every event.
-                    if self.failure.is_none() {
-                        warn!(error = %Causes(&error), "{said}");
-                    } else {
-                        debug!(error = %Causes(&error), "{said}");
-                    }
+                    warn!(error = %Causes(&error), "not committed, reading the table back to try again");
                     bond.mirror = bond.kernel.dump()?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(Setback { error, refused: Some(desired) }),
             }
         }
-        bond.mirror.settled(desired);
-        self.is_dirty = false;
-        let unenforced = std::mem::take(&mut self.unenforced);
-        if commits > 0 {
-            unenforced.iter().for_each(|received| self.metrics.enforced(received.elapsed()));
-        }
-        if self.first_commit.take().is_some() {
-            let generation = bond.mirror.generation.0;
-            info!(commits, generation, protected = bond.is_protected, "in sync, the rules are in force");
-        }
-        Ok(())
+        self.arrived(ir, desired);
+        Ok(Turn::Done)
     }
 
-    fn succeeded(&mut self) {
-        self.retry_at = None;
-        self.backoff.reset();
-        if self.failure.take().is_some() {
+    /// The kernel holds what the compiler wants.
+    fn arrived(&mut self, ir: Ir, desired: Arc<Table>) {
+        let bond = self.bond.as_mut().expect("a turn begins with a connection");
+        let commits = std::mem::take(&mut self.commits);
+        if commits == 0 {
+            // Else the last transaction has left a mirror that shares its parts with what is desired.
+            bond.mirror.settled(Table::clone(&desired));
+        }
+        let now = (self.clock)();
+        for received in self.unenforced.drain().filter(|_| commits > 0) {
+            self.metrics.enforced(now.saturating_duration_since(received));
+        }
+        let generation = bond.mirror.generation;
+        let enforced = Enforced { generation, ir, table: desired };
+        self.publisher.publish(self.compiler.state(), Some(enforced));
+        if self.start.take().is_some() {
+            self.readiness.started();
+            let (generation, protected) = (generation.0, bond.is_protected);
+            let in_sync = self.sources.are_in_sync();
+            info!(commits, generation, protected, in_sync, "the rules are in force");
+        }
+    }
+
+    /// Takes note of a turn that did what it could.
+    fn went(&mut self, turn: Turn, now: Instant) {
+        let (next, recovered) = match turn {
+            Turn::Landed => {
+                match &mut self.state {
+                    State::Failing(failing) => failing.progressed(now),
+                    state => *state = State::Behind,
+                }
+                return;
+            }
+            Turn::Waits(waits) => (waits, "the kernel can be written again"),
+            Turn::Done => (State::InForce, "the kernel holds what it should again"),
+        };
+        if let State::Failing(_) = std::mem::replace(&mut self.state, next) {
             self.metrics.set_failing(false);
-            info!("the kernel holds what it should again");
+            self.backoff.reset();
+            info!("{recovered}");
         }
     }
 
-    fn failed(&mut self, error: &Error, now: Instant) {
+    /// Takes note of a turn that came to nothing.
+    fn failed(&mut self, setback: Setback, now: Instant) {
+        let Setback { error, refused } = setback;
         if matches!(error, Error::Socket { .. } | Error::OwnedByOther { .. }) {
             self.bond = None;
         }
-        let wait = self.backoff.next_wait();
-        self.retry_at = Some(now + wait);
-        let mut text = Causes(error).to_string();
-        if error.is_unsupported() {
-            text.push_str("; the kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)");
-        } else if error.is_owned_by_other() {
-            text.push_str("; another agent runs on this node");
-        } else if let Some(expression) = error.missing_expression() {
-            let _ = write!(
-                text,
-                "; the kernel lacks the expression {expression}, which the module nft_{expression} brings"
-            );
+        let text = describe(&error);
+        let mut is_news = false;
+        if !matches!(self.state, State::Failing(_)) {
+            is_news = true;
+            self.metrics.set_failing(true);
+            let guard = self.readiness.guard("a commit that the kernel takes");
+            self.state = State::Failing(Failing::new(text.clone(), guard, now));
         }
-        match &mut self.failure {
-            Some(failure) if failure.text == text => debug!(error = text, retry_in = ?wait, "still failing"),
-            failure => {
-                error!(error = text, retry_in = ?wait, "the kernel does not hold what it should; the old rules stay");
-                let guard = self.readiness.guard("a commit that the kernel takes");
-                guard.because(text.clone());
-                *failure = Some(Failure { text, _guard: guard });
-                self.metrics.set_failing(true);
-            }
+        let State::Failing(failing) = &mut self.state else { return };
+        // An attempt for news takes nothing away from the one that is due anyway.
+        let wait = failing.left(now).unwrap_or_else(|| self.backoff.next_wait());
+        is_news |= failing.again(text.clone(), refused, now, wait);
+        if is_news {
+            error!(error = text, retry_in = ?wait, "the kernel does not hold what it should; the old rules stay");
+        } else {
+            debug!(error = text, retry_in = ?wait, "still failing");
         }
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
-        if let Some(at) = self.retry_at {
-            return at.min(now + POLL_INTERVAL);
-        }
-        let waits = [Some(self.verify_at), Some(self.poll_at), self.sources.wait_until(now).filter(|_| self.is_dirty)];
-        // Once a second at the latest, to be seen alive.
-        waits.into_iter().flatten().fold(now + POLL_INTERVAL, Instant::min).max(now + Duration::from_millis(1))
-    }
-}
-
-// === impl Bond ===
-
-impl<K: Kernel> Bond<K> {
-    fn commit(&mut self, transaction: Transaction, events: usize, metrics: &SyncMetrics) -> Result<(), Error> {
-        // Nobody else can edit a protected table, so it does not matter that others edited theirs.
-        let base: Generation = if self.is_protected { self.kernel.generation()? } else { self.mirror.generation };
-        debug!(commands = %transaction, "committing");
-        let begun = Instant::now();
-        let ops = transaction.ops().len();
-        let result = self.kernel.commit(&transaction, base);
-        let duration = begun.elapsed();
-        let outcome = match &result {
-            Ok(_) => CommitResult::Ok,
-            Err(error) if error.is_restart() => CommitResult::Restart,
-            Err(_) => CommitResult::Error,
-        };
-        metrics.commit(outcome, ops, duration);
-        let committed = result?;
-        info!(ops, bytes = committed.bytes, ?duration, generation = committed.generation.0, events, "committed");
-        let creates = transaction.ops().contains(&Op::AddTable);
-        self.mirror.committed(transaction, committed.generation);
-        if creates {
-            self.is_protected = self.kernel.adopt()? == Claim::Owned;
-        }
-        Ok(())
-    }
-
-    /// After somebody else committed: learns the generation, and reads the table back if it may have been edited.
-    fn catch_up(&mut self, limits: Limits) -> Result<Option<Transaction>, Error> {
-        if self.is_protected {
-            self.mirror.generation = self.kernel.generation()?;
-            return Ok(None);
-        }
-        self.reread(limits)
-    }
-
-    /// Reads the table back and returns what would undo the edits of others, if there are any.
-    fn reread(&mut self, limits: Limits) -> Result<Option<Transaction>, Error> {
-        let mut found = self.kernel.dump()?;
-        let believed = self.mirror.table.take();
-        let nothing = Table::default();
-        let drift = match &believed {
-            Some(table) => diff::next(table, &found, limits),
-            // Where there was no table, any that is there now was made by somebody else.
-            None => found.table.as_ref().and_then(|_| diff::next(&nothing, &found, limits)),
-        };
-        if let (None, Some(table)) = (&drift, believed) {
-            found.settled(table);
-        }
-        self.mirror = found;
-        Ok(drift)
-    }
-}
-
-/// The objects that a transaction touches, as the log shows them.
-struct Objects<'a>(&'a Transaction);
-
-impl fmt::Display for Objects<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 5;
-        let ops = self.0.ops();
-        let shown: Vec<String> = ops.iter().take(SHOWN).map(ToString::to_string).collect();
-        f.write_str(&shown.join(", "))?;
-        if ops.len() > SHOWN { write!(f, ", and {} more", ops.len() - SHOWN) } else { Ok(()) }
+        let checks_at = self.verify_at.min(self.poll_at);
+        let due = [self.state.due_at(now, checks_at), self.held.release_at(), self.sources.ends_at()];
+        due.into_iter().flatten().fold(now + POLL_INTERVAL, Instant::min)
     }
 }
 

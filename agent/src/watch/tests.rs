@@ -114,10 +114,10 @@ async fn follow_until_known(server: &Server) -> String {
     let watching = follow(client, options, sync.clone(), &readiness, metrics.watch.clone());
     let known = async {
         loop {
-            let report = sync.report().await.unwrap();
+            let snapshot = sync.snapshot();
             let all = [("Namespace", 1), ("NetworkPolicy", 1), ("Pod", 2)];
-            if all.iter().all(|known| report.objects.contains(known)) {
-                return metrics.encode(Some(&report));
+            if all.iter().all(|known| snapshot.objects.contains(known)) {
+                return metrics.encode(&snapshot, &std::collections::BTreeMap::new());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -1,14 +1,23 @@
 //! The engine against a kernel in memory, which is atomic and counts generations as the real one does.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+mod commits;
+mod failures;
+mod policies;
+mod start;
+mod wakes;
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
 
 use compiler::api::{Item, NodeName, Object};
-use compiler::nft::{CounterName, Deny};
-use netlink::{At, Committed, Count, Errno, Refusal};
+use compiler::diff::{Generation, Mirror, Transaction};
+use compiler::nft::Deny;
+use netlink::{At, Claim, Committed, Errno, Refusal};
+use tokio::sync::watch;
 
-use super::super::Origin;
 use super::*;
+use crate::metrics::Metrics;
+use crate::sync::{Origin, Subscriptions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,6 +30,11 @@ struct World {
     protects: bool,
     /// Answers to the next commits.
     refusals: VecDeque<Error>,
+    /// The kernel takes no table with such a chain.
+    refused_chain: Option<&'static str>,
+    /// How long a commit takes, on the clock of the engine.
+    commit_takes: Duration,
+    clock: Option<Arc<Mutex<Instant>>>,
     /// Answers to the next attempts to connect.
     refused_connections: VecDeque<Error>,
     dumps: usize,
@@ -60,21 +74,24 @@ impl Kernel for MemoryKernel {
     fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
         let mut world = self.world();
         world.attempts += 1;
+        if let Some(clock) = &world.clock {
+            *clock.lock().unwrap() += world.commit_takes;
+        }
         if generation.0 != world.generation {
             return Err(Error::Restart { generation: generation.0 });
         }
         if let Some(error) = world.refusals.pop_front() {
             return Err(error);
         }
+        let is_refused = |name: &str| world.refused_chain.is_some_and(|refused| name.contains(refused));
+        if transaction.result().is_some_and(|table| table.chains.keys().any(|name| is_refused(name.as_str()))) {
+            return Err(refused());
+        }
         world.table = transaction.result().cloned();
         world.generation += 1;
         world.commits.push(transaction.ops().len());
         let messages = transaction.ops().len();
         Ok(Committed { generation: Generation(world.generation), bytes: 0, messages })
-    }
-
-    fn counters(&mut self) -> Result<BTreeMap<CounterName, Count>, Error> {
-        Ok(BTreeMap::new())
     }
 }
 
@@ -83,8 +100,10 @@ struct Bench {
     engine: Engine<MemoryKernel>,
     world: Arc<Mutex<World>>,
     readiness: Readiness,
-    followed: watch::Receiver<BTreeSet<PodSource>>,
-    now: Instant,
+    metrics: Metrics,
+    subscriptions: watch::Receiver<Subscriptions>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    clock: Arc<Mutex<Instant>>,
 }
 
 impl Bench {
@@ -93,13 +112,18 @@ impl Bench {
     }
 
     fn on(origin: Origin, world: Arc<Mutex<World>>) -> Bench {
-        let readiness = Readiness::new();
-        let (follow, followed) = watch::channel(BTreeSet::new());
+        Bench::with_limits(origin, world, Limits::default())
+    }
+
+    fn with_limits(origin: Origin, world: Arc<Mutex<World>>, limits: Limits) -> Bench {
+        let (readiness, metrics) = (Readiness::new(), Metrics::new());
+        let clock = Arc::new(Mutex::new(Instant::now()));
+        let (running, subscriptions) = watch::channel(Subscriptions::new());
         let settings = Settings {
             node: NodeName("node-1".into()),
             deny: Deny::Drop,
             origin,
-            limits: Limits::default(),
+            limits,
             verify_interval: 60 * SECOND,
         };
         let connect = {
@@ -109,14 +133,37 @@ impl Bench {
                 None => Ok(MemoryKernel(world.clone())),
             }
         };
-        let first_commit = readiness.guard("the first commit");
-        let metrics = crate::metrics::Metrics::new().sync;
-        let engine = Engine::new(settings, Box::new(connect), follow, readiness.clone(), first_commit, metrics);
-        Bench { engine, world, readiness, followed, now: Instant::now() }
+        let now = {
+            let clock = clock.clone();
+            move || *clock.lock().unwrap()
+        };
+        world.lock().unwrap().clock = Some(clock.clone());
+        let (engine, snapshots) = Engine::new(
+            settings,
+            Sources::new(origin, running),
+            Box::new(connect),
+            Box::new(now),
+            readiness.clone(),
+            metrics.sync.clone(),
+        );
+        Bench { engine, world, readiness, metrics, subscriptions, snapshots, clock }
+    }
+
+    fn now(&self) -> Instant {
+        *self.clock.lock().unwrap()
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
+    }
+
+    /// Reports an event, pods under the subscription that runs now.
+    fn report(&mut self, event: Event) {
+        let id = match &event {
+            Event::Pods(source, _) => self.subscriptions.borrow().get(source).copied(),
+            Event::Namespaces(_) | Event::Policies(_) => None,
+        };
+        self.engine.admit(event, id, self.now());
     }
 
     /// Reports what a manifest says, as single objects.
@@ -128,7 +175,7 @@ impl Bench {
                 Object::NetworkPolicy(policy) => Event::Policies(Change::Applied(policy)),
                 Object::Service(_) | Object::Node(_) => continue,
             };
-            self.engine.take(event, self.now);
+            self.report(event);
         }
     }
 
@@ -143,22 +190,64 @@ impl Bench {
                 Object::Service(_) | Object::Node(_) => {}
             }
         }
-        self.engine.take(Event::Namespaces(Change::Reset(namespaces)), self.now);
-        self.engine.take(Event::Policies(Change::Reset(policies)), self.now);
-        self.engine.take(Event::Pods(source.clone(), Change::Reset(pods)), self.now);
+        self.report(Event::Namespaces(Change::Reset(namespaces)));
+        self.report(Event::Policies(Change::Reset(policies)));
+        self.report(Event::Pods(source.clone(), Change::Reset(pods)));
+    }
+
+    fn delete_policy(&mut self, name: &str) {
+        let key = compiler::api::PolicyKey { namespace: "shop".into(), name: name.into() };
+        self.report(Event::Policies(Change::Deleted(key)));
     }
 
     fn list_pods(&mut self, source: &PodSource) {
-        self.engine.take(Event::Pods(source.clone(), Change::Reset(Vec::new())), self.now);
+        self.report(Event::Pods(source.clone(), Change::Reset(Vec::new())));
     }
 
+    /// One turn. Says after how long the next one is due.
+    fn turn(&mut self) -> Duration {
+        let wake = self.engine.step().unwrap();
+        wake.saturating_duration_since(self.now())
+    }
+
+    /// As many turns as are due at once.
     fn step(&mut self) {
-        self.engine.step(self.now).unwrap();
+        for _ in 0..10 {
+            if self.turn() > Duration::ZERO {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
     }
 
     fn wait(&mut self, time: Duration) {
-        self.now += time;
+        *self.clock.lock().unwrap() += time;
         self.step();
+    }
+
+    /// Lets time pass as the sync thread does, and says how often it woke up.
+    fn live(&mut self, time: Duration) -> usize {
+        let end = self.now() + time;
+        let mut wakes = 0;
+        loop {
+            let wake = self.turn();
+            wakes += 1;
+            if self.now() + wake > end || wakes > 100_000 {
+                *self.clock.lock().unwrap() = end;
+                return wakes;
+            }
+            *self.clock.lock().unwrap() += wake;
+        }
+    }
+
+    /// Whether a line of `/metrics` is there.
+    fn measures(&self, line: &str) -> bool {
+        let text = self.metrics.encode(&self.snapshot(), &Default::default());
+        text.lines().any(|have| have == line)
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
     }
 
     /// Dumps, commits that were tried, and commits that landed.
@@ -167,8 +256,8 @@ impl Bench {
         [world.dumps, world.attempts, world.commits.len()]
     }
 
-    fn followed(&self) -> Vec<PodSource> {
-        self.followed.borrow().iter().cloned().collect()
+    fn subscribed(&self) -> Vec<PodSource> {
+        self.subscriptions.borrow().keys().cloned().collect()
     }
 
     /// In force: a local pod that a policy isolates.
@@ -226,241 +315,40 @@ spec: {nodeName: node-1}
 status: {phase: Running, podIPs: [{ip: 10.0.0.2}]}
 ";
 
-/// Lets in what `kind: client` has in namespace `clients`.
-const FROM_CLIENTS: &str = "
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: clients, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: web}}
-  ingress:
-    - from: [{namespaceSelector: {matchLabels: {name: clients}}, podSelector: {}}]
----
+/// The namespace of which policies speak.
+const CLIENTS: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: clients, labels: {name: clients}}
 ";
 
-#[test]
-fn nothing_is_written_before_every_list_is_there() {
-    let mut bench = Bench::new(Origin::Api);
-    let clients = PodSource::Namespace("clients".into());
-    assert_eq!(bench.followed(), [PodSource::Node]);
-    bench.reset(&PodSource::Node, &format!("{CLUSTER}---{FROM_CLIENTS}"));
-    bench.step();
-    assert_eq!(bench.followed(), [PodSource::Node, clients.clone()], "the policy speaks of pods elsewhere");
-    bench.wait(10 * SECOND);
-    assert_eq!(bench.world().attempts, 0);
-    assert_eq!(bench.readiness.status().waiting_for, ["the first commit"]);
+/// Lets in the pods of namespace `clients`.
+fn from_clients(name: &str) -> String {
+    policy(name, "[{from: [{namespaceSelector: {matchLabels: {name: clients}}}]}]")
+}
 
-    bench.list_pods(&clients);
+/// The pods of namespace `clients`.
+fn clients() -> PodSource {
+    PodSource::Namespace("clients".into())
+}
+
+/// In the API, in force: a local pod that a policy isolates, and a namespace whose pods nobody has asked for.
+fn in_force_of_api() -> Bench {
+    let mut bench = Bench::new(Origin::Api);
+    bench.reset(&PodSource::Node, &format!("{CLUSTER}---{CLIENTS}"));
     bench.step();
     assert_eq!(bench.world().commits.len(), 1);
-    assert!(bench.readiness.status().is_ready());
+    bench
 }
 
-#[test]
-fn what_a_watch_reports_before_its_list_commits_nothing() {
-    let mut bench = Bench::new(Origin::Api);
-    bench.apply(&PodSource::Node, CLUSTER);
-    bench.step();
-    assert_eq!(bench.counts(), [1, 0, 0]);
-}
-
-#[test]
-fn events_that_come_together_are_one_commit() {
-    let mut bench = Bench::in_force();
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.apply(&PodSource::Cluster, &SECOND_POD.replace("web-2", "web-3").replace("10.0.0.2", "10.0.0.3"));
-    bench.step();
-    assert_eq!(bench.world().commits.len(), 2);
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.step();
-    assert_eq!(bench.world().commits.len(), 2, "an object that is reported again changes nothing");
-}
-
-#[test]
-fn a_table_that_is_right_is_not_written() {
-    let world = Bench::in_force().world.clone();
-    let bench = Bench::in_force_on(world);
-    assert_eq!(bench.world().attempts, 1, "the second life of the agent has nothing to commit");
-}
-
-#[test]
-fn a_refusal_leads_to_a_dump_and_a_second_try() {
-    let mut bench = Bench::in_force();
-    bench.world().refusals.push_back(refused());
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.step();
-    assert_eq!(bench.counts(), [2, 3, 2]);
-    assert!(bench.readiness.status().is_ready());
-}
-
-#[test]
-fn a_module_that_is_missing_is_named() {
-    let mut bench = Bench::new(Origin::Files);
-    let refused = || {
-        let (what, expression) = ("add 3 rules to chain ingress".to_owned(), Some("ct".to_owned()));
-        Error::Refused(vec![Refusal { op: 0, what, at: At::Rule(0), expression, errno: Errno::NOENT }])
-    };
-    bench.world().refusals.extend([refused(), refused()]);
-    bench.reset(&PodSource::Cluster, CLUSTER);
-    bench.step();
-    let waiting_for = bench.readiness.status().waiting_for.concat();
-    assert!(waiting_for.contains("at rule 0, expression ct: "), "{waiting_for}");
-    assert!(
-        waiting_for.contains("the kernel lacks the expression ct, which the module nft_ct brings"),
-        "{waiting_for}"
-    );
-    bench.wait(SECOND);
-    assert!(bench.readiness.status().is_ready(), "it is tried again, and may have been loaded by then");
-}
-
-#[test]
-fn a_second_refusal_is_told_and_tried_again_later() {
-    let mut bench = Bench::in_force();
-    let before = bench.world().table.clone();
-    bench.world().refusals.extend([refused(), refused(), refused(), refused()]);
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.step();
-    let waiting_for = bench.readiness.status().waiting_for;
-    assert_eq!(waiting_for.len(), 1);
-    assert!(
-        waiting_for[0].starts_with("a commit that the kernel takes (the kernel refused to add chain web"),
-        "{waiting_for:?}"
-    );
-    assert_eq!(bench.world().table, before, "the old rules stay");
-
-    bench.wait(SECOND / 20);
-    assert_eq!(bench.world().attempts, 3, "the first wait is not over");
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.step();
-    assert_eq!(bench.world().attempts, 5, "each event is a reason to try");
-    bench.wait(SECOND);
-    assert_eq!(bench.world().commits.len(), 2);
-    assert!(bench.readiness.status().is_ready());
-}
-
-#[test]
-fn a_table_that_others_may_edit_is_read_when_somebody_commits() {
-    let mut bench = Bench::in_force();
-    bench.world().generation += 1;
-    bench.wait(2 * SECOND);
-    assert_eq!(bench.counts()[..2], [2, 1], "it was another table");
-    bench.wait(2 * SECOND);
-    assert_eq!(bench.world().dumps, 2, "nobody has committed since");
-
-    let wanted = bench.world().table.clone();
-    bench.world().table = None;
-    bench.world().generation += 1;
-    bench.wait(2 * SECOND);
-    assert_eq!(bench.world().table, wanted, "the drift is repaired");
-    assert_eq!(bench.engine.report().table, wanted);
-}
-
-#[test]
-fn drift_in_part_is_repaired_in_part() {
-    let mut bench = Bench::in_force();
-    let wanted = bench.world().table.clone();
-    let chain = wanted.as_ref().unwrap().chains.keys().find(|name| name.as_str() == "deny-ingress").unwrap().clone();
-    let emptied = |table: &mut Table| Arc::make_mut(table.chains.get_mut(&chain).unwrap()).rules.clear();
-    emptied(bench.world().table.as_mut().unwrap());
-    bench.world().generation += 1;
-    bench.wait(2 * SECOND);
-    assert_eq!(bench.world().table, wanted);
-    assert_eq!(bench.world().commits[1], 1, "one chain gets its rules back");
-}
-
-#[test]
-fn a_protected_table_is_not_read_for_what_others_do() {
-    let mut bench = Bench::in_force_on(Arc::new(Mutex::new(World { protects: true, ..World::default() })));
-    bench.world().generation += 1;
-    bench.wait(2 * SECOND);
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.step();
-    assert_eq!(bench.counts(), [1, 2, 2]);
-    bench.wait(60 * SECOND);
-    assert_eq!(bench.world().dumps, 2, "it is read once in a while all the same");
-}
-
-#[test]
-fn a_writer_in_between_costs_one_dump() {
-    let mut bench = Bench::in_force();
-    bench.world().generation += 1;
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.step();
-    assert_eq!(bench.counts(), [2, 3, 2]);
-}
-
-#[test]
-fn a_lost_connection_is_opened_again() {
-    let mut bench = Bench::in_force();
-    let broken = || Error::Socket { what: "send", source: std::io::Error::other("broken") };
-    bench.world().refusals.push_back(broken());
-    bench.world().refused_connections.push_back(broken());
-    bench.apply(&PodSource::Cluster, SECOND_POD);
-    bench.step();
-    assert!(!bench.readiness.status().is_ready());
-    bench.wait(SECOND);
-    assert!(!bench.readiness.status().is_ready(), "the first attempt is refused");
-    bench.wait(SECOND);
-    assert_eq!(bench.world().commits.len(), 2);
-    assert!(bench.readiness.status().is_ready());
-}
-
-#[test]
-fn without_permission_there_is_no_second_try() {
-    let mut bench = Bench::new(Origin::Files);
-    bench.world().refused_connections.push_back(Error::Query { what: "the generation", source: Errno::PERM });
-    let error = bench.engine.step(bench.now).unwrap_err();
-    assert!(error.is_permission());
-}
-
-#[test]
-fn a_new_policy_waits_for_its_peers_but_not_for_ever() {
-    let mut bench = Bench::new(Origin::Api);
-    let clients = PodSource::Namespace("clients".into());
-    bench.reset(&PodSource::Node, CLUSTER);
-    bench.step();
-    assert_eq!(bench.world().commits.len(), 1);
-
-    bench.apply(&PodSource::Node, FROM_CLIENTS);
-    bench.step();
-    assert_eq!(bench.followed(), [PodSource::Node, clients.clone()]);
-    assert_eq!(bench.world().commits.len(), 1, "its peers are not known yet");
-    bench.wait(2 * SECOND);
-    assert_eq!(bench.world().commits.len(), 2, "it takes effect without them");
-    bench.list_pods(&clients);
-    bench.step();
-    assert!(bench.readiness.status().is_ready());
-}
-
-#[test]
-fn old_watches_end_when_the_new_ones_are_in_sync() {
-    let mut bench = Bench::new(Origin::Api);
-    let clients = PodSource::Namespace("clients".into());
-    let peer = |name: &str| {
-        "{apiVersion: v1, kind: Pod, metadata: {name: NAME, namespace: clients}, spec: {nodeName: node-2},
-         status: {phase: Running, podIPs: [{ip: 10.0.1.1}]}}"
-            .replace("NAME", name)
-    };
-    bench.reset(&PodSource::Node, &format!("{CLUSTER}---{FROM_CLIENTS}"));
-    bench.step();
-    bench.list_pods(&clients);
-    bench.apply(&clients, &peer("a"));
-    bench.step();
-    let known = |bench: &mut Bench| bench.engine.report().objects;
-    assert!(known(&mut bench).contains(&("Pod", 2)));
-
-    let everywhere = FROM_CLIENTS.replace("{matchLabels: {name: clients}}", "{}");
-    bench.apply(&PodSource::Node, &everywhere);
-    bench.step();
-    assert_eq!(bench.followed(), [PodSource::Node, clients.clone(), PodSource::Cluster], "both, for now");
-    assert!(known(&mut bench).contains(&("Pod", 2)));
-    bench.list_pods(&PodSource::Cluster);
-    bench.step();
-    assert_eq!(bench.followed(), [PodSource::Node, PodSource::Cluster]);
-    assert!(known(&mut bench).contains(&("Pod", 1)), "what only the old watch saw is forgotten");
-    bench.apply(&clients, &peer("late"));
-    assert!(known(&mut bench).contains(&("Pod", 1)), "what the old watch had sent does not count");
+/// A policy for the pods of app `web`, with these rules for ingress.
+fn policy(name: &str, ingress: &str) -> String {
+    format!(
+        "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: {name}, namespace: shop}}
+spec: {{podSelector: {{matchLabels: {{app: web}}}}, ingress: {ingress}}}
+"
+    )
 }

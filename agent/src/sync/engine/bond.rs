@@ -1,0 +1,113 @@
+//! The connection, and what is believed of the kernel behind it.
+
+use std::fmt;
+use std::time::Instant;
+
+use compiler::diff::{self, Generation, Limits, Mirror, Op, Transaction};
+use compiler::nft::Table;
+use netlink::{Claim, Error};
+use tracing::{debug, info};
+
+use crate::kernel::Kernel;
+use crate::metrics::{CommitResult, SyncMetrics};
+
+/// A connection, and what we believe it holds.
+pub(super) struct Bond<K> {
+    pub(super) kernel: K,
+    pub(super) mirror: Mirror,
+    /// Nobody else can edit the table.
+    pub(super) is_protected: bool,
+}
+
+// === impl Bond ===
+
+impl<K: Kernel> Bond<K> {
+    /// Claims the table and reads it.
+    pub(super) fn new(mut kernel: K) -> Result<Bond<K>, Error> {
+        let is_protected = kernel.adopt()? == Claim::Owned;
+        let mirror = kernel.dump()?;
+        Ok(Bond { kernel, mirror, is_protected })
+    }
+
+    /// Whether the kernel enforces something, be it of an earlier life.
+    pub(super) fn has_rules(&self) -> bool {
+        let Mirror { table, foreign, generation: _ } = &self.mirror;
+        !foreign.is_empty() || table.as_ref().is_some_and(|table| !table.chains.is_empty())
+    }
+
+    /// Commits a transaction for so many events.
+    pub(super) fn commit(
+        &mut self,
+        transaction: Transaction,
+        events: usize,
+        clock: &impl Fn() -> Instant,
+        metrics: &SyncMetrics,
+    ) -> Result<(), Error> {
+        // Nobody else can edit a protected table, so it does not matter that others edited theirs.
+        let base: Generation = if self.is_protected { self.kernel.generation()? } else { self.mirror.generation };
+        debug!(commands = %transaction, "committing");
+        let begun = clock();
+        let ops = transaction.ops().len();
+        let result = self.kernel.commit(&transaction, base);
+        let duration = clock().saturating_duration_since(begun);
+        let outcome = match &result {
+            Ok(_) => CommitResult::Ok,
+            Err(error) if error.is_restart() => CommitResult::Restart,
+            Err(_) => CommitResult::Error,
+        };
+        metrics.commit(outcome, ops, duration);
+        let committed = result?;
+        info!(ops, bytes = committed.bytes, ?duration, generation = committed.generation.0, events, "committed");
+        let creates = transaction.ops().contains(&Op::AddTable);
+        self.mirror.committed(transaction, committed.generation);
+        if creates {
+            self.is_protected = self.kernel.adopt()? == Claim::Owned;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody may have edited the table since it was last read.
+    pub(super) fn may_have_drifted(&mut self) -> bool {
+        // An error here comes again in the check, or is gone by then.
+        !self.is_protected && self.kernel.generation().is_ok_and(|now| now != self.mirror.generation)
+    }
+
+    /// After somebody else committed: learns the generation, and reads the table back if it may have been edited.
+    pub(super) fn catch_up(&mut self, limits: Limits) -> Result<Option<Transaction>, Error> {
+        if self.is_protected {
+            self.mirror.generation = self.kernel.generation()?;
+            return Ok(None);
+        }
+        self.reread(limits)
+    }
+
+    /// Reads the table back and returns what would undo the edits of others, if there are any.
+    pub(super) fn reread(&mut self, limits: Limits) -> Result<Option<Transaction>, Error> {
+        let mut found = self.kernel.dump()?;
+        let believed = self.mirror.table.take();
+        let nothing = Table::default();
+        let drift = match &believed {
+            Some(table) => diff::next(table, &found, limits),
+            // Where there was no table, any that is there now was made by somebody else.
+            None => found.table.as_ref().and_then(|_| diff::next(&nothing, &found, limits)),
+        };
+        if let (None, Some(table)) = (&drift, believed) {
+            found.settled(table);
+        }
+        self.mirror = found;
+        Ok(drift)
+    }
+}
+
+/// The objects that a transaction touches, as the log shows them.
+pub(super) struct Objects<'a>(pub(super) &'a Transaction);
+
+impl fmt::Display for Objects<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        let ops = self.0.ops();
+        let shown: Vec<String> = ops.iter().take(SHOWN).map(ToString::to_string).collect();
+        f.write_str(&shown.join(", "))?;
+        if ops.len() > SHOWN { write!(f, ", and {} more", ops.len() - SHOWN) } else { Ok(()) }
+    }
+}

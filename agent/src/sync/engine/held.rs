@@ -1,0 +1,106 @@
+//! New versions of policies that wait for the pods of which they speak.
+//!
+//! To replace rules that are in force by ones whose peers are not known yet would refuse, for a moment, peers that both
+//! versions allow. So the old version stays until the new one's peers are known. Without end, though, an API server that
+//! is slow would keep it from taking effect. A policy that is new isolates at once, and so waits for nothing.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use compiler::api::{NetworkPolicy, PolicyKey};
+use compiler::cluster::{Change, Event, Interest, State};
+
+use super::PATIENCE;
+use crate::sync::sources::Sources;
+
+/// The versions that wait. The state has the old ones.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    by_key: BTreeMap<PolicyKey, Version>,
+}
+
+#[derive(Debug)]
+struct Version {
+    policy: NetworkPolicy,
+    /// When it came.
+    received: Instant,
+    /// When it takes effect at the latest. Versions that follow on each other wait no longer than the first of them.
+    until: Instant,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Keeps back what has to wait, and returns what is left of the event.
+    pub(super) fn admit(&mut self, event: Event, received: Instant, state: &State, sources: &Sources) -> Option<Event> {
+        let change = match event {
+            Event::Policies(change) => change,
+            Event::Pods(..) | Event::Namespaces(_) => return Some(event),
+        };
+        let left = match change {
+            Change::Applied(policy) => Change::Applied(self.put(policy, received, state, sources)?),
+            Change::Deleted(key) => {
+                self.by_key.remove(&key);
+                Change::Deleted(key)
+            }
+            Change::Reset(policies) => {
+                let listed = |key: &PolicyKey| policies.iter().any(|policy| policy.key == *key);
+                self.by_key.retain(|key, _| listed(key));
+                let now_or_before = |policy: NetworkPolicy| {
+                    let key = policy.key.clone();
+                    let now = self.put(policy, received, state, sources);
+                    now.or_else(|| state.policies().get(&key).map(|before| NetworkPolicy::clone(before)))
+                };
+                Change::Reset(policies.into_iter().filter_map(now_or_before).collect())
+            }
+        };
+        Some(Event::Policies(left))
+    }
+
+    /// Keeps a policy back, or gives it back if it need not wait.
+    fn put(
+        &mut self,
+        policy: NetworkPolicy,
+        received: Instant,
+        state: &State,
+        sources: &Sources,
+    ) -> Option<NetworkPolicy> {
+        let before = self.by_key.remove(&policy.key);
+        if !must_wait(&policy, state, sources) {
+            return Some(policy);
+        }
+        let until = before.map_or(received + PATIENCE, |before| before.until);
+        self.by_key.insert(policy.key.clone(), Version { policy, received, until });
+        None
+    }
+
+    /// The versions that need not wait any more, each with when it came.
+    pub(super) fn release(&mut self, state: &State, sources: &Sources, now: Instant) -> Vec<(NetworkPolicy, Instant)> {
+        let is_due = |version: &Version| version.until <= now || !must_wait(&version.policy, state, sources);
+        let due = self.by_key.iter().filter(|(_, version)| is_due(version));
+        let due: Vec<PolicyKey> = due.map(|(key, _)| key.clone()).collect();
+        let released = due.iter().filter_map(|key| self.by_key.remove(key));
+        released.map(|version| (version.policy, version.received)).collect()
+    }
+
+    /// What they wait for.
+    pub(super) fn interests<'a>(&'a self, state: &'a State) -> impl Iterator<Item = Interest> + 'a {
+        self.by_key.values().map(|version| Interest::of_policy(&version.policy, state.namespaces()))
+    }
+
+    /// When the next one takes effect at the latest.
+    pub(super) fn release_at(&self) -> Option<Instant> {
+        self.by_key.values().map(|version| version.until).min()
+    }
+}
+
+/// Whether a policy takes the place of rules that are in force, and speaks of pods that are not known.
+fn must_wait(policy: &NetworkPolicy, state: &State, sources: &Sources) -> bool {
+    let in_force = state.policies().get(&policy.key).filter(|_| state.selection().is_used(&policy.key));
+    if in_force.is_none_or(|in_force| **in_force == *policy) {
+        return false;
+    }
+    let mut local = state.pods().local().filter(|pod| pod.key.namespace == policy.key.namespace);
+    local.any(|pod| policy.pod_selector.matches(&pod.labels))
+        && !sources.cover(&Interest::of_policy(policy, state.namespaces()))
+}

@@ -1,0 +1,87 @@
+//! What the sync thread gives away for others to read.
+
+use std::sync::Arc;
+
+use compiler::cluster::{Pods, State};
+use compiler::diff::Generation;
+use compiler::nft::Table;
+use compiler::policy::Ir;
+use tokio::sync::watch::{Receiver, Sender, channel};
+
+/// What is known and what is enforced, at one moment. It never changes; whoever answers a question reads one, and so
+/// never keeps the sync thread waiting.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Grows with each snapshot.
+    pub epoch: u64,
+    /// How many objects are known, by kind.
+    pub objects: Vec<(&'static str, usize)>,
+    /// The pods that are known, and whose an address is.
+    pub pods: Pods,
+    /// What the kernel holds; `None` before the first commit.
+    pub enforced: Option<Arc<Enforced>>,
+}
+
+/// What the kernel was last brought to. While it refuses something newer, this is what stays in force.
+#[derive(Debug)]
+pub struct Enforced {
+    /// The kernel's generation since then.
+    pub generation: Generation,
+    /// Who may talk to whom.
+    pub ir: Ir,
+    /// The table that enforces it.
+    pub table: Arc<Table>,
+}
+
+/// Makes snapshots, on the sync thread.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    sender: Sender<Arc<Snapshot>>,
+    /// Whether something is not in the last snapshot.
+    is_stale: bool,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    fn of(state: &State, epoch: u64, enforced: Option<Arc<Enforced>>) -> Snapshot {
+        let objects = vec![
+            ("Namespace", state.namespaces().len()),
+            ("NetworkPolicy", state.policies().len()),
+            ("Pod", state.pods().len()),
+            ("LocalPod", state.pods().local().len()),
+        ];
+        Snapshot { epoch, objects, pods: state.pods().clone(), enforced }
+    }
+
+    /// The table that the kernel holds; `None` before the first commit.
+    pub fn table(&self) -> Option<&Arc<Table>> {
+        self.enforced.as_ref().map(|enforced| &enforced.table)
+    }
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// A publisher, and where its snapshots can be read. The first one shows the state as it is now.
+    pub(super) fn new(state: &State) -> (Publisher, Receiver<Arc<Snapshot>>) {
+        let (sender, receiver) = channel(Arc::new(Snapshot::of(state, 0, None)));
+        (Publisher { sender, is_stale: false }, receiver)
+    }
+
+    /// The state is not as it was.
+    pub(super) fn state_changed(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Shows what is known, and what is enforced if that is news.
+    pub(super) fn publish(&mut self, state: &State, enforced: Option<Enforced>) {
+        if !self.is_stale && enforced.is_none() {
+            return;
+        }
+        self.is_stale = false;
+        let last = self.sender.borrow().clone();
+        let enforced = enforced.map(Arc::new).or_else(|| last.enforced.clone());
+        self.sender.send_replace(Arc::new(Snapshot::of(state, last.epoch + 1, enforced)));
+    }
+}
