@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use compiler::cluster::{Budget, Cost, InvalidCost};
 use compiler::nft::Deny;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -116,6 +117,20 @@ pub struct AgentArgs {
     /// Seconds between two comparisons of the kernel's table with what it should be
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub verify_interval: u64,
+    /// The most that one policy may cost; one that costs more isolates its pods and allows nothing. Parts may be left out
+    #[arg(long, value_name = "COST", value_parser = policy_budget, default_value_t = Budget::default().policy)]
+    pub policy_budget: Cost,
+    /// The most that the policies of one namespace may cost together, in the same way
+    #[arg(long, value_name = "COST", value_parser = namespace_budget, default_value_t = Budget::default().namespace)]
+    pub namespace_budget: Cost,
+}
+
+fn policy_budget(text: &str) -> Result<Cost, InvalidCost> {
+    Budget::default().policy.with(text)
+}
+
+fn namespace_budget(text: &str) -> Result<Cost, InvalidCost> {
+    Budget::default().namespace.with(text)
 }
 
 /// What `try` and `explain` are asked.

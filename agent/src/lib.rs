@@ -6,7 +6,7 @@
 //! watch    API server or files  -> events
 //! sync     events               -> compiler -> diff -> kernel, on a thread of its own
 //! kernel   the seam behind which the netlink connection sits
-//! admin    what it tells: readiness, metrics, explanation
+//! admin    what it tells: readiness, metrics, explanation; quarantine tells of policies that cost too much
 //! ```
 //!
 //! The commands: [`args`] and [`command`], over [`files`] (manifests), [`model`] (a whole cluster, compiled and judged),
@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod metrics;
 pub mod model;
 pub mod probes;
+pub mod quarantine;
 pub mod readiness;
 pub mod sync;
 pub mod telemetry;

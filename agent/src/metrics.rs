@@ -55,6 +55,7 @@ pub struct SyncMetrics {
     event_to_commit: Histogram,
     drift_repairs: Counter,
     failing: Gauge,
+    quarantined: Gauge,
     bridge_unfiltered: Gauge,
 }
 
@@ -161,6 +162,7 @@ impl SyncMetrics {
             event_to_commit: buckets(),
             drift_repairs: Counter::default(),
             failing: Gauge::default(),
+            quarantined: Gauge::default(),
             bridge_unfiltered: Gauge::default(),
         }
     }
@@ -183,6 +185,8 @@ impl SyncMetrics {
         );
         registry.register("drift_repairs", "Times the table was not as committed", self.drift_repairs.clone());
         registry.register("commit_failing", "1 while the kernel does not take what it should", self.failing.clone());
+        let help = "Policies that cost too much or that the kernel refuses: they isolate and allow nothing";
+        registry.register("quarantined_policies", help, self.quarantined.clone());
         registry.register(
             "bridge_unfiltered",
             "1 while packets between pods of one bridge do not meet the rules",
@@ -217,6 +221,11 @@ impl SyncMetrics {
     /// Whether the kernel takes what it should.
     pub fn set_failing(&self, failing: bool) {
         self.failing.set(failing.into());
+    }
+
+    /// How many policies are not enforced as they are written.
+    pub fn set_quarantined(&self, policies: usize) {
+        self.quarantined.set(i64::try_from(policies).unwrap_or(i64::MAX));
     }
 
     /// Whether packets pass bridges unseen.

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use compiler::api::NodeName;
-use compiler::cluster::Event;
+use compiler::cluster::{Budget, Event};
 use compiler::diff::Limits;
 use compiler::nft::Deny;
 use netlink::Error;
@@ -48,6 +48,8 @@ pub struct Settings {
     pub node: NodeName,
     /// How a packet is refused.
     pub deny: Deny,
+    /// What policies may cost.
+    pub budget: Budget,
     /// Where the events come from.
     pub origin: Origin,
     /// What transactions may do.
@@ -153,6 +155,11 @@ impl Handle {
     /// subscription that asked for them.
     pub fn event(&self, event: Event) {
         self.send(Message::Event { event, subscription: self.subscription, received: Instant::now() });
+    }
+
+    /// Where every snapshot can be read as it is made.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
     }
 
     /// What is known and what is enforced, as of the last turn of the thread.

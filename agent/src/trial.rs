@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use compiler::api::Protocol;
+use compiler::cluster::Budget;
 use compiler::nft::Deny;
 use compiler::policy::{Packet, PacketProtocol};
 use netlink::{Connection, Error, Ownership};
@@ -53,6 +54,7 @@ impl Trial {
                 deny,
                 origin: Origin::Files,
                 limits: kernel::limits(),
+                budget: Budget::default(),
                 verify_interval: PATIENCE,
             };
             let agent = start_agent(settings, netns, model).await;

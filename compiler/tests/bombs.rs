@@ -139,10 +139,7 @@ fn others_come_before_a_large_policy_and_between_its_parts() {
     let mut mirror = kernel.dump();
     let mut step = |compiler: &mut Compiler| -> Option<Vec<String>> {
         let transaction = next(&compiler.table(), &mirror, Limits::default())?;
-        let keys = |op: &Op| match op {
-            Op::AddKeys(_, keys) => keys.len(),
-            _ => 0,
-        };
+        let keys = |op: &Op| if let Op::AddKeys(_, keys) = op { keys.len() } else { 0 };
         let loaded: usize = transaction.ops().iter().map(keys).sum();
         assert!(loaded <= Limits::default().weight, "one transaction loads {loaded} keys");
         let ops = transaction.ops().iter().map(ToString::to_string).collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod, PodKey};
-use compiler::cluster::{Change, Event, PodSource};
+use compiler::cluster::{Budget, Change, Event, PodSource};
 use compiler::nft::{Deny, Family};
 use lab::{Attachment, Endpoint, Lab, Netns, Topology};
 use netlink::{Connection, Error, Ownership};
@@ -229,6 +229,7 @@ impl Live {
             deny: Deny::Drop,
             origin: Origin::Files,
             limits: kernel::limits(),
+            budget: Budget::default(),
             verify_interval: Duration::from_secs(60),
         };
         let readiness = Readiness::new();

@@ -13,6 +13,7 @@ use integration::repository::{self, render};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
@@ -120,7 +121,7 @@ where
 }
 
 #[tokio::test]
-async fn the_agent_lists_and_watches_and_does_nothing_else() {
+async fn the_agent_lists_and_watches_and_only_creates_events() {
     let control_plane = ControlPlane::start().await.unwrap();
     control_plane.apply_path(&manifests().join("install.yaml")).await.unwrap();
     control_plane.create_pod(&pod("default", "web", "node-1", &[])).await.unwrap();
@@ -136,27 +137,39 @@ async fn the_agent_lists_and_watches_and_does_nothing_else() {
     cannot_list::<Service>(&client).await;
     cannot_delete_or_change::<Pod>(&client, "web").await;
     cannot_delete_or_change::<NetworkPolicy>(&client, "any").await;
+    let event: Event = serde_json::from_value(json!({"metadata": {"generateName": "postern-"}, "type": "Warning",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "postern", "reportingInstance": "node-1",
+        "action": "Enforce", "reason": "Quarantined"}))
+    .unwrap();
+    let events: Api<Event> = Api::namespaced(client.clone(), "default");
+    granted("create an Event", events.create(&PostParams::default(), &event).await.map(drop));
+    cannot_list::<Event>(&client).await;
     let pods: Api<Pod> = Api::namespaced(client, "default");
     refused("create a pod", pods.create(&PostParams::default(), &pod("default", "new", "node-1", &[])).await);
 }
 
 #[tokio::test]
-async fn the_role_holds_two_verbs_and_three_resources() {
+async fn the_role_reads_three_resources_and_writes_events() {
     let control_plane = ControlPlane::start().await.unwrap();
     control_plane.apply_path(&manifests().join("install.yaml")).await.unwrap();
     let roles: Api<ClusterRole> = Api::all(control_plane.client());
     let rules: Vec<PolicyRule> = roles.get("postern").await.unwrap().rules.unwrap();
-    let verbs: BTreeSet<&str> = rules.iter().flat_map(|rule| &rule.verbs).map(String::as_str).collect();
-    let resources: BTreeSet<String> = rules
+    let lines: BTreeSet<String> = rules
         .iter()
         .flat_map(|rule| {
             let groups = rule.api_groups.iter().flatten();
-            groups.flat_map(|group| rule.resources.iter().flatten().map(move |resource| format!("{resource}.{group}")))
+            let resources =
+                groups.flat_map(|group| rule.resources.iter().flatten().map(move |r| format!("{r}.{group}")));
+            resources.map(|resource| format!("{resource}: {}", rule.verbs.join(" ")))
         })
         .collect();
-    assert_eq!(verbs.into_iter().collect::<Vec<_>>(), ["list", "watch"]);
     assert_eq!(
-        resources.into_iter().collect::<Vec<_>>(),
-        ["namespaces.", "networkpolicies.networking.k8s.io", "pods."]
+        lines.into_iter().collect::<Vec<_>>(),
+        [
+            "events.events.k8s.io: create patch",
+            "namespaces.: list watch",
+            "networkpolicies.networking.k8s.io: list watch",
+            "pods.: list watch",
+        ]
     );
 }

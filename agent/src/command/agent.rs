@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use compiler::api::NodeName;
+use compiler::cluster::Budget;
 use compiler::nft::Deny;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -25,6 +26,7 @@ use crate::args::{AgentArgs, LogFormatArg};
 use crate::kernel::bridge::{self, Bridges};
 use crate::kernel::{self, Counters};
 use crate::metrics::{Metrics, SyncMetrics, WatchMetrics};
+use crate::quarantine;
 use crate::readiness::{Guard, Readiness};
 use crate::sync::{self, Handle, Origin, Settings};
 use crate::telemetry::{self, LogConfig, LogFormat};
@@ -52,6 +54,8 @@ pub struct Config {
     pub legacy_namespace_isolation: bool,
     /// How often the table is read back and compared.
     pub verify_interval: Duration,
+    /// What policies may cost.
+    pub budget: Budget,
 }
 
 /// Where the objects come from.
@@ -77,6 +81,8 @@ impl From<AgentArgs> for Config {
             log_level,
             legacy_namespace_isolation,
             verify_interval,
+            policy_budget,
+            namespace_budget,
         } = args;
         let source = match kubeconfig {
             Some(path) => Source::Kubeconfig(path),
@@ -95,6 +101,7 @@ impl From<AgentArgs> for Config {
             log: LogConfig { format, filter: log_level },
             legacy_namespace_isolation,
             verify_interval: Duration::from_secs(verify_interval),
+            budget: Budget { policy: policy_budget, namespace: namespace_budget },
         }
     }
 }
@@ -114,7 +121,7 @@ pub fn run(config: Config) -> Result<()> {
 }
 
 async fn follow(config: Config) -> Result<()> {
-    let Config { node, source, deny, admin_address, log, legacy_namespace_isolation, verify_interval } = config;
+    let Config { node, source, deny, admin_address, log, legacy_namespace_isolation, verify_interval, budget } = config;
     telemetry::init(&log)?;
     let version = env!("CARGO_PKG_VERSION");
     info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, ?verify_interval, "starting");
@@ -130,12 +137,13 @@ async fn follow(config: Config) -> Result<()> {
 
     let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::new()));
     let origin = if client.is_some() { Origin::Api } else { Origin::Files };
-    let settings = Settings { node: node.clone(), deny, origin, limits: kernel::limits(), verify_interval };
+    let settings = Settings { node: node.clone(), deny, budget, origin, limits: kernel::limits(), verify_interval };
     let (sync, mut end) = sync::spawn(settings, kernel::connect, &readiness, metrics.sync.clone())?;
     if let Source::Files(paths) = source {
         files::follow(paths, sync.clone(), metrics.watch.clone())?;
     }
-    let options = Options { node, legacy_namespace_isolation };
+    let quarantine = quarantine::follow(client.clone(), &node, sync.snapshots(), &readiness, &metrics.sync);
+    let options = Options { node: node.clone(), legacy_namespace_isolation };
     let watching = watch(client, options, sync.clone(), &readiness, metrics.watch.clone());
     let counters = Counters::default();
     let admin = Admin { sync: sync.clone(), readiness: readiness.clone(), metrics: metrics.clone(), counters };
@@ -145,6 +153,7 @@ async fn follow(config: Config) -> Result<()> {
         ended = &mut end => return why(ended),
         served = admin::serve(listener, admin) => return served.context("the admin server ended"),
         never = watching => match never {},
+        never = quarantine => match never {},
         never = look_at_bridges(&readiness, &metrics.sync) => match never {},
     }
     info!("told to stop, the rules stay");

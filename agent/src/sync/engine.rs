@@ -12,6 +12,7 @@
 mod bond;
 mod held;
 mod state;
+mod suspects;
 mod unenforced;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,7 @@ use crate::telemetry::Causes;
 use bond::{Bond, Objects};
 use held::Held;
 use state::{Due, FIRST_RETRY, Failing, Start, State, describe};
+use suspects::Suspects;
 use unenforced::Unenforced;
 
 /// How often a table that others may edit is checked for an edit: one question of some ten microseconds. The thread
@@ -47,6 +49,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const MOST_RESTARTS: u32 = 10;
 /// How long a change waits for pods of which it speaks.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often policies in quarantine get another chance, besides when they change.
+const RECONSIDER_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What tells the time: the system, and in tests a hand.
 pub(super) type Clock = Box<dyn Fn() -> Instant + Send>;
@@ -68,6 +72,9 @@ pub(super) struct Engine<K> {
     /// `None` after the first commit.
     start: Option<Start>,
     unenforced: Unenforced,
+    suspects: Suspects,
+    /// When policies in quarantine get another chance, if there are any.
+    reconsider_at: Instant,
     /// Transactions that have landed since the kernel last held what it should.
     commits: usize,
     verify_at: Instant,
@@ -82,7 +89,7 @@ pub(super) struct Engine<K> {
 enum Turn {
     /// Nothing may be written yet.
     Waits(State),
-    /// One transaction has landed, and there is more to do.
+    /// One transaction has landed, or policies were left out because the kernel refused it, and there is more to do.
     Landed,
     /// The kernel holds what it should.
     Done,
@@ -113,9 +120,9 @@ impl<K: Kernel> Engine<K> {
         readiness: Readiness,
         metrics: SyncMetrics,
     ) -> (Engine<K>, Receiver<Arc<Snapshot>>) {
-        let Settings { node, deny, origin: _, limits, verify_interval } = settings;
+        let Settings { node, deny, budget, origin: _, limits, verify_interval } = settings;
         let now = clock();
-        let compiler = Compiler::new(node, deny);
+        let compiler = Compiler::with_budget(node, deny, budget);
         let (publisher, snapshots) = Publisher::new(compiler.state());
         let engine = Engine {
             compiler,
@@ -129,6 +136,8 @@ impl<K: Kernel> Engine<K> {
             state: State::Waiting { until: None },
             start: Some(Start::new(readiness.guard("the first commit"))),
             unenforced: Unenforced::default(),
+            suspects: Suspects::default(),
+            reconsider_at: now + RECONSIDER_INTERVAL,
             commits: 0,
             verify_at: now + verify_interval,
             poll_at: now + POLL_INTERVAL,
@@ -164,6 +173,7 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn step(&mut self) -> Result<Instant, Error> {
         let now = (self.clock)();
         self.release(now);
+        self.reconsider(now);
         self.subscribe(now);
         if self.is_due(now) {
             match self.turn(now) {
@@ -188,6 +198,17 @@ impl<K: Kernel> Engine<K> {
     fn release(&mut self, now: Instant) {
         for (policy, received) in self.held.release(self.compiler.state(), &self.sources, now) {
             self.apply(Event::Policies(Change::Applied(policy)), Some(received));
+        }
+    }
+
+    /// Gives policies in quarantine another chance when it is time to.
+    fn reconsider(&mut self, now: Instant) {
+        if self.reconsider_at <= now {
+            self.reconsider_at = now + RECONSIDER_INTERVAL;
+            if !self.compiler.state().quarantined().is_empty() {
+                self.compiler.reconsider();
+                self.state.desired_changed();
+            }
         }
     }
 
@@ -270,7 +291,7 @@ impl<K: Kernel> Engine<K> {
                     }
                     return Ok(Turn::Landed);
                 }
-                Err(error) if error.is_restart() && restarts < MOST_RESTARTS => {
+                Err((error, _)) if error.is_restart() && restarts < MOST_RESTARTS => {
                     restarts += 1;
                     if let Some(drift) = bond.catch_up(self.limits)? {
                         self.metrics.drift_repair();
@@ -278,20 +299,30 @@ impl<K: Kernel> Engine<K> {
                     }
                 }
                 // A lost connection is opened again, which reads the table too.
-                Err(error @ Error::Socket { .. }) => return Err(error.into()),
-                Err(error) if may_retry => {
+                Err((error @ Error::Socket { .. }, _)) => return Err(error.into()),
+                Err((error, _)) if may_retry => {
                     may_retry = false;
                     warn!(error = %Causes(&error), "not committed, reading the table back to try again");
                     bond.mirror = bond.kernel.dump()?;
                 }
-                Err(error) => return Err(Setback { error, refused: Some(desired) }),
+                Err((error, transaction)) => {
+                    let before = bond.mirror.table.iter();
+                    let tables: Vec<&Table> = before.chain([&*desired]).collect();
+                    let accused = self.suspects.accuse(&error, &transaction, &tables, ir.policies.keys());
+                    if accused.is_empty() {
+                        return Err(Setback { error, refused: Some(desired) });
+                    }
+                    let reason = Causes(&error).to_string();
+                    accused.iter().for_each(|policy| self.compiler.refuse(policy, reason.clone()));
+                    return Ok(Turn::Landed);
+                }
             }
         }
         self.arrived(ir, desired);
         Ok(Turn::Done)
     }
 
-    /// The kernel holds what the compiler wants.
+    /// The kernel holds what the compiler wants. Policies that were left out on suspicion are given back, some at a time.
     fn arrived(&mut self, ir: Ir, desired: Arc<Table>) {
         let bond = self.bond.as_mut().expect("a turn begins with a connection");
         let commits = std::mem::take(&mut self.commits);
@@ -306,6 +337,9 @@ impl<K: Kernel> Engine<K> {
         let generation = bond.mirror.generation;
         let enforced = Enforced { generation, ir, table: desired };
         self.publisher.publish(self.compiler.state(), Some(enforced));
+        if let Some(policies) = self.suspects.acquit() {
+            self.compiler.pardon(policies);
+        }
         if self.start.take().is_some() {
             self.readiness.started();
             let (generation, protected) = (generation.0, bond.is_protected);
@@ -325,6 +359,7 @@ impl<K: Kernel> Engine<K> {
                 return;
             }
             Turn::Waits(waits) => (waits, "the kernel can be written again"),
+            Turn::Done if self.suspects.is_trying() => (State::Behind, "the kernel holds what it should again"),
             Turn::Done => (State::InForce, "the kernel holds what it should again"),
         };
         if let State::Failing(_) = std::mem::replace(&mut self.state, next) {

@@ -1,8 +1,10 @@
 //! What the sync thread gives away for others to read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use compiler::cluster::{Pods, State};
+use compiler::api::PolicyKey;
+use compiler::cluster::{Pods, Quarantine, State};
 use compiler::diff::Generation;
 use compiler::nft::Table;
 use compiler::policy::Ir;
@@ -52,6 +54,12 @@ impl Snapshot {
             ("LocalPod", state.pods().local().len()),
         ];
         Snapshot { epoch, objects, pods: state.pods().clone(), enforced }
+    }
+
+    /// The policies that are not enforced as they are written, and why.
+    pub fn quarantined(&self) -> BTreeMap<PolicyKey, Quarantine> {
+        let policies = self.enforced.iter().flat_map(|enforced| enforced.ir.policies.iter());
+        policies.filter_map(|(key, rules)| Some((key.clone(), rules.quarantine.clone()?))).collect()
     }
 
     /// The table that the kernel holds; `None` before the first commit.

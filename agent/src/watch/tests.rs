@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use compiler::cluster::Budget;
 use compiler::diff::Limits;
 use compiler::nft::Deny;
 use kube::Config;
@@ -103,6 +104,7 @@ async fn follow_until_known(server: &Server) -> String {
         deny: Deny::Drop,
         origin: Origin::Api,
         limits: Limits::default(),
+        budget: Budget::default(),
         verify_interval: Duration::from_secs(60),
     };
     let no_kernel = || {

@@ -35,20 +35,36 @@ impl<K: Kernel> Bond<K> {
         !foreign.is_empty() || table.as_ref().is_some_and(|table| !table.chains.is_empty())
     }
 
-    /// Commits a transaction for so many events.
+    /// Commits a transaction for so many events, or gives it back with the error.
     pub(super) fn commit(
         &mut self,
         transaction: Transaction,
         events: usize,
         clock: &impl Fn() -> Instant,
         metrics: &SyncMetrics,
-    ) -> Result<(), Error> {
+    ) -> Result<(), (Error, Transaction)> {
+        match self.send(&transaction, events, clock, metrics) {
+            Ok(generation) => {
+                self.mirror.committed(transaction, generation);
+                Ok(())
+            }
+            Err(error) => Err((error, transaction)),
+        }
+    }
+
+    fn send(
+        &mut self,
+        transaction: &Transaction,
+        events: usize,
+        clock: &impl Fn() -> Instant,
+        metrics: &SyncMetrics,
+    ) -> Result<Generation, Error> {
         // Nobody else can edit a protected table, so it does not matter that others edited theirs.
         let base: Generation = if self.is_protected { self.kernel.generation()? } else { self.mirror.generation };
         debug!(commands = %transaction, "committing");
         let begun = clock();
         let ops = transaction.ops().len();
-        let result = self.kernel.commit(&transaction, base);
+        let result = self.kernel.commit(transaction, base);
         let duration = clock().saturating_duration_since(begun);
         let outcome = match &result {
             Ok(_) => CommitResult::Ok,
@@ -58,12 +74,10 @@ impl<K: Kernel> Bond<K> {
         metrics.commit(outcome, ops, duration);
         let committed = result?;
         info!(ops, bytes = committed.bytes, ?duration, generation = committed.generation.0, events, "committed");
-        let creates = transaction.ops().contains(&Op::AddTable);
-        self.mirror.committed(transaction, committed.generation);
-        if creates {
+        if transaction.ops().contains(&Op::AddTable) {
             self.is_protected = self.kernel.adopt()? == Claim::Owned;
         }
-        Ok(())
+        Ok(committed.generation)
     }
 
     /// Whether somebody may have edited the table since it was last read.

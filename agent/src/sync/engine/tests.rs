@@ -3,6 +3,7 @@
 mod commits;
 mod failures;
 mod policies;
+mod quarantine;
 mod start;
 mod wakes;
 
@@ -10,7 +11,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
 use compiler::api::{Item, NodeName, Object};
-use compiler::diff::{Generation, Mirror, Transaction};
+use compiler::cluster::Budget;
+use compiler::diff::{Generation, Mirror, Op, Transaction};
 use compiler::nft::Deny;
 use netlink::{At, Claim, Committed, Errno, Refusal};
 use tokio::sync::watch;
@@ -32,6 +34,9 @@ struct World {
     refusals: VecDeque<Error>,
     /// The kernel takes no table with such a chain.
     refused_chain: Option<&'static str>,
+    /// It takes no rules of such chains: of all, with this answer where it does not name the operation.
+    refused_rules: Vec<&'static str>,
+    refuses_as_a_whole: bool,
     /// How long a commit takes, on the clock of the engine.
     commit_takes: Duration,
     clock: Option<Arc<Mutex<Instant>>>,
@@ -87,6 +92,23 @@ impl Kernel for MemoryKernel {
         if transaction.result().is_some_and(|table| table.chains.keys().any(|name| is_refused(name.as_str()))) {
             return Err(refused());
         }
+        let has_refused_rules = |op: &Op| {
+            let Op::AddRules(chain, _) = op else { return false };
+            world.refused_rules.iter().any(|name| chain.as_str().ends_with(name))
+        };
+        if let Some(op) = transaction.ops().iter().position(has_refused_rules) {
+            if world.refuses_as_a_whole {
+                return Err(Error::BatchRefused(Errno::NOMEM));
+            }
+            let what = transaction.ops()[op].to_string();
+            return Err(Error::Refused(vec![Refusal {
+                op,
+                what,
+                at: At::Whole,
+                expression: None,
+                errno: Errno::INVAL,
+            }]));
+        }
         world.table = transaction.result().cloned();
         world.generation += 1;
         world.commits.push(transaction.ops().len());
@@ -124,6 +146,7 @@ impl Bench {
             deny: Deny::Drop,
             origin,
             limits,
+            budget: Budget::default(),
             verify_interval: 60 * SECOND,
         };
         let connect = {
