@@ -80,6 +80,7 @@ pub struct Handle {
 
 /// What the sync thread is told.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "all messages but the last are events")]
 enum Message {
     /// A watch reports something.
     Event {

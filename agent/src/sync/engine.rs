@@ -354,7 +354,7 @@ impl<K: Kernel> Engine<K> {
             Turn::Landed => {
                 match &mut self.state {
                     State::Failing(failing) => failing.progressed(now),
-                    state => *state = State::Behind,
+                    state @ (State::Waiting { .. } | State::Behind | State::InForce) => *state = State::Behind,
                 }
                 return;
             }
