@@ -25,8 +25,8 @@ use crate::telemetry::Causes;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The most policies that `/readyz` names.
 const MOST_NAMED: usize = 10;
-/// The longest note of an Event (`events.k8s.io/v1`, `Event.note`), in bytes.
-const LONGEST_NOTE: usize = 1024;
+/// The most characters of a note. An Event takes 1,024 bytes (`events.k8s.io/v1`, `Event.note`).
+const LONGEST_NOTE: usize = 256;
 
 /// Tells of every policy that comes into quarantine or out of it, for ever. Without a client there are no Events.
 pub async fn follow(
@@ -87,8 +87,8 @@ fn notes_of(quarantined: &BTreeMap<PolicyKey, Quarantine>, readiness: &Readiness
 }
 
 async fn publish(recorder: &Recorder, key: &PolicyKey, reason: &Quarantine) {
-    let mut note = format!("Isolates its pods on this node and allows nothing: {reason}");
-    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+    let note = format!("Isolates its pods on this node and allows nothing: {reason}");
+    let note: String = note.chars().take(LONGEST_NOTE).collect();
     let event = Event {
         type_: EventType::Warning,
         reason: "Quarantined".to_owned(),

@@ -283,39 +283,37 @@ impl<K: Kernel> Engine<K> {
         let mut restarts = 0;
         let bond = self.bond.as_mut().expect("a turn begins with a connection");
         while let Some(transaction) = diff::next(&desired, &bond.mirror, self.limits) {
-            match bond.commit(transaction, self.unenforced.count(), &self.clock, &self.metrics) {
-                Ok(()) => {
-                    self.commits += 1;
-                    if bond.mirror.table.as_ref() == Some(&*desired) {
-                        break;
-                    }
-                    return Ok(Turn::Landed);
+            let Err(failed) = bond.commit(transaction, self.unenforced.count(), &self.clock, &self.metrics) else {
+                self.commits += 1;
+                if bond.mirror.table.as_ref() == Some(&*desired) {
+                    break;
                 }
-                Err((error, _)) if error.is_restart() && restarts < MOST_RESTARTS => {
-                    restarts += 1;
-                    if let Some(drift) = bond.catch_up(self.limits)? {
-                        self.metrics.drift_repair();
-                        warn!(differs = %Objects(&drift), "the table was changed by somebody else, repairing it");
-                    }
+                return Ok(Turn::Landed);
+            };
+            let (error, transaction) = *failed;
+            if error.is_restart() && restarts < MOST_RESTARTS {
+                restarts += 1;
+                if let Some(drift) = bond.catch_up(self.limits)? {
+                    self.metrics.drift_repair();
+                    warn!(differs = %Objects(&drift), "the table was changed by somebody else, repairing it");
                 }
+            } else if matches!(error, Error::Socket { .. }) {
                 // A lost connection is opened again, which reads the table too.
-                Err((error @ Error::Socket { .. }, _)) => return Err(error.into()),
-                Err((error, _)) if may_retry => {
-                    may_retry = false;
-                    warn!(error = %Causes(&error), "not committed, reading the table back to try again");
-                    bond.mirror = bond.kernel.dump()?;
+                return Err(error.into());
+            } else if may_retry {
+                may_retry = false;
+                warn!(error = %Causes(&error), "not committed, reading the table back to try again");
+                bond.mirror = bond.kernel.dump()?;
+            } else {
+                let before = bond.mirror.table.iter();
+                let tables: Vec<&Table> = before.chain([&*desired]).collect();
+                let accused = self.suspects.accuse(&error, &transaction, &tables, ir.policies.keys());
+                if accused.is_empty() {
+                    return Err(Setback { error, refused: Some(desired) });
                 }
-                Err((error, transaction)) => {
-                    let before = bond.mirror.table.iter();
-                    let tables: Vec<&Table> = before.chain([&*desired]).collect();
-                    let accused = self.suspects.accuse(&error, &transaction, &tables, ir.policies.keys());
-                    if accused.is_empty() {
-                        return Err(Setback { error, refused: Some(desired) });
-                    }
-                    let reason = Causes(&error).to_string();
-                    accused.iter().for_each(|policy| self.compiler.refuse(policy, reason.clone()));
-                    return Ok(Turn::Landed);
-                }
+                let reason = Causes(&error).to_string();
+                accused.iter().for_each(|policy| self.compiler.refuse(policy, reason.clone()));
+                return Ok(Turn::Landed);
             }
         }
         self.arrived(ir, desired);

@@ -42,13 +42,13 @@ impl<K: Kernel> Bond<K> {
         events: usize,
         clock: &impl Fn() -> Instant,
         metrics: &SyncMetrics,
-    ) -> Result<(), (Error, Transaction)> {
+    ) -> Result<(), Box<(Error, Transaction)>> {
         match self.send(&transaction, events, clock, metrics) {
             Ok(generation) => {
                 self.mirror.committed(transaction, generation);
                 Ok(())
             }
-            Err(error) => Err((error, transaction)),
+            Err(error) => Err(Box::new((error, transaction))),
         }
     }
 
