@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use compiler::cluster::{Budget, Cost, InvalidCost};
 use compiler::nft::Deny;
 
@@ -55,7 +55,11 @@ pub struct FilesArgs {
     /// A file or folder of manifests, or - for standard input; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Treat findings (objects that the API server would refuse) as bad input
+    /// Read the folders in a folder too; --recursive=false reads the folder alone, as kubectl does without -R
+    #[arg(short = 'R', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = ArgAction::Set)]
+    pub recursive: bool,
+    /// Treat findings (objects that the API server would refuse, policies that nobody here enforces) as bad input
     #[arg(long)]
     pub strict: bool,
 }
@@ -99,6 +103,10 @@ pub struct AgentArgs {
     /// Follow these files and folders instead of an API server; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Read the folders in a folder too; --recursive=false reads the folder alone, as kubectl does without -R
+    #[arg(short = 'R', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = ArgAction::Set)]
+    pub recursive: bool,
     /// How refused packets are answered
     #[arg(long, value_enum, default_value = "drop")]
     pub deny: DenyArg,
@@ -194,7 +202,11 @@ pub struct ExplainArgs {
     /// this node is asked
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Treat findings (objects that the API server would refuse) as bad input
+    /// Read the folders in a folder too; --recursive=false reads the folder alone, as kubectl does without -R
+    #[arg(short = 'R', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = ArgAction::Set)]
+    pub recursive: bool,
+    /// Treat findings (objects that the API server would refuse, policies that nobody here enforces) as bad input
     #[arg(long)]
     pub strict: bool,
     /// Where the agent serves, if it is asked

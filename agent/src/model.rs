@@ -9,6 +9,7 @@ mod services;
 mod verdict;
 
 pub use ends::{End, EndError};
+pub use placement::Openings;
 pub use services::Endpoint;
 pub use verdict::{Flow, Side, Verdict, first_of_flow};
 
@@ -45,7 +46,13 @@ impl Model {
     /// Compiles the cluster that these objects describe. Pods without a node are put on the first node by name, and
     /// nodes and pods without an address get one, the same each time.
     pub fn new(objects: &[Object], deny: Deny) -> Model {
-        let placed = placement::place(objects);
+        let (without_address, reserved) = (BTreeSet::new(), BTreeSet::new());
+        Model::with(objects, &Openings { without_address: &without_address, reserved: &reserved }, deny)
+    }
+
+    /// The same, with limits to what is invented.
+    pub fn with(objects: &[Object], openings: &Openings<'_>, deny: Deny) -> Model {
+        let placed = placement::place(objects, openings);
         let events = placed.events();
         let nodes = placed.nodes.iter().map(|(name, addresses)| {
             let mut compiler = Compiler::new(name.clone(), deny);

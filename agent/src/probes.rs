@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io::BufRead;
 
-use compiler::api::{Direction, Protocol};
+use compiler::api::{Direction, Protocol, escaped};
 use compiler::policy::PacketProtocol;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,19 @@ pub struct SideAnswer {
     pub rule: Option<String>,
 }
 
+/// What stands in the place of an [`Answer`] where there is none, so that every probe has its line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unanswered<'a> {
+    /// The probe, if the line holds one.
+    #[serde(flatten)]
+    pub probe: Option<&'a Probe>,
+    /// The line of the list, from 1, if it holds none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Why there is no answer.
+    pub error: String,
+}
+
 /// Why a list of probes cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbesError {
@@ -85,27 +98,36 @@ pub enum ProbesError {
     #[error("cannot read the probes")]
     Read(#[from] std::io::Error),
     /// One line is no probe.
-    #[error("probe on line {line}: {reason}")]
-    Line {
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    Line(#[from] LineError),
 }
 
-/// Reads JSON lines; empty lines are passed over.
+/// A line of a list that is no probe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("probe on line {line}: {reason}")]
+pub struct LineError {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Reads JSON lines, all of which have to be probes; empty lines are passed over.
 pub fn read(lines: impl BufRead) -> Result<Vec<Probe>, ProbesError> {
+    read_each(lines)?.into_iter().map(|probe| probe.map_err(ProbesError::from)).collect()
+}
+
+/// Reads JSON lines, each for itself; empty lines are passed over.
+pub fn read_each(lines: impl BufRead) -> Result<Vec<Result<Probe, LineError>>, ProbesError> {
     let mut probes = Vec::new();
-    for (index, line) in lines.lines().enumerate() {
+    for (index, line) in lines.split(b'\n').enumerate() {
         let line = line?;
-        if line.trim().is_empty() {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let malformed = |reason: String| ProbesError::Line { line: index + 1, reason };
-        let probe: Probe = serde_json::from_str(&line).map_err(|error| malformed(error.to_string()))?;
-        probe.packet_protocol().map_err(malformed)?;
-        probes.push(probe);
+        let read = serde_json::from_slice(&line).map_err(|error| error.to_string());
+        let checked = read.and_then(|probe: Probe| probe.packet_protocol().map(|_| probe));
+        probes.push(checked.map_err(|reason| LineError { line: index + 1, reason }));
     }
     Ok(probes)
 }
@@ -161,7 +183,7 @@ impl Probe {
 impl fmt::Display for Probe {
     /// `shop/web -> shop/db TCP 5432`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} {}", self.src, self.dst, self.protocol)?;
+        write!(f, "{} -> {} {}", escaped(&self.src), escaped(&self.dst), self.protocol)?;
         self.port.map_or(Ok(()), |port| write!(f, " {port}"))
     }
 }
@@ -219,5 +241,31 @@ impl From<Protocol> for ProbeProtocol {
 impl fmt::Display for ProbeProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.transport().map_or("ICMP", Protocol::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_line_spoils_itself_only() {
+        let good = r#"{"src":"a/b","dst":"10.0.0.1","protocol":"tcp","port":80}"#;
+        let lines = format!("{good}\n\nnonsense\n{}\n{good}\n", good.replace("\"port\":80", "\"port\":0"));
+        let read = read_each(lines.as_bytes()).unwrap();
+        let bad: Vec<_> = read.iter().filter_map(|probe| probe.as_ref().err()).map(|error| error.line).collect();
+        assert_eq!((read.len(), bad), (4, vec![3, 4]));
+        assert!(super::read(lines.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_answered_is_a_line_too() {
+        let probe = Probe::from_words("a/b", "10.0.0.1", "80/TCP").unwrap();
+        let line = |unanswered: &Unanswered<'_>| serde_json::to_string(unanswered).unwrap();
+        assert_eq!(
+            line(&Unanswered { probe: Some(&probe), line: None, error: "no".into() }),
+            r#"{"src":"a/b","dst":"10.0.0.1","protocol":"TCP","port":80,"error":"no"}"#
+        );
+        assert_eq!(line(&Unanswered { probe: None, line: Some(3), error: "no".into() }), r#"{"line":3,"error":"no"}"#);
     }
 }

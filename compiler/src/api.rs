@@ -22,6 +22,7 @@ mod port;
 mod reader;
 mod selector;
 mod service;
+mod text;
 mod wire;
 
 pub use finding::{Finding, ObjectRef, Parsed};
@@ -33,9 +34,10 @@ pub use network_policy::{
     ApiGeneration, Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, Ports, Rule,
 };
 pub use node::Node;
-pub use parse::{InvalidObject, Item, Object, SkippedKind, parse, parse_network_policy};
+pub use parse::{Doubt, InvalidObject, Item, Object, SkippedKind, parse, parse_network_policy};
 pub use pod::{ContainerPort, Phase, Pod};
 pub use port::{Port, PortMatch, PortRange, Protocol};
 pub use selector::{Operator, Requirement, Selector};
 pub use service::{Service, ServiceKind, ServicePort, TargetPort};
+pub use text::escaped;
 pub use wire::{NamespaceWire, PodWire};

@@ -54,7 +54,7 @@ fn every_change_of_a_file_reaches_the_table() {
         replace(&policy, &POLICY.replace("192.0.2.0/24", "198.51.100.0/24"));
         agent.until_table(|table| table.contains("198.51.100.0/24") && !table.contains("192.0.2.0")).await.unwrap();
 
-        // A file that breaks takes its own objects with it, and no others.
+        // A file that breaks holds up no other.
         fs::write(folder.path().join("broken.yaml"), "kind: [").unwrap();
         replace(&policy, POLICY);
         agent.until_table(|table| table.contains("192.0.2.0/24")).await.unwrap();
@@ -87,6 +87,29 @@ fn what_cannot_be_understood_is_told_once_and_counted_while_it_is_there() {
         replace(&path, POD);
         agent.until_table(|table| !table.contains("shop/")).await.unwrap();
         assert_eq!(agent.metric(invalid).await.unwrap(), 0.0);
+    });
+}
+
+#[test]
+fn a_policy_stays_in_force_until_its_file_can_be_read_again() {
+    isolated(async {
+        loopback_up().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("pod.yaml"), POD).unwrap();
+        let policy = folder.path().join("policy.yaml");
+        fs::write(&policy, POLICY).unwrap();
+        let mut agent = start(folder.path());
+        agent.ready().await.unwrap();
+        replace(&policy, "kind: [");
+        // What is written after it has been read after it.
+        fs::write(folder.path().join("more.yaml"), POLICY.replace("name: web", "name: more").replace(".2.0", ".3.0"))
+            .unwrap();
+        agent.until_table(|table| table.contains("192.0.3.0/24")).await.unwrap();
+        assert!(nft(&["list", "table", "inet", "postern"]).unwrap().contains("192.0.2.0/24"));
+        assert!(agent.log().unwrap().contains("policy.yaml:1:7: unclosed bracket '['; what it said last stays"));
+        replace(&policy, &POLICY.replace("192.0.2.0/24", "198.51.100.0/24"));
+        agent.until_table(|table| table.contains("198.51.100.0/24") && !table.contains("192.0.2.0/24")).await.unwrap();
+        agent.ready().await.unwrap();
     });
 }
 

@@ -66,7 +66,12 @@ pub enum Source {
     /// The API server of the current context of a kubeconfig.
     Kubeconfig(PathBuf),
     /// Files and folders, watched for changes.
-    Files(Vec<PathBuf>),
+    Files {
+        /// Where they are.
+        paths: Vec<PathBuf>,
+        /// Whether the folders in a folder count.
+        recursive: bool,
+    },
 }
 
 impl From<AgentArgs> for Config {
@@ -75,6 +80,7 @@ impl From<AgentArgs> for Config {
             node_name,
             kubeconfig,
             paths,
+            recursive,
             deny,
             admin_address,
             log_format,
@@ -87,7 +93,7 @@ impl From<AgentArgs> for Config {
         let source = match kubeconfig {
             Some(path) => Source::Kubeconfig(path),
             None if paths.is_empty() => Source::Cluster,
-            None => Source::Files(paths),
+            None => Source::Files { paths, recursive },
         };
         let format = match log_format {
             LogFormatArg::Text => LogFormat::Text,
@@ -132,15 +138,15 @@ async fn follow(config: Config) -> Result<()> {
     let client = match &source {
         Source::Cluster => Some(Client::try_default().await.context("no way to the API server")?),
         Source::Kubeconfig(path) => Some(client_of(path).await?),
-        Source::Files(_) => None,
+        Source::Files { .. } => None,
     };
 
     let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::new()));
     let origin = if client.is_some() { Origin::Api } else { Origin::Files };
     let settings = Settings { node: node.clone(), deny, budget, origin, limits: kernel::limits(), verify_interval };
     let (sync, mut end) = sync::spawn(settings, kernel::connect, &readiness, metrics.sync.clone())?;
-    if let Source::Files(paths) = source {
-        files::follow(paths, sync.clone(), metrics.watch.clone())?;
+    if let Source::Files { paths, recursive } = source {
+        files::follow(paths, recursive, sync.clone(), &readiness, metrics.watch.clone())?;
     }
     let quarantine = quarantine::follow(client.clone(), &node, sync.snapshots(), &readiness, &metrics.sync);
     let options = Options { node: node.clone(), legacy_namespace_isolation };

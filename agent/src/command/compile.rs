@@ -10,8 +10,9 @@ use crate::model::Model;
 
 pub(super) fn run(args: CompileArgs) -> anyhow::Result<Exit> {
     let CompileArgs { files, node, deny } = args;
-    let Some(loaded) = input::manifests(&files.paths, files.strict) else { return Ok(Exit::BadInput) };
-    let model = Model::new(&loaded.objects, deny.into());
+    let Some(loaded) = input::manifests(&files.paths, files.recursive, files.strict) else { return Ok(Exit::BadInput) };
+    input::has_pods(&loaded, "note");
+    let model = input::model(&loaded, &[], deny.into());
     let names: Vec<&str> = model.nodes().keys().map(|name| &*name.0).collect();
     let node = match (&node, &names[..]) {
         (Some(node), _) => node.as_str(),

@@ -9,14 +9,14 @@ use compiler::nft::Deny;
 use compiler::nft::trace::trace;
 use netlink::{Connection, Ownership};
 
+use super::input::Asked;
 use super::{Exit, input, output};
 use crate::args::{ExplainArgs, OutputArg, ProbesArgs};
 use crate::explanation::{self, Explanation};
-use crate::model::Model;
 use crate::probes::Probe;
 
 pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
-    let ExplainArgs { paths, strict, admin_address, probes, trace, src, dst, port } = args;
+    let ExplainArgs { paths, recursive, strict, admin_address, probes, trace, src, dst, port } = args;
     let ProbesArgs { probes: probes_file, output: format } = probes;
     let probes = probes_of(probes_file.as_deref(), src, dst, port)?;
     let mut report =
@@ -24,10 +24,11 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
     if paths.is_empty() {
         ask_agent(admin_address, &probes, &mut report)?;
     } else {
-        let Some(loaded) = input::manifests(&paths, strict) else { return Ok(Exit::BadInput) };
-        let model = Model::new(&loaded.objects, Deny::default());
-        for probe in &probes {
-            report.add(probe, explanation::explain(&model, probe).map_err(|error| error.to_string()))?;
+        let Some(loaded) = input::manifests(&paths, recursive, strict) else { return Ok(Exit::BadInput) };
+        input::has_pods(&loaded, "note");
+        let model = input::model(&loaded, &probes, Deny::default());
+        for asked in &probes {
+            report.add(asked, |probe| explanation::explain(&model, probe).map_err(|error| error.to_string()))?;
         }
     }
     report.out.flush()?;
@@ -39,18 +40,18 @@ fn probes_of(
     src: Option<String>,
     dst: Option<String>,
     port: Option<String>,
-) -> anyhow::Result<Vec<Probe>> {
+) -> anyhow::Result<Vec<Asked>> {
     match (file, src, dst, port) {
         (Some(file), None, ..) => input::probes(file),
         (None, Some(src), Some(dst), Some(port)) => {
-            Ok(vec![Probe::from_words(&src, &dst, &port).map_err(anyhow::Error::msg)?])
+            Ok(vec![Ok(Probe::from_words(&src, &dst, &port).map_err(anyhow::Error::msg)?)])
         }
         (Some(_), Some(_), ..) | (None, ..) => anyhow::bail!("give either SRC, DST and PORT/PROTO, or --probes"),
     }
 }
 
 /// Asks the agent of this node, and holds what it says against the table that the kernel holds.
-fn ask_agent(address: SocketAddr, probes: &[Probe], report: &mut Report<impl io::Write>) -> anyhow::Result<()> {
+fn ask_agent(address: SocketAddr, probes: &[Asked], report: &mut Report<impl io::Write>) -> anyhow::Result<()> {
     let dumped = Connection::open(Ownership::Plain).and_then(|mut connection| connection.dump());
     let table = match dumped {
         Ok(mirror) => mirror.table,
@@ -59,19 +60,33 @@ fn ask_agent(address: SocketAddr, probes: &[Probe], report: &mut Report<impl io:
             None
         }
     };
-    for probe in probes {
-        let mut answer = explanation::ask(address, probe)
-            .with_context(|| format!("cannot ask the agent at {address} (give -f to explain manifests)"))?;
-        if let (Some(table), Ok(explanation)) = (&table, &mut answer) {
-            for (side, chain) in
-                [&explanation.answer.egress, &explanation.answer.ingress].into_iter().zip(&explanation.base_chains)
-            {
-                let Some(chain) = chain else { continue };
-                let traced = trace(table, chain, &explanation.first_packet());
-                explanation.disagrees |= traced.is_none_or(|traced| traced.accepted != side.allowed);
+    // An agent that does not answer once is not asked again, but what is left of the probes has its lines.
+    let mut failure: Option<anyhow::Error> = None;
+    for asked in probes {
+        report.add(asked, |probe| {
+            if let Some(error) = &failure {
+                return Err(format!("{error:#}"));
             }
-        }
-        report.add(probe, answer)?;
+            let answer = explanation::ask(address, probe)
+                .with_context(|| format!("cannot ask the agent at {address} (give -f to explain manifests)"));
+            let mut explanation = match answer {
+                Ok(answer) => answer?,
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    failure = Some(error);
+                    return Err(text);
+                }
+            };
+            if let Some(table) = &table {
+                let sides = [&explanation.answer.egress, &explanation.answer.ingress].map(|side| side.allowed);
+                for (allowed, chain) in sides.into_iter().zip(&explanation.base_chains) {
+                    let Some(chain) = chain else { continue };
+                    let traced = trace(table, chain, &explanation.first_packet());
+                    explanation.disagrees |= traced.is_none_or(|traced| traced.accepted != allowed);
+                }
+            }
+            Ok(explanation)
+        })?;
     }
     Ok(())
 }
@@ -85,13 +100,20 @@ struct Report<W> {
 }
 
 impl<W: io::Write> Report<W> {
-    fn add(&mut self, probe: &Probe, explanation: Result<Explanation, String>) -> anyhow::Result<()> {
-        let explanation = match explanation {
-            Ok(explanation) => explanation,
+    fn add(
+        &mut self,
+        asked: &Asked,
+        explain: impl FnOnce(&Probe) -> Result<Explanation, String>,
+    ) -> anyhow::Result<()> {
+        let explained = match asked {
+            Ok(probe) => explain(probe).map(|explanation| (probe, explanation)),
+            Err(bad) => Err(bad.reason.clone()),
+        };
+        let (probe, explanation) = match explained {
+            Ok(explained) => explained,
             Err(reason) => {
-                eprintln!("error: {probe}: {reason}");
                 self.exit = self.exit.max(Exit::BadInput);
-                return Ok(());
+                return output::unanswered(&mut self.out, self.format, asked, &reason);
             }
         };
         let Explanation { answer, ends: [client, server], paths: [egress, ingress], .. } = &explanation;

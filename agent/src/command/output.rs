@@ -2,15 +2,36 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
-use compiler::api::Direction;
+use compiler::api::{Direction, escaped};
 
 use super::Exit;
-use crate::probes::{Answer, Probe, SideAnswer};
+use super::input::Asked;
+use crate::args::OutputArg;
+use crate::probes::{Answer, Probe, SideAnswer, Unanswered};
 
 /// Prints one answer as a JSON line.
 pub(super) fn json(out: &mut impl Write, answer: &Answer) -> anyhow::Result<()> {
     serde_json::to_writer(&mut *out, answer)?;
     writeln!(out)?;
+    Ok(())
+}
+
+/// Says that a probe has no answer: on standard error, and in JSON on a line in the place of the answer.
+pub(super) fn unanswered(out: &mut impl Write, format: OutputArg, asked: &Asked, error: &str) -> anyhow::Result<()> {
+    let (probe, line) = match asked {
+        Ok(probe) => {
+            eprintln!("error: {probe}: {}", escaped(error));
+            (Some(probe), None)
+        }
+        Err(bad) => {
+            eprintln!("error: {}", escaped(&bad.to_string()));
+            (None, Some(bad.line))
+        }
+    };
+    if format == OutputArg::Json {
+        serde_json::to_writer(&mut *out, &Unanswered { probe, line, error: error.to_owned() })?;
+        writeln!(out)?;
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use compiler::nft::Deny;
 use compiler::policy::Packet;
 
+use super::input::Asked;
 use super::{Exit, input, output};
 use crate::args::{AttachmentArg, OutputArg, ProbesArgs, TryArgs};
 use crate::files::Loaded;
@@ -21,13 +22,16 @@ use lab::{Attachment, Outcome};
 pub(super) fn run(args: TryArgs) -> anyhow::Result<Exit> {
     let TryArgs { files, probes, deny, attachment, timeout } = args;
     let ProbesArgs { probes: probes_file, output: format } = probes;
-    let Some(loaded) = input::manifests(&files.paths, files.strict) else { return Ok(Exit::BadInput) };
+    let Some(loaded) = input::manifests(&files.paths, files.recursive, files.strict) else { return Ok(Exit::BadInput) };
+    if !input::has_pods(&loaded, "error") {
+        return Ok(Exit::BadInput);
+    }
     let probes = probes_file.map(|file| input::probes(&file)).transpose()?;
     // Threads cannot change their user namespace, so this comes before any runtime.
     lab::enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let plan = Plan {
-        model: Model::new(&loaded.objects, deny.into()),
+        model: input::model(&loaded, probes.as_deref().unwrap_or_default(), deny.into()),
         deny: deny.into(),
         attachment: match attachment {
             AttachmentArg::Routed => Attachment::Routed,
@@ -64,6 +68,12 @@ impl Plan {
             let verdict = self.model.judge(&entry.flow).context("a pair of the matrix cannot be judged")?;
             judged.push((entry, verdict));
         }
+        if judged.is_empty() {
+            eprintln!(
+                "error: no pod of the manifests has a network of its own and an address, so there is nothing to try"
+            );
+            return Ok(Exit::BadInput);
+        }
         let flows: Vec<Judged> = judged.iter().map(|(entry, verdict)| (entry.flow, verdict.clone())).collect();
         let outcomes = self.send(&flows).await?;
         let results: Vec<Tried> = judged
@@ -89,27 +99,40 @@ impl Plan {
     }
 
     /// The probes of a file, in their order.
-    async fn batch(&self, probes: &[Probe]) -> anyhow::Result<Exit> {
+    async fn batch(&self, probes: &[Asked]) -> anyhow::Result<Exit> {
+        let judged: Vec<Result<Judged, String>> = probes.iter().map(|asked| self.judge(asked)).collect();
+        let flows: Vec<Judged> = judged.iter().flatten().cloned().collect();
+        let sent = self.send(&flows).await;
+        let mut outcomes = sent.as_ref().ok().into_iter().flatten();
         let mut exit = Exit::Done;
-        let mut judged: Vec<(&Probe, Judged)> = Vec::new();
-        for probe in probes {
-            let flow = probe.flow(&self.model);
-            match flow.and_then(|flow| self.model.judge(&flow).map(|verdict| (flow, verdict))) {
-                Ok(flow) => judged.push((probe, flow)),
-                Err(error) => {
-                    eprintln!("error: {probe}: {error}");
-                    exit = Exit::BadInput;
-                }
-            }
-        }
-        let flows: Vec<Judged> = judged.iter().map(|(_, flow)| flow.clone()).collect();
-        let outcomes = self.send(&flows).await?;
         let mut out = io::BufWriter::new(io::stdout().lock());
-        for ((probe, (_, verdict)), outcome) in judged.iter().zip(&outcomes) {
+        for (asked, judged) in probes.iter().zip(&judged) {
+            let (probe, verdict) = match (asked, judged) {
+                (Ok(probe), Ok((_, verdict))) => (probe, verdict),
+                (_, Err(reason)) => {
+                    exit = exit.max(Exit::BadInput);
+                    output::unanswered(&mut out, self.format, asked, reason)?;
+                    continue;
+                }
+                (Err(bad), Ok(_)) => unreachable!("{bad}: what is no probe is not judged"),
+            };
+            let outcome = match (&sent, outcomes.next()) {
+                (Ok(_), Some(outcome)) => outcome,
+                (Ok(_), None) => unreachable!("every flow that is sent has an outcome"),
+                (Err(error), _) => {
+                    output::unanswered(&mut out, self.format, asked, &format!("{error:#}"))?;
+                    continue;
+                }
+            };
             let allowed = *outcome == Outcome::Allowed;
-            match self.format {
-                OutputArg::Json => output::json(&mut out, &probe.answer(allowed, verdict))?,
-                OutputArg::Text => {
+            match (self.format, outcome) {
+                (OutputArg::Json, Outcome::Error(reason)) => {
+                    output::unanswered(&mut out, self.format, asked, reason)?;
+                    exit = exit.max(Exit::Unexpected);
+                    continue;
+                }
+                (OutputArg::Json, _) => output::json(&mut out, &probe.answer(allowed, verdict))?,
+                (OutputArg::Text, _) => {
                     let (client, server) =
                         (self.model.describe(verdict.packet.source), self.model.describe(verdict.packet.destination));
                     output::text(&mut out, probe, &probe.answer(allowed, verdict), [&client, &server], [&[], &[]])?;
@@ -118,7 +141,15 @@ impl Plan {
             exit = exit.max(self.check(&probe.to_string(), outcome, verdict, probe.allowed));
         }
         out.flush()?;
-        Ok(exit)
+        sent.map(|_| exit)
+    }
+
+    /// The flow that a probe means, and what the policies say of it.
+    fn judge(&self, asked: &Asked) -> Result<Judged, String> {
+        let probe = asked.as_ref().map_err(|bad| bad.reason.clone())?;
+        let flow = probe.flow(&self.model);
+        let judged = flow.and_then(|flow| self.model.judge(&flow).map(|verdict| (flow, verdict)));
+        judged.map_err(|error| error.to_string())
     }
 
     async fn send(&self, flows: &[Judged]) -> anyhow::Result<Vec<Outcome>> {

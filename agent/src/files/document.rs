@@ -20,8 +20,17 @@ const STACK: usize = 32 << 20;
 /// The most nodes of one document, for a list with all objects of a large cluster.
 const MOST_NODES: usize = 50_000_000;
 
-/// The most nodes that anchors keep for their aliases. What aliases of aliases would repeat ends here.
+/// The most nodes that anchors keep for their aliases.
 const MOST_ANCHORED_NODES: usize = 100_000;
+
+/// The most nodes that aliases repeat in one document. What aliases of aliases would repeat ends here.
+const MOST_REPEATED_NODES: usize = 5_000_000;
+
+/// The most anchors, aliases and merge keys of one document, each.
+const MOST_ANCHORS: usize = 1_000_000;
+
+/// The most comment lines on end: all that the largest file can hold. The reader keeps those between a key and its value.
+const MOST_COMMENTS: usize = usize::MAX;
 
 /// One document of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,6 +126,12 @@ impl<'a> Document<'a> {
         documents
     }
 
+    /// The line with the first `{{`, as templates of charts have it; no field of an object that policies are about does.
+    pub(super) fn template_line(&self) -> Option<u64> {
+        let line = self.text.lines().position(|line| line.contains("{{") && has_content(line))?;
+        Some(self.first_line + line as u64)
+    }
+
     /// Reads the document: its value, or none where there is only `null`. JSON is read as YAML, which contains it.
     fn values(&self) -> Result<Vec<Value>, SyntaxError> {
         serde_saphyr::from_multiple_with_options(self.text, options()).map_err(|error| self.syntax_error(&error))
@@ -150,10 +165,18 @@ fn options() -> Options {
             flow_nesting_limit: DEEPEST,
             max_events: MOST_NODES,
             max_nodes: MOST_NODES,
+            max_anchors: MOST_ANCHORS,
+            max_aliases: MOST_ANCHORS,
+            max_merge_keys: MOST_ANCHORS,
             max_recorded_anchor_events: MOST_ANCHORED_NODES,
+            // A label set that a hundred objects share is no attack; what aliases repeat is bounded below.
+            enforce_alias_anchor_ratio: false,
+            max_buffered_comment_events: MOST_COMMENTS,
+            max_total_comment_bytes: usize::MAX,
             max_total_scalar_bytes: usize::MAX,
             max_documents: usize::MAX,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_REPEATED_NODES },
         legacy_octal_numbers: true,
         with_snippet: false,
     }

@@ -4,9 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use compiler::api::{InvalidObject, ObjectRef};
-
-use super::SkippedKind;
+use compiler::api::{InvalidObject, ObjectRef, SkippedKind, escaped};
 
 /// A place in a file. Prints as `cluster.yaml:12:3`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +21,7 @@ pub struct Place {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file itself.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", printed(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -31,7 +29,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// A document that is neither YAML nor JSON.
-    #[error("{place}: {reason}")]
+    #[error("{place}: {}", escaped(reason))]
     Syntax {
         /// Where it breaks.
         place: Place,
@@ -39,7 +37,7 @@ pub enum LoadError {
         reason: String,
     },
     /// A document, or an item of a list, that is no object.
-    #[error("{place}: {source}")]
+    #[error("{place}: {}", escaped(&source.to_string()))]
     Object {
         /// The begin of the document.
         place: Place,
@@ -55,6 +53,13 @@ pub enum Note {
     EmptyFolder {
         /// The folder.
         path: PathBuf,
+    },
+    /// What is in a folder and is not read.
+    PassedOver {
+        /// The folder.
+        path: PathBuf,
+        /// How many there are of each ending or sort.
+        counts: Vec<(String, usize)>,
     },
     /// An object of a kind that policies are not about.
     Skipped {
@@ -72,6 +77,11 @@ pub enum Note {
     },
 }
 
+/// A path as it is printed.
+pub(super) fn printed(path: &Path) -> String {
+    escaped(&path.to_string_lossy()).into_owned()
+}
+
 // === impl Place ===
 
 impl Place {
@@ -86,7 +96,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
+        write!(f, "{}:{}:{}", printed(&self.path), self.line, self.column)
     }
 }
 
@@ -96,10 +106,22 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::EmptyFolder { path } => {
-                write!(f, "{}: holds no file that ends in .yaml, .yml or .json", path.display())
+                write!(f, "{}: holds no file that ends in .yaml, .yml or .json", printed(path))
+            }
+            Note::PassedOver { path, counts } => {
+                const SHOWN: usize = 8;
+                let all: usize = counts.iter().map(|(_, count)| count).sum();
+                let mut shown: Vec<String> =
+                    counts.iter().take(SHOWN).map(|(what, count)| format!("{count} {}", escaped(what))).collect();
+                if counts.len() > SHOWN {
+                    shown.push("others".to_owned());
+                }
+                write!(f, "{}: {all} other files are not read ({})", printed(path), shown.join(", "))
             }
             Note::Skipped { place, object } => write!(f, "{place}: {object}"),
-            Note::Replaced { place, object } => write!(f, "{place}: {object} again; the one read last counts"),
+            Note::Replaced { place, object } => {
+                write!(f, "{place}: {} again; the one read last counts", escaped(&object.to_string()))
+            }
         }
     }
 }

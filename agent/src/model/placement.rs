@@ -3,11 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use compiler::api::{Namespace, NetworkPolicy, NodeName, Object, Pod, Service};
+use compiler::api::{Namespace, NetworkPolicy, NodeName, Object, Peer, Peers, Pod, PodKey, Service};
 use compiler::cluster::{Change, Event, PodSource};
 
 /// The node of pods that name none, where no pod names one.
 const ONLY_NODE: &str = "node";
+
+/// What may be invented where objects leave addresses open.
+#[derive(Debug)]
+pub struct Openings<'a> {
+    /// The pods that have none and get none: their status says what there is of them.
+    pub without_address: &'a BTreeSet<PodKey>,
+    /// Addresses by which somebody else is meant.
+    pub reserved: &'a BTreeSet<IpAddr>,
+}
 
 /// The objects of a cluster, with nothing left open.
 pub(super) struct Placed {
@@ -20,8 +29,9 @@ pub(super) struct Placed {
 
 /// Decides what the objects leave open, the same way each time: pods without a node are on the first node by name;
 /// nodes without an address get `10.213.0.n` and `fd00:10:213::n`; pods without one get `10.244.<node>.n` and
-/// `fd00:10:244:<node>::n`. Addresses that some object has are passed over.
-pub(super) fn place(objects: &[Object]) -> Placed {
+/// `fd00:10:244:<node>::n`. Addresses that some object has, that a policy names as
+/// a block of one, or that are reserved, are passed over.
+pub(super) fn place(objects: &[Object], openings: &Openings<'_>) -> Placed {
     let mut placed = Placed {
         nodes: BTreeMap::new(),
         services: Vec::new(),
@@ -43,8 +53,9 @@ pub(super) fn place(objects: &[Object]) -> Placed {
     placed.pods.sort_by(|a, b| a.key.cmp(&b.key));
     placed.place_pods();
     let mut taken = placed.taken();
+    taken.extend(openings.reserved);
     placed.address_nodes(&mut taken);
-    placed.address_pods(&mut taken);
+    placed.address_pods(&mut taken, openings.without_address);
     placed
 }
 
@@ -75,7 +86,8 @@ impl Placed {
     fn taken(&self) -> BTreeSet<IpAddr> {
         let of_pods = self.pods.iter().flat_map(|pod| pod.ips.iter().chain(&pod.host_ips));
         let of_services = self.services.iter().flat_map(|service| &service.cluster_ips);
-        of_pods.chain(of_services).chain(self.nodes.values().flatten()).copied().collect()
+        let of_policies = self.policies.iter().flat_map(single_addresses);
+        of_pods.chain(of_services).chain(self.nodes.values().flatten()).copied().chain(of_policies).collect()
     }
 
     /// A node has what its Node object says, what its pods say of it, and one address of each family in any case.
@@ -98,12 +110,12 @@ impl Placed {
         }
     }
 
-    fn address_pods(&mut self, taken: &mut BTreeSet<IpAddr>) {
+    fn address_pods(&mut self, taken: &mut BTreeSet<IpAddr>, without_address: &BTreeSet<PodKey>) {
         for pod in &mut self.pods {
             let node = self.nodes.iter().position(|(name, _)| pod.node.as_ref() == Some(name)).unwrap_or_default();
             if pod.host_network {
                 pod.ips = self.nodes.values().nth(node).cloned().unwrap_or_default();
-            } else if pod.ips.is_empty() && !pod.phase.is_finished() {
+            } else if pod.ips.is_empty() && !pod.phase.is_finished() && !without_address.contains(&pod.key) {
                 let subnet = u16::try_from(node % 256).expect("a number below 256 fits 16 bits");
                 pod.ips.push(free(taken, |n| {
                     Ipv4Addr::from(0x0af4_0000 + (u32::from(subnet) << 8) + u32::from(n)).into()
@@ -114,10 +126,61 @@ impl Placed {
     }
 }
 
+/// The addresses that a policy names one by one, as a block of one or an exception of one.
+fn single_addresses(policy: &NetworkPolicy) -> impl Iterator<Item = IpAddr> {
+    let rules = [&policy.ingress, &policy.egress].into_iter().flatten().flatten();
+    let peers = rules.flat_map(|rule| match &rule.peers {
+        Peers::These(peers) => &peers[..],
+        Peers::Any => &[],
+    });
+    let networks = peers.flat_map(|peer| match peer {
+        Peer::IpBlock(block) => [block.cidr].into_iter().chain(block.except.iter().copied()).collect(),
+        Peer::Pods(_) => Vec::new(),
+    });
+    networks.filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
+}
+
 /// The first address of a row that nobody has, from the second on: the first is a gateway's by custom.
 fn free(taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> IpAddr {
     let address = (2..u16::MAX).map(nth).find(|address| !taken.contains(address));
     let address = address.expect("a cluster of manifests has fewer than 65,000 pods without an address on one node");
     taken.insert(address);
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use compiler::api::{Item, parse};
+    use compiler::nft::Deny;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{EndError, Model};
+
+    #[test]
+    fn what_is_invented_is_nobody_elses() {
+        let document = json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "open"}},
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pending"}, "status": {"phase": "Pending"}},
+            {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "x"}, "spec": {
+                "podSelector": {}, "ingress": [{"from": [
+                    {"ipBlock": {"cidr": "10.244.0.2/32"}},
+                    {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.244.0.3/32"]}},
+                ]}]}},
+        ]});
+        let (mut objects, mut without_address) = (Vec::new(), BTreeSet::new());
+        for item in parse(&document, "nameless") {
+            let Item::Object { parsed, has_status, .. } = item else { panic!("{item:?}") };
+            if let (Object::Pod(pod), true) = (&parsed.value, has_status) {
+                without_address.insert(pod.key.clone());
+            }
+            objects.push(parsed.value);
+        }
+        let reserved = BTreeSet::from(["10.244.0.4".parse().unwrap(), "fd00:10:244::2".parse().unwrap()]);
+        let openings = Openings { without_address: &without_address, reserved: &reserved };
+        let model = Model::with(&objects, &openings, Deny::default());
+        let expected: [IpAddr; 2] = ["10.244.0.5".parse().unwrap(), "fd00:10:244::3".parse().unwrap()];
+        assert_eq!(model.addresses("default/open").unwrap(), expected);
+        assert_eq!(model.addresses("default/pending"), Err(EndError::NoAddress("default/pending".into())));
+    }
 }

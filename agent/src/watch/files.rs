@@ -1,30 +1,42 @@
 //! Objects from files, read again whenever a file changes.
 //!
 //! All files are read on every change, and reported as lists: what a list says already changes nothing, so only what
-//! differs reaches the kernel.
+//! differs reaches the kernel. What cannot be read stays as it was, see [`files::memory`]; it is told, and while it is so
+//! the agent is not ready. An agent that starts beside files that cannot be read reports nothing at all as long as the
+//! kernel holds rules from before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use compiler::api::{Finding, Object, ObjectRef};
 use compiler::cluster::{Change, Event, PodSource};
+use netlink::{Connection, Ownership};
 use notify::{EventKind, PollWatcher, RecursiveMode, Watcher};
 use tracing::{debug, info, warn};
 
 use super::findings::Findings;
-use crate::files::{self, Loaded};
+use crate::files::memory::{InForce, Memory};
+use crate::files::{self, Loaded, Reach, Stamp};
 use crate::metrics::WatchMetrics;
+use crate::readiness::{Guard, Readiness};
 use crate::sync::Handle;
+
+mod stall;
+
+use stall::Stall;
 
 /// Files are written in several steps; it is quiet for so long when all are done.
 const QUIET: Duration = Duration::from_millis(20);
 /// How long to wait for that at most.
 const MOST_NOISE: Duration = Duration::from_millis(500);
-/// How often files are looked at where the system does not tell of changes.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often files are looked at without being told of a change: nobody tells of a file system that is mounted over
+/// them, of what a link leads to, or of files on another machine.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a reading may take until it is told that it does.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the files, reports them to the sync thread, and again on every change, on a thread of its own.
 ///
@@ -33,27 +45,52 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// If the system gives no thread.
-pub fn follow(paths: Vec<PathBuf>, sync: Handle, metrics: WatchMetrics) -> io::Result<()> {
-    let mut reader =
-        Reader { paths, sync, findings: KINDS.map(|kind| Findings::new(kind, metrics.clone())), told: BTreeSet::new() };
+pub fn follow(
+    paths: Vec<PathBuf>,
+    recursive: bool,
+    sync: Handle,
+    readiness: &Readiness,
+    metrics: WatchMetrics,
+) -> io::Result<()> {
+    let stall = Stall::spawn(PATIENCE, readiness.clone())?;
+    let mut reader = Reader {
+        paths,
+        reach: Reach { recursive, pipes: false },
+        sync,
+        memory: Memory::default(),
+        has_begun: false,
+        findings: KINDS.map(|kind| Findings::new(kind, metrics.clone())),
+        told: BTreeSet::new(),
+        readiness: readiness.clone(),
+        unread: None,
+        stall,
+    };
     thread::Builder::new().name("files".to_owned()).spawn(move || {
         if reader.paths.iter().any(|path| path == Path::new("-")) {
             info!("reading standard input, which ends: files are not watched for changes");
             reader.read();
-            return;
+            // What is told and counted stays true.
+            loop {
+                thread::park();
+            }
         }
         let (changed, changes) = mpsc::channel();
         let mut watcher = watch(&changed);
+        let mut folders = around(&reader.paths);
         loop {
             // Before reading, so that no change is missed; and each time, for folders that came or were replaced.
-            for folder in folders(&reader.paths) {
-                if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+            for folder in &folders {
+                if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                     debug!(folder = %folder.display(), %error, "cannot be watched");
                 }
             }
-            reader.read();
-            if !wait(&changes) {
-                return;
+            let stamps = reader.read();
+            let known = folders.len();
+            folders = around(&reader.paths);
+            folders.extend(stamps.keys().filter(|path| path.is_dir()).cloned());
+            // In a folder that has just been found a file may have come before it is watched: read again.
+            if folders.len() <= known {
+                wait(&changes, || reader.unread.is_some() || have_changed(&stamps));
             }
         }
     })?;
@@ -65,10 +102,18 @@ const KINDS: [&str; 3] = ["Namespace", "NetworkPolicy", "Pod"];
 
 struct Reader {
     paths: Vec<PathBuf>,
+    reach: Reach,
     sync: Handle,
+    memory: Memory,
+    /// Whether the sync thread has been told anything.
+    has_begun: bool,
     findings: [Findings<ObjectRef>; 3],
-    /// The errors and notes of the last reading, which are not told again.
+    /// The faults and notes of the last reading, which are not told again.
     told: BTreeSet<String>,
+    readiness: Readiness,
+    /// Held while something cannot be read.
+    unread: Option<Guard>,
+    stall: Stall,
 }
 
 /// Something that tells of changes by sending on the channel.
@@ -87,7 +132,7 @@ fn watch(changed: &Sender<()>) -> Box<dyn Watcher> {
         Ok(watcher) => Box::new(watcher),
         Err(error) => {
             warn!(%error, "the system does not tell of changed files, looking at them every second");
-            let config = notify::Config::default().with_poll_interval(POLL_INTERVAL);
+            let config = notify::Config::default().with_poll_interval(LOOK_INTERVAL);
             match PollWatcher::new(tell(changed.clone()), config) {
                 Ok(watcher) => Box::new(watcher),
                 Err(error) => {
@@ -99,9 +144,9 @@ fn watch(changed: &Sender<()>) -> Box<dyn Watcher> {
     }
 }
 
-/// The folders in which changes matter: the given ones, and those in which the given paths are, because most programs
-/// replace a file by another of its name.
-fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+/// The folders around the given paths, because most programs replace a file by another of its name; and the paths
+/// themselves that are folders.
+fn around(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
     for path in paths {
         if path.is_dir() {
@@ -116,28 +161,93 @@ fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     folders
 }
 
-/// Waits for a change and then for quiet. Says whether there was one: without a watcher there never is.
-fn wait(changes: &Receiver<()>) -> bool {
-    if changes.recv().is_err() {
-        return false;
+/// Whether any path is found otherwise than it was.
+fn have_changed(stamps: &BTreeMap<PathBuf, Option<Stamp>>) -> bool {
+    stamps.iter().any(|(path, stamp)| files::stamp_of(path) != *stamp)
+}
+
+/// Waits until there is a reason to read again: a change, and then quiet, or what a look now and then says.
+fn wait(changes: &Receiver<()>, look: impl Fn() -> bool) {
+    loop {
+        match changes.recv_timeout(LOOK_INTERVAL) {
+            Ok(()) => break,
+            Err(RecvTimeoutError::Timeout) if look() => return,
+            Err(RecvTimeoutError::Timeout) => {}
+            // Without a watcher there is the look.
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_INTERVAL),
+        }
     }
     let begun = Instant::now();
     while begun.elapsed() < MOST_NOISE && changes.recv_timeout(QUIET).is_ok() {}
-    true
+}
+
+/// Whether the kernel holds rules of an agent before this one. If it does not say, it may.
+fn has_rules() -> bool {
+    let dumped = Connection::open(Ownership::Plain).and_then(|mut connection| connection.dump());
+    dumped.map_or(true, |mirror| mirror.table.is_some())
 }
 
 // === impl Reader ===
 
 impl Reader {
-    fn read(&mut self) {
-        let Loaded { objects, findings, errors, notes, .. } = files::load(&self.paths);
-        let errors: BTreeSet<String> = errors.iter().map(ToString::to_string).collect();
-        let notes: BTreeSet<String> = notes.iter().map(ToString::to_string).collect();
-        errors.difference(&self.told).for_each(|error| warn!("{error}"));
-        notes.difference(&self.told).for_each(|note| info!("{note}"));
-        self.told = errors.into_iter().chain(notes).collect();
-        self.tell(findings);
+    /// Reads the files and reports what is in force. Returns how they were found.
+    fn read(&mut self) -> BTreeMap<PathBuf, Option<Stamp>> {
+        self.stall.begin();
+        let reading = files::read(&self.paths, self.reach);
+        self.stall.end();
+        let stamps = reading.stamps.clone();
+        let in_force = self.memory.take(reading);
+        let may_begin = self.has_begun || in_force.may_begin(has_rules);
+        let InForce { loaded, faults } = in_force;
+        self.tell_files(&faults, &loaded, may_begin);
+        if may_begin {
+            self.has_begun = true;
+            self.report(loaded);
+        }
+        stamps
+    }
 
+    /// Says what cannot be read, once, and that the agent is not ready meanwhile.
+    fn tell_files(&mut self, faults: &[String], loaded: &Loaded, may_begin: bool) {
+        let notes: BTreeSet<String> = loaded.notes.iter().map(ToString::to_string).collect();
+        let others = loaded.findings.iter().filter(|finding| place_of(finding).is_none()).map(ToString::to_string);
+        let others: BTreeSet<String> = others.collect();
+        let new = |text: &&String| !self.told.contains(*text);
+        for fault in faults.iter().filter(new) {
+            warn!("{fault}; what it said last stays in force");
+        }
+        others.iter().filter(new).for_each(|finding| warn!("{finding}"));
+        notes.iter().filter(new).for_each(|note| info!("{note}"));
+
+        let held = "nothing is in force before all can be read; the rules of before stay in the kernel";
+        if !may_begin && !self.told.contains(held) {
+            warn!("{held}");
+        }
+        self.told = faults.iter().cloned().chain(others).chain(notes).collect();
+        let reason = match faults {
+            [] if may_begin => {
+                if self.unread.take().is_some() {
+                    info!("all files can be read again");
+                }
+                return;
+            }
+            [] => {
+                "there is nothing at all in them, and the kernel holds rules of before; postern cleanup removes those"
+                    .to_owned()
+            }
+            [only] => only.clone(),
+            [first, rest @ ..] => format!("{first}; and {} more", rest.len()),
+        };
+        let guard = self.unread.get_or_insert_with(|| self.readiness.guard("files that cannot be read"));
+        guard.because(if may_begin { reason } else { format!("{reason}; {held}") });
+        if !may_begin {
+            self.told.insert(held.to_owned());
+        }
+    }
+
+    fn report(&mut self, loaded: Loaded) {
+        let Loaded { objects, findings, .. } = loaded;
+        self.tell_findings(findings);
         let (mut pods, mut namespaces, mut policies) = (Vec::new(), Vec::new(), Vec::new());
         for object in objects {
             match object {
@@ -153,10 +263,10 @@ impl Reader {
         self.sync.event(Event::Pods(PodSource::Cluster, Change::Reset(pods)));
     }
 
-    fn tell(&mut self, findings: Vec<Finding>) {
+    fn tell_findings(&mut self, findings: Vec<Finding>) {
         let mut by_kind = KINDS.map(|_| BTreeMap::new());
         for finding in findings {
-            if let Some(place) = KINDS.iter().position(|kind| **kind == *finding.object.kind) {
+            if let Some(place) = place_of(&finding) {
                 let object = finding.object.clone();
                 by_kind[place].entry(object).or_insert_with(Vec::new).push(finding);
             }
@@ -165,4 +275,9 @@ impl Reader {
             findings.reset(now);
         }
     }
+}
+
+/// Where the findings of an object are counted; none of what is no object of a kind that matters.
+fn place_of(finding: &Finding) -> Option<usize> {
+    KINDS.iter().position(|kind| **kind == *finding.object.kind)
 }

@@ -1,11 +1,18 @@
 //! Gathers what is found while one object is read.
 
-use super::{Finding, ObjectRef};
+use super::text::escaped;
+use super::{Finding, ObjectRef, Str};
+
+/// The most findings that are told of one object: its author mends the first ones first, and an object with thousands
+/// of them must not fill the log.
+const MOST: usize = 20;
 
 /// The findings of one object, in the order in which its fields were read.
 pub(super) struct Findings {
     object: ObjectRef,
     found: Vec<Finding>,
+    /// How many there were beyond the most that are told.
+    untold: usize,
 }
 
 /// Stands in for a part that could not be read. Its finding has been added already.
@@ -13,21 +20,29 @@ pub(super) struct Findings {
 pub(super) struct Broken;
 
 impl Findings {
-    /// No findings yet about this object.
+    /// No findings yet about this object. What it calls itself is told in printable characters.
     pub(super) fn new(object: ObjectRef) -> Self {
-        Findings { object, found: Vec::new() }
+        let printable = |text: Str| Str::from(&*escaped(&text));
+        let ObjectRef { kind, namespace, name } = object;
+        let object = ObjectRef { kind: printable(kind), namespace: namespace.map(printable), name: printable(name) };
+        Findings { object, found: Vec::new(), untold: 0 }
     }
 
     /// Adds one; `field` is the path as kubectl prints it. Keys of the object stand in it, so it is cut to a length
     /// that fits a line.
     pub(super) fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
         const LONGEST: usize = 300;
+        if self.found.len() == MOST {
+            self.untold += 1;
+            return;
+        }
         let mut field = field.into();
         if let Some((end, _)) = field.char_indices().nth(LONGEST) {
             field.truncate(end);
             field.push_str("...");
         }
-        self.found.push(Finding { object: self.object.clone(), field, reason: reason.into() });
+        let (field, reason) = (escaped(&field).into_owned(), escaped(&reason.into()).into_owned());
+        self.found.push(Finding { object: self.object.clone(), field, reason });
     }
 
     /// Adds one and gives the mark of what it is about.
@@ -36,8 +51,12 @@ impl Findings {
         Broken
     }
 
-    /// All of them.
-    pub(super) fn into_vec(self) -> Vec<Finding> {
+    /// Those that are told, and last how many more there are.
+    pub(super) fn into_vec(mut self) -> Vec<Finding> {
+        if self.untold > 0 {
+            let reason = format!("and {} more", self.untold);
+            self.found.push(Finding { object: self.object, field: String::new(), reason });
+        }
         self.found
     }
 }

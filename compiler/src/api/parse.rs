@@ -1,6 +1,7 @@
 //! From a document to objects.
 
 mod address;
+mod kind;
 mod meta;
 mod namespace;
 mod network_policy;
@@ -18,10 +19,12 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use kind::Doubt;
 pub use network_policy::parse_network_policy;
 
 use network_policy::parse_network_policy_as;
 
+use super::text::escaped;
 use super::wire::{NamespaceWire, NodeWire, PodWire, ServiceWire};
 use super::{Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Protocol, Service, Str};
 
@@ -59,6 +62,8 @@ pub enum Item {
         /// The ports that the containers of a Pod declare, named or not: what is worth probing. To policies they mean
         /// nothing, so the Pod itself keeps the named ones only.
         declared_ports: Vec<(Protocol, u16)>,
+        /// Whether the object is a Pod and says what has become of it: its status has fields.
+        has_status: bool,
     },
     /// An object of another kind.
     Skipped(SkippedKind),
@@ -75,6 +80,8 @@ pub struct SkippedKind {
     pub kind: String,
     /// `metadata.name`, if it has one.
     pub name: Option<String>,
+    /// Why it deserves more than a note.
+    pub doubt: Option<Doubt>,
 }
 
 /// Something that stands where an object is due and is none.
@@ -151,7 +158,9 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
     let item = match (api_version, kind) {
         ("v1", "Pod") => decoded(place, |wire: PodWire| {
             let declared_ports = wire.declared_ports();
-            Item::Object { parsed: wire.parse_as(&stand_in).map(Object::Pod), declared_ports }
+            let has_status =
+                place.value.get("status").and_then(Value::as_object).is_some_and(|status| !status.is_empty());
+            Item::Object { parsed: wire.parse_as(&stand_in).map(Object::Pod), declared_ports, has_status }
         }),
         ("v1", "Namespace") => {
             decoded(place, |wire: NamespaceWire| portless(wire.parse_as(&stand_in).map(Object::Namespace)))
@@ -168,6 +177,7 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
             api_version: api_version.to_owned(),
             kind: kind.to_owned(),
             name: place.value.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned),
+            doubt: kind::doubt(api_version, kind, place.value, &stand_in),
         }),
     };
     Read::Item(item)
@@ -186,7 +196,7 @@ fn decoded<W: DeserializeOwned>(place: &Place<'_>, read: impl FnOnce(W) -> Item)
 }
 
 fn portless(parsed: Parsed<Object>) -> Item {
-    Item::Object { parsed, declared_ports: Vec::new() }
+    Item::Object { parsed, declared_ports: Vec::new(), has_status: false }
 }
 
 // === impl Object ===
@@ -211,9 +221,12 @@ impl fmt::Display for SkippedKind {
     /// `ConfigMap settings (v1): not of a kind that policies are about, skipped`, and of what makes Pods, that it takes
     /// the Pods themselves.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SkippedKind { api_version, kind, name } = self;
-        write!(f, "{kind}{}{}", if name.is_some() { " " } else { "" }, name.as_deref().unwrap_or(""))?;
-        write!(f, " ({api_version}): not of a kind that policies are about, skipped")?;
+        let SkippedKind { api_version, kind, name, doubt: _ } = self;
+        write!(f, "{}", escaped(kind))?;
+        if let Some(name) = name {
+            write!(f, " {}", escaped(name))?;
+        }
+        write!(f, " ({}): not of a kind that policies are about, skipped", escaped(api_version))?;
         if MAKERS_OF_PODS.contains(&kind.as_str()) { write!(f, "; its Pods are not made from it") } else { Ok(()) }
     }
 }

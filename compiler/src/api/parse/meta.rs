@@ -1,5 +1,7 @@
 //! `metadata`, the same for all kinds.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::api::findings::{Findings, quoted};
 use crate::api::lenient::{Entries, Lenient, Record};
 use crate::api::wire::{AnnotationsWire, MetaWire};
@@ -144,13 +146,17 @@ fn check_names(scope: Scope, wire: &MetaWire, findings: &mut Findings) {
     }
 }
 
-/// The name itself if it is legal, else its legal characters with dashes for the others.
+/// The name itself if it is legal, else its legal characters with dashes for the others, and behind them a mark of what
+/// it is: two names that differ stay apart, so that neither object takes the place of the other.
 fn legal(name: Str, longest: usize, is_legal: impl Fn(&str) -> bool, takes_dots: bool) -> Str {
     if is_legal(&name) {
         return name;
     }
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || takes_dots && c == '.';
-    name.chars().map(|c| if is_plain(c) { c } else { '-' }).take(longest).collect::<String>().into()
+    let digest = Sha256::digest(name.as_bytes());
+    let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let kept = name.chars().map(|c| if is_plain(c) { c } else { '-' }).take(longest - mark.len() - 1);
+    format!("{}-{mark}", kept.collect::<String>()).into()
 }
 
 fn created(wire: Lenient<Str>, findings: &mut Findings) -> i64 {

@@ -30,14 +30,9 @@ fn kinds() {
     let skipped = "not of a kind that policies are about, skipped";
     assert_eq!(named("v1", "ConfigMap"), [format!("ConfigMap x (v1): {skipped}")]);
     assert_eq!(
-        named("crd.projectcalico.org/v1", "NetworkPolicy"),
-        [format!("NetworkPolicy x (crd.projectcalico.org/v1): {skipped}")]
-    );
-    assert_eq!(
         named("apps/v1", "Deployment"),
         [format!("Deployment x (apps/v1): {skipped}; its Pods are not made from it")]
     );
-    assert_eq!(named("apps/v1", "Pod"), [format!("Pod x (apps/v1): {skipped}")]);
     assert_eq!(lines(&json!({"apiVersion": "v1", "kind": "Secret"})), [format!("Secret (v1): {skipped}")]);
 }
 
@@ -84,7 +79,7 @@ fn lists() {
     assert_eq!(lines(&json!({"apiVersion": "v1", "kind": "List"})), Vec::<String>::new());
     let nameless =
         json!({"apiVersion": "v1", "kind": "List", "items": [pod("a"), {"apiVersion": "v1", "kind": "Pod"}]});
-    assert_eq!(lines(&nameless), ["Pod default/a", "Pod default/nameless.items-1-"]);
+    assert_eq!(lines(&nameless), ["Pod default/a", "Pod default/nameless.items-1--c0b2cf00"]);
 }
 
 #[test]
@@ -120,7 +115,7 @@ fn names() {
         ),
         (
             json!({"name": "A\"; drop", "namespace": "b.c"}),
-            "b-c/----drop",
+            "b-c-b476cc5a/----drop-fb2626aa",
             vec![
                 "b.c/A\"; drop: metadata.name: \"A\\\"; drop\" is not a name (lower-case letters, digits, '-' and '.')",
                 "b.c/A\"; drop: metadata.namespace: \"b.c\" is not the name of a namespace (lower-case letters, digits \
@@ -135,6 +130,30 @@ fn names() {
     let (key, told) = policy(json!({"name": long}));
     assert_eq!(key.len(), "default/".len() + 253);
     assert!(told[0].ends_with("... (254 bytes) is not a name (lower-case letters, digits, '-' and '.')"), "{told:?}");
+}
+
+#[test]
+fn illegal_names_stay_apart() {
+    let keys: std::collections::BTreeSet<String> = ["a_b", "a b", "A-b", "a-b", "a\u{1b}b"]
+        .iter()
+        .map(|name| {
+            let items =
+                lines(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": name}}));
+            items[0].clone()
+        })
+        .collect();
+    assert_eq!(keys.len(), 5, "{keys:?}");
+    assert!(keys.contains("Pod a-b/a-b"), "{keys:?}");
+}
+
+#[test]
+fn findings_of_one_object_have_an_end_and_no_control_characters() {
+    let labels: serde_json::Map<String, Value> = (0..1000).map(|i| (format!("\u{1b}[2J{i:03}"), json!("x"))).collect();
+    let parsed = parse_one(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a\nb", "labels": labels}}));
+    assert_eq!(parsed.findings.len(), 21);
+    assert_eq!(parsed.findings[20].to_string(), "Pod default/a\\nb: and 981 more");
+    let texts = parsed.findings.iter().map(ToString::to_string).collect::<String>();
+    assert!(!texts.chars().any(char::is_control), "{texts:?}");
 }
 
 #[test]
