@@ -126,9 +126,10 @@ impl<'a> Document<'a> {
         documents
     }
 
-    /// The line with the first `{{`, as templates of charts have it; no field of an object that policies are about does.
+    /// The first line with `{{` and `}}`, as templates of charts have it; no field of an object that policies are about does.
     pub(super) fn template_line(&self) -> Option<u64> {
-        let line = self.text.lines().position(|line| line.contains("{{") && has_content(line))?;
+        let line =
+            self.text.lines().position(|line| line.contains("{{") && line.contains("}}") && has_content(line))?;
         Some(self.first_line + line as u64)
     }
 

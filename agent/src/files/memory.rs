@@ -112,6 +112,9 @@ fn faults_of(path: &Path, content: &Content, before: Option<&Content>) -> Vec<St
         let line = content.lines;
         faults.push(format!("{}:{line}: is cut off in its last line (end it with a line break if not)", printed(path)));
     }
+    if !faults.is_empty() {
+        return faults;
+    }
     for gathered in content.objects.iter().filter(|gathered| is_policy(gathered)) {
         let lost = gathered.findings.iter().filter(|finding| is_of_identity(&finding.field));
         let is_new = |finding: &&_| !before.objects.iter().any(|earlier| earlier.findings.contains(finding));

@@ -110,13 +110,12 @@ impl fmt::Display for Note {
             }
             Note::PassedOver { path, counts } => {
                 const SHOWN: usize = 8;
-                let all: usize = counts.iter().map(|(_, count)| count).sum();
                 let mut shown: Vec<String> =
                     counts.iter().take(SHOWN).map(|(what, count)| format!("{count} {}", escaped(what))).collect();
                 if counts.len() > SHOWN {
                     shown.push("others".to_owned());
                 }
-                write!(f, "{}: {all} other files are not read ({})", printed(path), shown.join(", "))
+                write!(f, "{}: not read: {}", printed(path), shown.join(", "))
             }
             Note::Skipped { place, object } => write!(f, "{place}: {object}"),
             Note::Replaced { place, object } => {

@@ -101,7 +101,7 @@ impl Tree {
             Ok(metadata) if metadata.is_file() => self.file(given, path, Sort::Regular),
             Ok(metadata) => {
                 let sort = name_of(&metadata.file_type());
-                passed_over.add(sort.to_owned());
+                passed_over.add(sort.trim_start_matches("a ").to_owned());
                 self.no_files.insert(path.to_owned(), sort);
             }
         }
