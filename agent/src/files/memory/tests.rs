@@ -49,7 +49,8 @@ impl World {
 
     /// The names of the objects in force but for Namespaces, and the faults.
     fn read(&mut self) -> (Vec<String>, Vec<String>) {
-        self.read_paths(&[self.folder.clone()])
+        let folder = self.folder.clone();
+        self.read_paths(std::slice::from_ref(&folder))
     }
 
     fn read_paths(&mut self, paths: &[PathBuf]) -> (Vec<String>, Vec<String>) {
@@ -227,7 +228,7 @@ fn a_new_file_counts_as_far_as_it_can_be_read() {
 fn policies_of_others_are_no_fault() {
     let mut world = fresh();
     world.write("cilium.yaml", "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: c}}");
-    let InForce { loaded, faults } = world.memory.take(read(&[world.folder.clone()], REACH));
+    let InForce { loaded, faults } = world.memory.take(read(std::slice::from_ref(&world.folder), REACH));
     assert_eq!(faults, Vec::<String>::new());
     assert!(loaded.findings[0].to_string().contains("Cilium"), "{:?}", loaded.findings);
 }
