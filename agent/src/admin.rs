@@ -64,7 +64,7 @@ async fn livez(State(admin): State<Admin>) -> Response {
 async fn readyz(State(admin): State<Admin>) -> Response {
     let status = admin.readiness.status();
     let code = if status.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, status.to_string()).into_response()
+    (code, format!("{status}{}", admin.metrics.watch.freshness())).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

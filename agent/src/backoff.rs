@@ -33,15 +33,20 @@ impl Backoff {
         if !self.jitter {
             return wait;
         }
-        // A hasher with fresh keys is all the randomness that this needs.
-        let thousandth = RandomState::new().hash_one(wait) % 1000;
-        wait.mul_f64(1.0 - f64::from(u16::try_from(thousandth).unwrap_or(0)) / 2000.0)
+        wait - random(wait / 2)
     }
 
     /// Starts from the shortest wait again.
     pub fn reset(&mut self) {
         self.next = self.shortest;
     }
+}
+
+/// A random time below another, so that many agents do not do one thing at one moment.
+pub fn random(below: Duration) -> Duration {
+    // A hasher with fresh keys is all the randomness that this needs.
+    let thousandth = RandomState::new().hash_one(below) % 1000;
+    below.mul_f64(f64::from(u16::try_from(thousandth).unwrap_or(0)) / 1000.0)
 }
 
 #[cfg(test)]

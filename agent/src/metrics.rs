@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compiler::api::Direction;
@@ -20,6 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::sync::Snapshot;
+use crate::watch::Freshness;
 
 /// A label with a value of a closed list.
 type Label = [(&'static str, &'static str); 1];
@@ -43,6 +44,9 @@ pub struct WatchMetrics {
     restarts: Family<Label, Counter>,
     errors: Family<Label, Counter>,
     invalid: Family<Label, Gauge>,
+    silence: Family<Label, Gauge<f64, AtomicU64>>,
+    /// When the API server last had a word for each watch.
+    pub(crate) freshness: Freshness,
 }
 
 /// Metrics of the sync thread.
@@ -109,6 +113,7 @@ impl Metrics {
                 self.denied.get_or_create(&label).inner().store(count.packets, Ordering::Relaxed);
             }
         }
+        self.watch.set_ages();
         self.resident.set(resident_bytes().unwrap_or(0));
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("a String takes all text");
@@ -129,7 +134,20 @@ impl WatchMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("watch_restarts", "Lists read anew after the first", self.restarts.clone());
         registry.register("watch_errors", "Errors of lists and watches", self.errors.clone());
+        let help = "Since the API server last had a word for the watch that has waited longest";
+        registry.register_with_unit("watch_silence", help, Unit::Seconds, self.silence.clone());
         registry.register("invalid_objects", "Objects that cannot be understood as a whole", self.invalid.clone());
+    }
+
+    /// What `/readyz` has to say of the watches.
+    pub fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    fn set_ages(&self) {
+        for (kind, age) in self.freshness.ages() {
+            self.silence.get_or_create(&[("kind", kind)]).set(age.as_secs_f64());
+        }
     }
 
     /// A list is read anew.

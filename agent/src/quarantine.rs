@@ -11,15 +11,18 @@ use std::time::Duration;
 use compiler::api::{NodeName, PolicyKey};
 use compiler::cluster::Quarantine;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::PostParams;
 use tokio::sync::watch::Receiver;
 use tracing::{debug, info, warn};
 
 use crate::metrics::SyncMetrics;
 use crate::readiness::{Guard, Readiness};
 use crate::sync::Snapshot;
-use crate::telemetry::Causes;
+use crate::watch::Access;
 
 /// How long to wait between two looks: a policy that is changed all the time makes no more Events than that.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,16 +31,14 @@ const MOST_NAMED: usize = 10;
 /// The most characters of a note. An Event takes 1,024 bytes (`events.k8s.io/v1`, `Event.note`).
 const LONGEST_NOTE: usize = 256;
 
-/// Tells of every policy that comes into quarantine or out of it, for ever. Without a client there are no Events.
+/// Tells of every policy that comes into quarantine or out of it, for ever. Without an API there are no Events.
 pub async fn follow(
-    client: Option<Client>,
+    access: Option<Access>,
     node: &NodeName,
     mut snapshots: Receiver<Arc<Snapshot>>,
     readiness: &Readiness,
     metrics: &SyncMetrics,
 ) -> Infallible {
-    let reporter = || Reporter { controller: "postern".to_owned(), instance: Some(node.to_string()) };
-    let recorder = client.map(|client| Recorder::new(client, reporter()));
     let mut known: BTreeMap<PolicyKey, Quarantine> = BTreeMap::new();
     // Held for `/readyz`, which shows them.
     let mut _notes: Vec<Guard> = Vec::new();
@@ -51,8 +52,9 @@ pub async fn follow(
             }
             for (key, reason) in now.iter().filter(|(key, reason)| !is_told(known.get(*key), reason)) {
                 warn!(policy = %key, %reason, "quarantined: it isolates its pods and allows nothing; all others are enforced");
-                if let Some(recorder) = &recorder {
-                    publish(recorder, key, reason).await;
+                let Some(access) = &access else { continue };
+                if let Err(error) = publish(access, node, key, reason).await {
+                    warn!(policy = %key, error = format!("{error:#}"), "the API server took no Event");
                 }
             }
             known = now;
@@ -86,27 +88,30 @@ fn notes_of(quarantined: &BTreeMap<PolicyKey, Quarantine>, readiness: &Readiness
     notes
 }
 
-async fn publish(recorder: &Recorder, key: &PolicyKey, reason: &Quarantine) {
+async fn publish(access: &Access, node: &NodeName, key: &PolicyKey, reason: &Quarantine) -> anyhow::Result<()> {
     let note = format!("Isolates its pods on this node and allows nothing: {reason}");
-    let note: String = note.chars().take(LONGEST_NOTE).collect();
     let event = Event {
-        type_: EventType::Warning,
-        reason: "Quarantined".to_owned(),
-        note: Some(note),
-        action: "Enforce".to_owned(),
-        secondary: None,
+        metadata: ObjectMeta { generate_name: Some("postern-".to_owned()), ..ObjectMeta::default() },
+        event_time: Some(MicroTime(Timestamp::now())),
+        reporting_controller: Some("postern".to_owned()),
+        reporting_instance: Some(node.to_string()),
+        action: Some("Enforce".to_owned()),
+        reason: Some("Quarantined".to_owned()),
+        type_: Some("Warning".to_owned()),
+        note: Some(note.chars().take(LONGEST_NOTE).collect()),
+        regarding: Some(ObjectReference {
+            api_version: Some("networking.k8s.io/v1".to_owned()),
+            kind: Some("NetworkPolicy".to_owned()),
+            namespace: Some(key.namespace.to_string()),
+            name: Some(key.name.to_string()),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
     };
-    let policy = ObjectReference {
-        api_version: Some("networking.k8s.io/v1".to_owned()),
-        kind: Some("NetworkPolicy".to_owned()),
-        namespace: Some(key.namespace.to_string()),
-        name: Some(key.name.to_string()),
-        ..ObjectReference::default()
-    };
-    match recorder.publish(&event, &policy).await {
-        Ok(()) => debug!(policy = %key, "Event created"),
-        Err(error) => warn!(policy = %key, error = %Causes(&error), "the API server took no Event"),
-    }
+    let client = access.seat().await.client(false).await?;
+    Api::namespaced(client, &key.namespace).create(&PostParams::default(), &event).await?;
+    debug!(policy = %key, "Event created");
+    Ok(())
 }
 
 #[cfg(test)]

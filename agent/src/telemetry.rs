@@ -53,11 +53,7 @@ pub fn init(config: &LogConfig) -> Result<(), ParseError> {
 /// logs once and better.
 fn filter(filter: &str) -> Result<EnvFilter, ParseError> {
     let is_level = filter.parse::<tracing::level_filters::LevelFilter>().is_ok();
-    EnvFilter::try_new(if is_level {
-        format!("error,kube_runtime=off,kube_client=off,postern={filter}")
-    } else {
-        filter.to_owned()
-    })
+    EnvFilter::try_new(if is_level { format!("error,kube_client=off,postern={filter}") } else { filter.to_owned() })
 }
 
 // === impl Causes ===
@@ -86,7 +82,7 @@ mod tests {
     fn a_level_is_for_the_agent_only() {
         assert_eq!(
             filter("debug").unwrap().to_string().split(',').collect::<std::collections::BTreeSet<_>>(),
-            ["error", "kube_client=off", "kube_runtime=off", "postern=debug"].into()
+            ["error", "kube_client=off", "postern=debug"].into()
         );
         assert_eq!(filter("kube_client=trace").unwrap().to_string(), "kube_client=trace");
         assert!(filter("postern=loud").is_err());

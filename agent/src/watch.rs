@@ -9,13 +9,22 @@
 //! pods elsewhere, by namespace or all, only while a policy that selects a pod of this node speaks of them. Objects are
 //! decoded straight into what is used of them. When the API server is away, nothing is reported, and so nothing changes.
 
+mod access;
+mod body;
+mod connect;
 mod failure;
 pub mod files;
 mod findings;
+mod freshness;
 mod intern;
 mod kind;
+mod list;
+mod request;
 mod running;
 mod stream;
+mod told;
+mod version;
+mod wire;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,14 +32,16 @@ use std::sync::atomic::AtomicBool;
 
 use compiler::api::NodeName;
 use compiler::cluster::{Event, PodSource};
-use kube::{Api, Client};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::metrics::WatchMetrics;
 use crate::readiness::Readiness;
 use crate::sync::Handle;
+pub use access::Access;
+pub use freshness::Freshness;
 use intern::Interner;
-use kind::{Namespaces, NetworkPolicies, Pods};
+use kind::{Kind, Namespaces, NetworkPolicies, Pods};
+use request::Collection;
 use running::Running;
 use stream::{Shared, Stream};
 
@@ -45,23 +56,24 @@ pub struct Options {
 
 /// Watches the API and reports to the sync thread, for ever.
 pub async fn follow(
-    client: Client,
+    access: Access,
     options: Options,
     sync: Handle,
     readiness: &Readiness,
     metrics: WatchMetrics,
 ) -> Infallible {
-    let shared = Shared { sync, readiness: readiness.clone(), metrics, can_stream: Arc::new(AtomicBool::new(true)) };
+    let can_stream = Arc::new(AtomicBool::new(true));
+    let shared = Shared { access, sync, readiness: readiness.clone(), metrics, can_stream };
     let mut subscriptions = shared.sync.subscriptions();
     let mut tasks = JoinSet::new();
-    tasks.spawn(namespaces(&client, &options).run(shared.clone()));
-    tasks.spawn(policies(&client).run(shared.clone()));
+    tasks.spawn(namespaces(&options).run(shared.clone()));
+    tasks.spawn(policies().run(shared.clone()));
     let mut running = Running::new();
     loop {
         let wanted = subscriptions.borrow_and_update().clone();
         running.update(&wanted, AbortHandle::abort, |source, id| {
             let shared = Shared { sync: shared.sync.reporting(id), ..shared.clone() };
-            tasks.spawn(pods(&client, &options.node, source.clone()).run(shared))
+            tasks.spawn(pods(&options.node, source.clone()).run(shared))
         });
         if subscriptions.changed().await.is_err() {
             // The sync thread has ended, and whoever started it knows.
@@ -72,21 +84,19 @@ pub async fn follow(
     }
 }
 
-fn namespaces(client: &Client, options: &Options) -> Stream<Namespaces> {
+fn namespaces(options: &Options) -> Stream<Namespaces> {
     let legacy = options.legacy_namespace_isolation;
     Stream {
-        api: Api::all(client.clone()),
-        fields: None,
+        collection: Collection { path: Namespaces::path(None), fields: None },
         name: "Namespaces".to_owned(),
         trim: Box::new(move |namespace| namespace.default_deny_ingress &= legacy),
         event: Box::new(Event::Namespaces),
     }
 }
 
-fn policies(client: &Client) -> Stream<NetworkPolicies> {
+fn policies() -> Stream<NetworkPolicies> {
     Stream {
-        api: Api::all(client.clone()),
-        fields: None,
+        collection: Collection { path: NetworkPolicies::path(None), fields: None },
         name: "NetworkPolicies".to_owned(),
         trim: Box::new(|_| {}),
         event: Box::new(Event::Policies),
@@ -95,20 +105,18 @@ fn policies(client: &Client) -> Stream<NetworkPolicies> {
 
 /// The pods of this node, or those of other nodes: those of this node are not sent twice, and those that have ended,
 /// which are nobody's peers, not at all.
-fn pods(client: &Client, node: &NodeName, source: PodSource) -> Stream<Pods> {
+fn pods(node: &NodeName, source: PodSource) -> Stream<Pods> {
     let elsewhere = format!("spec.nodeName!={node},status.phase!=Succeeded,status.phase!=Failed");
-    let (api, fields, name) = match &source {
-        PodSource::Node => (Api::all(client.clone()), format!("spec.nodeName={node}"), format!("Pods of node {node}")),
-        PodSource::Namespace(namespace) => {
-            (Api::namespaced(client.clone(), namespace), elsewhere, format!("Pods of namespace {namespace}"))
-        }
-        PodSource::Cluster => (Api::all(client.clone()), elsewhere, "Pods of the other nodes".to_owned()),
+    let (namespace, fields, name) = match &source {
+        PodSource::Node => (None, format!("spec.nodeName={node}"), format!("Pods of node {node}")),
+        PodSource::Namespace(namespace) => (Some(&**namespace), elsewhere, format!("Pods of namespace {namespace}")),
+        PodSource::Cluster => (None, elsewhere, "Pods of the other nodes".to_owned()),
     };
+    let collection = Collection { path: Pods::path(namespace), fields: Some(fields) };
     let is_local = source == PodSource::Node;
     let mut interner = Interner::default();
     Stream {
-        api,
-        fields: Some(fields),
+        collection,
         name,
         trim: Box::new(move |pod| {
             if !is_local {

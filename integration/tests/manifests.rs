@@ -166,7 +166,7 @@ async fn the_role_reads_three_resources_and_writes_events() {
     assert_eq!(
         lines.into_iter().collect::<Vec<_>>(),
         [
-            "events.events.k8s.io: create patch",
+            "events.events.k8s.io: create",
             "namespaces.: list watch",
             "networkpolicies.networking.k8s.io: list watch",
             "pods.: list watch",

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,6 @@ use anyhow::{Context, Result, bail};
 use compiler::api::NodeName;
 use compiler::cluster::Budget;
 use compiler::nft::Deny;
-use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use netlink::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +28,7 @@ use crate::quarantine;
 use crate::readiness::{Guard, Readiness};
 use crate::sync::{self, Handle, Origin, Settings};
 use crate::telemetry::{self, LogConfig, LogFormat};
-use crate::watch::{self, Options, files};
+use crate::watch::{self, Access, Options, files};
 
 /// How long the end of a commit is waited for when the agent is told to stop. The kernel finishes or drops it anyway.
 const LAST_COMMIT: Duration = Duration::from_millis(500);
@@ -135,22 +133,22 @@ async fn follow(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bound = TcpListener::bind(admin_address).await;
     let listener = bound.with_context(|| format!("cannot listen on {admin_address}"))?;
-    let client = match &source {
-        Source::Cluster => Some(Client::try_default().await.context("no way to the API server")?),
-        Source::Kubeconfig(path) => Some(client_of(path).await?),
+    let access = match &source {
+        Source::Cluster => Some(Access::by_default().await?),
+        Source::Kubeconfig(path) => Some(Access::by_kubeconfig(path).await?),
         Source::Files { .. } => None,
     };
 
     let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::new()));
-    let origin = if client.is_some() { Origin::Api } else { Origin::Files };
+    let origin = if access.is_some() { Origin::Api } else { Origin::Files };
     let settings = Settings { node: node.clone(), deny, budget, origin, limits: kernel::limits(), verify_interval };
     let (sync, mut end) = sync::spawn(settings, kernel::connect, &readiness, metrics.sync.clone())?;
     if let Source::Files { paths, recursive } = source {
         files::follow(paths, recursive, sync.clone(), &readiness, metrics.watch.clone())?;
     }
-    let quarantine = quarantine::follow(client.clone(), &node, sync.snapshots(), &readiness, &metrics.sync);
+    let quarantine = quarantine::follow(access.clone(), &node, sync.snapshots(), &readiness, &metrics.sync);
     let options = Options { node: node.clone(), legacy_namespace_isolation };
-    let watching = watch(client, options, sync.clone(), &readiness, metrics.watch.clone());
+    let watching = watch(access, options, sync.clone(), &readiness, metrics.watch.clone());
     let counters = Counters::default();
     let admin = Admin { sync: sync.clone(), readiness: readiness.clone(), metrics: metrics.clone(), counters };
     tokio::select! {
@@ -182,14 +180,14 @@ fn why(ended: Result<Result<(), Error>, RecvError>) -> Result<()> {
 
 /// Follows the API, if there is one to follow, for ever.
 async fn watch(
-    client: Option<Client>,
+    access: Option<Access>,
     options: Options,
     sync: Handle,
     readiness: &Readiness,
     metrics: WatchMetrics,
 ) -> Infallible {
-    match client {
-        Some(client) => watch::follow(client, options, sync, readiness, metrics).await,
+    match access {
+        Some(access) => watch::follow(access, options, sync, readiness, metrics).await,
         None => std::future::pending().await,
     }
 }
@@ -215,11 +213,4 @@ async fn look_at_bridges(readiness: &Readiness, metrics: &SyncMetrics) -> Infall
         }
         tokio::time::sleep(BRIDGE_INTERVAL).await;
     }
-}
-
-async fn client_of(path: &Path) -> Result<Client> {
-    let name = || format!("kubeconfig {}", path.display());
-    let kubeconfig = Kubeconfig::read_from(path).with_context(name)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    Client::try_from(config.with_context(name)?).with_context(name)
 }

@@ -36,13 +36,13 @@ impl Server {
         Server { streams, streaming: Arc::default(), lists: Arc::default() }
     }
 
-    /// Serves, and returns a client.
-    async fn start(&self) -> Client {
+    /// Serves, and returns the way to it.
+    async fn start(&self) -> Access {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(answer).with_state(self.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Client::try_from(Config::new(uri.parse().unwrap())).unwrap()
+        Access::fixed(connect::connect(&Config::new(uri.parse().unwrap())).unwrap())
     }
 }
 
@@ -94,13 +94,10 @@ fn watch_of(events: Vec<Value>) -> Response {
     Body::from_stream(stream).into_response()
 }
 
-/// Follows a server until it is known what it holds, without a kernel to write to. Returns the metrics.
-async fn follow_until_known(server: &Server) -> String {
-    let client = server.start().await;
-    let (readiness, metrics) = (Readiness::new(), Metrics::new());
-    let node = NodeName("node-1".into());
+/// A sync thread that has no kernel to write to.
+pub(super) fn without_kernel(readiness: &Readiness, metrics: &Metrics) -> Handle {
     let settings = Settings {
-        node: node.clone(),
+        node: NodeName("node-1".into()),
         deny: Deny::Drop,
         origin: Origin::Api,
         limits: Limits::default(),
@@ -111,9 +108,16 @@ async fn follow_until_known(server: &Server) -> String {
         let source = std::io::Error::other("there is none");
         Err::<netlink::Connection, _>(netlink::Error::Socket { what: "reach the kernel", source })
     };
-    let (sync, _end) = sync::spawn(settings, no_kernel, &readiness, metrics.sync.clone()).unwrap();
-    let options = Options { node, legacy_namespace_isolation: false };
-    let watching = follow(client, options, sync.clone(), &readiness, metrics.watch.clone());
+    sync::spawn(settings, no_kernel, readiness, metrics.sync.clone()).unwrap().0
+}
+
+/// Follows a server until it is known what it holds, without a kernel to write to. Returns the metrics.
+async fn follow_until_known(server: &Server) -> String {
+    let access = server.start().await;
+    let (readiness, metrics) = (Readiness::new(), Metrics::new());
+    let sync = without_kernel(&readiness, &metrics);
+    let options = Options { node: NodeName("node-1".into()), legacy_namespace_isolation: false };
+    let watching = follow(access, options, sync.clone(), &readiness, metrics.watch.clone());
     let known = async {
         loop {
             let snapshot = sync.snapshot();
