@@ -170,7 +170,7 @@ async fn no_way_to_fail_is_tried_without_a_pause() {
             true => list(&["a"], 5, Then::End),
             false => lines(&[event("MODIFIED", "a", 6)], Then::End),
         }),
-        ("410 as an event", "times in a row", |query| match is_list(query) {
+        ("410 as an event", "note: Namespaces: ", |query| match is_list(query) {
             true => list(&["a"], 5, Then::End),
             false => gone(),
         }),
