@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration::agent::{Agent, install, loopback_up, nft};
 use integration::control_plane::{ControlPlane, pod};
@@ -173,7 +173,12 @@ fn without_an_api_nothing_changes_and_afterwards_everything_does() {
         cluster.run_pod(&pod("shop", "web-2", "node-1", &[("app", "web")]), &ips(&["10.0.0.2"])).await.unwrap();
         agent.until_table(|table| table.contains("shop/web-2") && !table.contains("10.0.1.1")).await.unwrap();
         assert!(agent.metric("postern_watch_restarts_total{kind=\"Pod\"}").await.unwrap() >= 1.0);
-        assert!(agent.log().unwrap().contains("watched again"), "{}", agent.log().unwrap());
+        // Said when the watches have lived for some seconds.
+        let begun = Instant::now();
+        while !agent.log().unwrap().contains("watched again") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", agent.log().unwrap());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     });
 }
 

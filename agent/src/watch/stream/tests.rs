@@ -182,7 +182,7 @@ async fn no_way_to_fail_is_tried_without_a_pause() {
             false if is_watch(query) => refusal(410, "Expired", "too old"),
             false => Response::new(Body::from("{")),
         }),
-        ("the page of a proxy", "cannot be read", |query| match is_list(query) {
+        ("the page of a proxy", "note: Namespaces: ", |query| match is_list(query) {
             true => list(&["a"], 5, Then::End),
             false => lines(&["<html>".to_owned()], Then::End),
         }),
