@@ -1,5 +1,6 @@
 //! The turns of one stream, in a time that is not waited for, against a server that answers as each test says.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Mutex;
 
@@ -12,6 +13,7 @@ use super::super::kind::Namespaces;
 use super::super::tests::without_kernel;
 use super::*;
 use crate::metrics::Metrics;
+use crate::sync::Snapshot;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -20,6 +22,8 @@ struct Run {
     requests: Arc<Mutex<Vec<(Duration, String)>>>,
     changes: Arc<Mutex<Vec<String>>>,
     metrics: Metrics,
+    /// What the sync thread has given away by then.
+    snapshot: Arc<Snapshot>,
     readiness: Readiness,
     /// What `/readyz` had to say of the watch at the end.
     told: String,
@@ -40,9 +44,10 @@ impl Run {
                 std::future::ready(Ok::<_, Infallible>(answer))
             }
         });
+        let sync = without_kernel(&readiness, &metrics);
         let shared = Shared {
             access: Access::fixed(Client::new(server, "default")),
-            sync: without_kernel(&readiness, &metrics),
+            sync: sync.clone(),
             readiness: readiness.clone(),
             metrics: metrics.watch.clone(),
             can_stream: Arc::new(AtomicBool::new(true)),
@@ -70,7 +75,12 @@ impl Run {
             () = stream.run(shared) => panic!("a stream does not end"),
             told = async { tokio::time::sleep(time).await; freshness.to_string() } => told,
         };
-        Run { requests, changes, metrics, readiness, told }
+        Run { requests, changes, metrics, snapshot: sync.snapshot(), readiness, told }
+    }
+
+    /// What `/metrics` shows at the end.
+    fn metrics(&self) -> String {
+        self.metrics.encode(&self.snapshot, &BTreeMap::new())
     }
 
     fn changes(&self) -> Vec<String> {
@@ -202,7 +212,7 @@ async fn no_way_to_fail_is_tried_without_a_pause() {
         assert!((8..=45).contains(&count), "{name}: {count} requests in 120 s");
         let changes = run.changes();
         assert!(changes.iter().all(|change| change == "=a" || change == "+a"), "{name}: {changes:?}");
-        let metrics = run.metrics.encode(None);
+        let metrics = run.metrics();
         assert!(metrics.contains("postern_watch_errors_total{kind=\"Namespace\"}"), "{name}: {metrics}");
         assert!(run.told.contains(said), "{name}: {}", run.told);
     }
@@ -221,7 +231,7 @@ async fn a_watch_that_ends_in_its_time_is_watched_on_at_once() {
     assert!(queries[0].contains("resourceVersionMatch=NotOlderThan") && queries[0].ends_with("&resourceVersion="));
     assert!(queries[1].ends_with("resourceVersion=5") && queries[2].ends_with("resourceVersion=8"), "{queries:?}");
     assert_eq!(run.changes(), ["=a", "+b"]);
-    assert!(!run.metrics.encode(None).contains("postern_watch_errors_total{"));
+    assert!(!run.metrics().contains("postern_watch_errors_total{"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -416,6 +426,6 @@ async fn readyz_says_that_news_cannot_come() {
     let run = run.await;
     assert!(run.told.starts_with("note: Namespaces: no word from the API server for 50 s (503 "), "{}", run.told);
     assert!(run.readiness.status().waiting_for.iter().all(|what| !what.contains("Namespaces")), "{:?}", run.readiness);
-    let metrics = run.metrics.encode(None);
+    let metrics = run.metrics();
     assert_eq!(metrics.matches("postern_watch_silence_seconds{kind=\"Namespace\"}").count(), 0, "it has ended");
 }
