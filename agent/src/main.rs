@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use postern::args::Cli;
 use postern::command::{self, Exit};
+use postern::telemetry;
 
 fn main() -> ExitCode {
     match command::run(Cli::parse()) {
@@ -12,7 +13,7 @@ fn main() -> ExitCode {
         // Whoever reads our output has read enough, as `head` does.
         Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            telemetry::last_words(&format!("error: {error:#}"));
             Exit::BadInput.into()
         }
     }

@@ -21,6 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::sync::Snapshot;
 use crate::watch::Freshness;
+use crate::telemetry;
 
 /// A label with a value of a closed list.
 type Label = [(&'static str, &'static str); 1];
@@ -35,6 +36,7 @@ pub struct Metrics {
     pub sync: SyncMetrics,
     sizes: Sizes,
     denied: Family<Label, Counter>,
+    log_lines_dropped: Counter,
     resident: Gauge,
 }
 
@@ -100,7 +102,9 @@ impl Metrics {
         sync.register(postern);
         sizes.register(postern);
         postern.register("denied_packets", "Packets that isolation refused", denied.clone());
-        Metrics { registry, watch, sync, sizes, denied, resident }
+        let log_lines_dropped = Counter::default();
+        postern.register("log_lines_dropped", "Lines of the log that nobody took", log_lines_dropped.clone());
+        Metrics { registry, watch, sync, sizes, denied, log_lines_dropped, resident }
     }
 
     /// The text for a scrape: sizes as a snapshot has them, and the values of the table's counters. Those that could not
@@ -114,6 +118,7 @@ impl Metrics {
             }
         }
         self.watch.set_ages();
+        self.log_lines_dropped.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
         self.resident.set(resident_bytes().unwrap_or(0));
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("a String takes all text");
@@ -320,6 +325,7 @@ mod tests {
             "postern_denied_packets_total{direction=\"ingress\"} 5",
             "postern_table_chains 0",
             "postern_drift_repairs_total 0",
+            "postern_log_lines_dropped_total 0",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
         }

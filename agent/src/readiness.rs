@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::telemetry::Escaped;
+
 /// Whether the agent is ready, and why not.
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<watch::Sender<Entries>>);
@@ -151,10 +153,10 @@ impl fmt::Display for Status {
             writeln!(f, "ready")?;
         }
         for name in &self.waiting_for {
-            writeln!(f, "waiting for {name}")?;
+            writeln!(f, "waiting for {}", Escaped(name))?;
         }
         for name in &self.notes {
-            writeln!(f, "note: {name}")?;
+            writeln!(f, "note: {}", Escaped(name))?;
         }
         Ok(())
     }
@@ -186,8 +188,8 @@ mod tests {
         let readiness = Readiness::new();
         let list = readiness.guard_start("the list of Pods");
         let commit = readiness.guard("the first commit");
-        list.because("connection refused");
-        let expected = "waiting for the list of Pods (connection refused)\nwaiting for the first commit\n";
+        list.because("connection\nrefused");
+        let expected = "waiting for the list of Pods (connection\\nrefused)\nwaiting for the first commit\n";
         assert_eq!(readiness.status().to_string(), expected);
         drop(list);
         assert_eq!(readiness.status().waiting_for, ["the first commit"]);

@@ -1,6 +1,6 @@
 //! `postern agent`: from the API, or from files, to the kernel, until told to stop.
 //!
-//! On SIGTERM and SIGINT the rules are left as they are and keep enforcing. A lack of permission ends the agent with an
+//! On SIGTERM and SIGINT the rules are left as they are and keep enforcing. SIGHUP is ignored. A lack of permission ends the agent with an
 //! error, since waiting does not mend it; whatever else fails is tried again.
 
 use std::convert::Infallible;
@@ -121,6 +121,7 @@ pub fn run(config: Config) -> Result<()> {
     let result = runtime.block_on(follow(config));
     // A name that is being resolved must not delay the end.
     runtime.shutdown_background();
+    telemetry::flush();
     result
 }
 
@@ -131,6 +132,8 @@ async fn follow(config: Config) -> Result<()> {
     info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, ?verify_interval, "starting");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A terminal that is closed is no reason to end. It is enough that somebody listens to the signal.
+    let _hangup = signal(SignalKind::hangup())?;
     let bound = TcpListener::bind(admin_address).await;
     let listener = bound.with_context(|| format!("cannot listen on {admin_address}"))?;
     let access = match &source {

@@ -1,11 +1,15 @@
 //! What is wrong with the objects of one list: logged when it changes, counted as long as it stays.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use compiler::api::Finding;
 use tracing::warn;
 
 use crate::metrics::WatchMetrics;
+
+/// How many findings of one object a line shows.
+const MOST_SHOWN: usize = 20;
 
 /// The findings of the objects of one kind, by what names them.
 pub(super) struct Findings<K: Ord> {
@@ -67,8 +71,43 @@ impl<K: Ord> Drop for Findings<K> {
     }
 }
 
+/// One line for an object, so that one with many findings hides no others.
 fn log(findings: &[Finding]) {
-    for finding in findings {
-        warn!(object = %finding.object, field = finding.field, "{}", finding.reason);
+    let Some(first) = findings.first() else { return };
+    warn!(object = %first.object, "{}", Listed(findings));
+}
+
+/// Findings of one object, the first of them if there are many.
+struct Listed<'a>(&'a [Finding]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, finding) in self.0.iter().take(MOST_SHOWN).enumerate() {
+            let (separator, colon) =
+                (if at == 0 { "" } else { "; " }, if finding.field.is_empty() { "" } else { ": " });
+            write!(f, "{separator}{}{colon}{}", finding.field, finding.reason)?;
+        }
+        let more = self.0.len().saturating_sub(MOST_SHOWN);
+        if more > 0 { write!(f, "; and {more} more") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use compiler::api::{ObjectRef, Str};
+
+    use super::*;
+
+    fn findings(count: usize) -> Vec<Finding> {
+        let object = ObjectRef { kind: Str::from("Pod"), namespace: Some(Str::from("a")), name: Str::from("b") };
+        let field = |n| if n == 0 { String::new() } else { format!("spec.f{n}") };
+        (0..count).map(|n| Finding { object: object.clone(), field: field(n), reason: format!("odd {n}") }).collect()
+    }
+
+    #[test]
+    fn many_findings_of_an_object_are_cut() {
+        assert_eq!(Listed(&findings(2)).to_string(), "odd 0; spec.f1: odd 1");
+        let many = Listed(&findings(25)).to_string();
+        assert!(many.ends_with("spec.f19: odd 19; and 5 more"), "{many}");
     }
 }
