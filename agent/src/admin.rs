@@ -1,10 +1,13 @@
 //! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table` and `/debug/explain`.
 
+mod server;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +23,8 @@ use crate::sync::Handle;
 /// How long the sync thread may be silent. It speaks up once a second, and not during a commit, the longest of which
 /// take some seconds.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// The longest body of a request. A question is some hundred bytes.
+const LONGEST_BODY: usize = 16 * 1024;
 /// The media type of what `/metrics` answers.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -37,19 +42,17 @@ pub struct Admin {
 }
 
 /// Answers requests, for ever.
-///
-/// # Errors
-///
-/// If the listener fails for good.
-pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
+    let metrics_of_server = admin.metrics.admin.clone();
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/debug/table", get(table))
         .route(explanation::PATH, post(explain))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(admin);
-    axum::serve(listener, router).await
+    server::serve(listener, router, metrics_of_server).await
 }
 
 async fn livez(State(admin): State<Admin>) -> Response {

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub watch: WatchMetrics,
     /// Of the sync thread.
     pub sync: SyncMetrics,
+    /// Of the admin server.
+    pub admin: AdminMetrics,
     sizes: Sizes,
     denied: Family<Label, Counter>,
     log_lines_dropped: Counter,
@@ -63,6 +65,12 @@ pub struct SyncMetrics {
     failing: Gauge,
     quarantined: Gauge,
     bridge_unfiltered: Gauge,
+}
+
+/// Metrics of the admin server.
+#[derive(Debug, Clone, Default)]
+pub struct AdminMetrics {
+    closed: Counter,
 }
 
 /// How a commit ended.
@@ -102,9 +110,10 @@ impl Metrics {
         sync.register(postern);
         sizes.register(postern);
         postern.register("denied_packets", "Packets that isolation refused", denied.clone());
-        let log_lines_dropped = Counter::default();
+        let (admin, log_lines_dropped) = (AdminMetrics::default(), Counter::default());
+        admin.register(postern);
         postern.register("log_lines_dropped", "Lines of the log that nobody took", log_lines_dropped.clone());
-        Metrics { registry, watch, sync, sizes, denied, log_lines_dropped, resident }
+        Metrics { registry, watch, sync, admin, sizes, denied, log_lines_dropped, resident }
     }
 
     /// The text for a scrape: sizes as a snapshot has them, and the values of the table's counters. Those that could not
@@ -254,6 +263,24 @@ impl SyncMetrics {
     /// Whether packets pass bridges unseen.
     pub fn set_bridge_unfiltered(&self, unfiltered: bool) {
         self.bridge_unfiltered.set(unfiltered.into());
+    }
+}
+
+// === impl AdminMetrics ===
+
+impl AdminMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("admin_connections_closed", "Connections closed because of too many", self.closed.clone());
+    }
+
+    /// There were too many connections, and one was closed.
+    pub fn connection_closed(&self) {
+        self.closed.inc();
+    }
+
+    /// How many connections were closed because there were too many.
+    pub fn closed_connections(&self) -> u64 {
+        self.closed.get()
     }
 }
 

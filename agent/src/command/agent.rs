@@ -158,7 +158,7 @@ async fn follow(config: Config) -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         ended = &mut end => return why(ended),
-        served = admin::serve(listener, admin) => return served.context("the admin server ended"),
+        never = admin::serve(listener, admin) => match never {},
         never = watching => match never {},
         never = quarantine => match never {},
         never = look_at_bridges(&readiness, &metrics.sync) => match never {},
