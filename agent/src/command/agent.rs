@@ -3,6 +3,8 @@
 //! On SIGTERM and SIGINT the rules are left as they are and keep enforcing. SIGHUP is ignored. A lack of permission ends the agent with an
 //! error, since waiting does not mend it; whatever else fails is tried again.
 
+mod node_name;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -161,6 +163,7 @@ async fn follow(config: Config) -> Result<()> {
         never = admin::serve(listener, admin) => match never {},
         never = watching => match never {},
         never = quarantine => match never {},
+        never = node_name::look_for_pods(|| sync.snapshot(), &readiness) => match never {},
         never = look_at_bridges(&readiness, &metrics.sync) => match never {},
     }
     info!("told to stop, the rules stay");
