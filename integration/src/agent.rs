@@ -108,12 +108,26 @@ impl Agent {
     /// As for [`Agent::on_api`].
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let folder = TempDir::with_prefix("postern-agent-")?;
+        let log = File::create(folder.path().join("log"))?;
+        Self::spawn(arguments, log.into(), folder)
+    }
+
+    /// The same with a log that goes elsewhere; [`Agent::log`] is then an error.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Agent::on_api`].
+    pub fn start_with_log(arguments: &[&str], log: impl Into<Stdio>) -> Result<Self> {
+        Self::spawn(arguments, log.into(), TempDir::with_prefix("postern-agent-")?)
+    }
+
+    fn spawn(arguments: &[&str], log: Stdio, folder: TempDir) -> Result<Self> {
         let process = Command::new(binary()?)
             .args(["agent", "--node-name", "node-1", "--admin-address", ADMIN])
             .env("RUST_LOG", "debug")
             .args(arguments)
             .stdin(Stdio::null())
-            .stderr(File::create(folder.path().join("log"))?)
+            .stderr(log)
             .spawn()?;
         Ok(Agent { process, folder })
     }
@@ -168,7 +182,7 @@ impl Agent {
         let mut last = String::new();
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.process.try_wait()? {
-                bail!("the agent has ended ({status}):\n{}", self.log()?);
+                bail!("the agent has ended ({status}):\n{}", self.log().unwrap_or_default());
             }
             if let Ok((code, text)) = self.get("/readyz").await {
                 if expected(code, &text) {
@@ -178,7 +192,7 @@ impl Agent {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        bail!("/readyz does not say what is expected, but {last:?}; the log:\n{}", self.log()?)
+        bail!("/readyz does not say what is expected, but {last:?}; the log:\n{}", self.log().unwrap_or_default())
     }
 
     /// The value of a metric, given with its labels as Prometheus prints them.
@@ -204,7 +218,8 @@ impl Agent {
             if expected(&table) {
                 return Ok(begun.elapsed());
             }
-            ensure!(begun.elapsed() < PATIENCE, "the table is not as expected:\n{table}\nthe log:\n{}", self.log()?);
+            let is_late = begun.elapsed() >= PATIENCE;
+            ensure!(!is_late, "the table is not as expected:\n{table}\nthe log:\n{}", self.log().unwrap_or_default());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -218,7 +233,7 @@ impl Agent {
         let begun = Instant::now();
         kill(Pid::from_raw(self.process.id().try_into()?), Signal::SIGTERM)?;
         let status = self.process.wait()?;
-        ensure!(status.success(), "{status}:\n{}", self.log()?);
+        ensure!(status.success(), "{status}:\n{}", self.log().unwrap_or_default());
         Ok(begun.elapsed())
     }
 }
