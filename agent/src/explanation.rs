@@ -94,3 +94,40 @@ impl Explanation {
         first_of_flow(&Packet { source, destination, protocol })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use compiler::Compiler;
+    use compiler::api::{NodeName, PodWire, parse_network_policy};
+    use compiler::cluster::{Budget, Change, Cost, Event, PodSource};
+    use compiler::nft::Deny;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_in_quarantine_is_named_with_the_limit() {
+        let budget = Budget { policy: Cost { sets: 0, ..Budget::default().policy }, ..Budget::default() };
+        let mut compiler = Compiler::with_budget(NodeName("n1".into()), Deny::Drop, budget);
+        let pod = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"nodeName": "n1"},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]}});
+        let pod = serde_json::from_value::<PodWire>(pod).unwrap().parse().value;
+        compiler.apply(Event::Pods(PodSource::Cluster, Change::Applied(pod)));
+        for (name, ingress) in [("large", json!([{"from": [{"podSelector": {}}]}])), ("small", json!([]))] {
+            let policy = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"ingress": ingress}});
+            compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy).value)));
+        }
+        let (pods, ir) = (compiler.state().pods().clone(), compiler.ir());
+        let model = Model::of_node(pods, ir, Arc::new(compiler.table()));
+        let probe = json!({"src": "192.0.2.1", "dst": "shop/web", "protocol": "TCP", "port": 80});
+        let answer = explain(&model, &serde_json::from_value(probe).unwrap()).unwrap().answer;
+        assert_eq!(answer.ingress.isolated_by, ["shop/large", "shop/small"]);
+        assert_eq!(
+            answer.ingress.quarantined,
+            ["shop/large allows nothing: it costs 1 sets in the kernel, and a policy may cost 0"]
+        );
+        assert!(!answer.allowed && answer.egress.quarantined.is_empty());
+    }
+}

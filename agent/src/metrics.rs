@@ -20,8 +20,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::sync::Snapshot;
-use crate::watch::Freshness;
 use crate::telemetry;
+use crate::watch::Freshness;
 
 /// A label with a value of a closed list.
 type Label = [(&'static str, &'static str); 1];

@@ -76,6 +76,9 @@ pub struct SideAnswer {
     pub isolated_by: Vec<String>,
     /// The rule that allows the flow, `namespace/policy ingress[0]`; null where none is needed or none does.
     pub rule: Option<String>,
+    /// Which of the policies that isolate the end are in quarantine, and why. Left out where none is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<String>,
 }
 
 /// What stands in the place of an [`Answer`] where there is none, so that every probe has its line.
@@ -190,7 +193,12 @@ impl fmt::Display for Probe {
 
 impl SideAnswer {
     fn new(side: &Side, direction: Direction) -> SideAnswer {
-        SideAnswer { allowed: side.judgement.allowed, isolated_by: side.isolated_by(), rule: side.rule(direction) }
+        SideAnswer {
+            allowed: side.judgement.allowed,
+            isolated_by: side.isolated_by(),
+            rule: side.rule(direction),
+            quarantined: side.quarantined.clone(),
+        }
     }
 }
 

@@ -48,6 +48,9 @@ pub(super) fn text(
     let sides = [(Direction::Egress, &answer.egress), (Direction::Ingress, &answer.ingress)];
     for ((direction, side), (end, path)) in sides.into_iter().zip(ends.into_iter().zip(paths)) {
         writeln!(out, "  {:<7} of {end}: {}", direction.as_str(), reason(side))?;
+        for quarantined in &side.quarantined {
+            writeln!(out, "          quarantined: {quarantined}")?;
+        }
         for rule in path {
             writeln!(out, "          {rule}")?;
         }

@@ -42,6 +42,8 @@ pub struct Side {
     pub base_chain: Option<&'static str>,
     /// The nft rules that the packet met, `chain: rule`.
     pub path: Vec<String>,
+    /// The policies that isolate the end and are not enforced as they are written, with the reason.
+    pub quarantined: Vec<String>,
 }
 
 impl Verdict {
@@ -92,7 +94,8 @@ impl Model {
         let from_own_node = matches!(source, End::Node(name) if Some(name) == self.pods_node_name(destination));
         let mut side = node.side(Direction::Ingress, "ingress", packet);
         if from_own_node {
-            side = Side { judgement: Judgement { allowed: true, rule: None, ..side.judgement }, ..Side::free() };
+            let judgement = Judgement { allowed: true, rule: None, ..side.judgement };
+            side = Side { judgement, quarantined: side.quarantined, ..Side::free() };
         }
         side
     }
@@ -116,8 +119,12 @@ impl ModelNode {
         let rule = |step: &compiler::nft::trace::Step| {
             format!("{}: {}", step.chain, self.table.chains[&step.chain].rules[step.rule])
         };
+        let judgement = judge(&self.ir, direction, packet);
+        let quarantine = |key| self.ir.policies.get(key).and_then(|rules| rules.quarantine.as_ref());
+        let reason = |key: &PolicyKey| quarantine(key).map(|reason| format!("{key} allows nothing: {reason}"));
         Side {
-            judgement: judge(&self.ir, direction, packet),
+            quarantined: judgement.isolated_by.iter().filter_map(reason).collect(),
+            judgement,
             table_allows: trace.accepted,
             base_chain: Some(base_chain),
             path: trace.steps.iter().map(rule).collect(),
@@ -142,7 +149,13 @@ pub fn first_of_flow(packet: &Packet) -> TracedPacket {
 impl Side {
     /// An end that no node polices.
     fn free() -> Side {
-        Side { judgement: Judgement::free(), table_allows: true, base_chain: None, path: Vec::new() }
+        Side {
+            judgement: Judgement::free(),
+            table_allows: true,
+            base_chain: None,
+            path: Vec::new(),
+            quarantined: Vec::new(),
+        }
     }
 
     /// Who isolates the end: policies by name, and the annotation of a namespace as `Namespace name`.
