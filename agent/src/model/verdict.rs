@@ -120,8 +120,10 @@ impl ModelNode {
             format!("{}: {}", step.chain, self.table.chains[&step.chain].rules[step.rule])
         };
         let judgement = judge(&self.ir, direction, packet);
-        let quarantine = |key| self.ir.policies.get(key).and_then(|rules| rules.quarantine.as_ref());
-        let reason = |key: &PolicyKey| quarantine(key).map(|reason| format!("{key} allows nothing: {reason}"));
+        let reason = |key: &PolicyKey| {
+            let reason = self.ir.policies.get(key)?.quarantine.as_ref()?;
+            Some(format!("{key} allows nothing: {reason}"))
+        };
         Side {
             quarantined: judgement.isolated_by.iter().filter_map(reason).collect(),
             judgement,

@@ -232,3 +232,73 @@ impl Origin {
         files.into_iter().map(PathBuf::from).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use http::Request;
+    use tempfile::TempDir;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A folder with a kubeconfig for a server at this address, and the token that it names.
+    fn folder(address: &str) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), "one").unwrap();
+        fs::write(folder.path().join("config"), kubeconfig(address)).unwrap();
+        folder
+    }
+
+    fn kubeconfig(address: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             clusters: [{{name: c, cluster: {{server: \"http://{address}\"}}}}], users: [{{name: u, user: {{tokenFile: token}}}}]}}"
+        )
+    }
+
+    /// What the server sees of the credentials of the next request.
+    async fn credentials(seat: &Seat) -> String {
+        let client = seat.client(false).await.unwrap();
+        client.request_text(Request::get("/").body(Vec::new()).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn credentials_that_change_are_used_from_the_next_request_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shown = |headers: HeaderMap| async move { format!("{:?}", headers.get("authorization")) };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(shown)).await });
+        let folder = folder(&address);
+        let (config, token) = (folder.path().join("config"), folder.path().join("token"));
+        let seat = Access::by_kubeconfig(&config).await.unwrap().seat().await;
+        assert!(credentials(&seat).await.contains("Bearer one"));
+        fs::write(&token, "two").unwrap();
+        assert!(credentials(&seat).await.contains("Bearer two"));
+        fs::write(&config, "{half").unwrap();
+        assert!(credentials(&seat).await.contains("Bearer two"), "what cannot be used changes nothing");
+        fs::write(&token, "three").unwrap();
+        fs::write(&config, kubeconfig(&address)).unwrap();
+        assert!(credentials(&seat).await.contains("Bearer three"), "and is used when it is whole");
+    }
+
+    #[test]
+    fn every_file_that_a_kubeconfig_names_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let config = "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://s', \
+            certificate-authority: ca}}], users: [{name: u, user: {client-certificate: cert, client-key: key, \
+            tokenFile: token}}]}";
+        fs::write(path("config"), config).unwrap();
+        let origin = Origin::Kubeconfig(path("config"));
+        let mut last = origin.print();
+        assert_eq!(origin.print(), last);
+        for name in ["ca", "cert", "key", "token", "ca"] {
+            fs::write(path(name), format!("{last}")).unwrap();
+            let now = origin.print();
+            assert_ne!(now, last, "{name}");
+            last = now;
+        }
+    }
+}
