@@ -73,6 +73,13 @@ pub fn pod(name: &str, node: &str, labels: &str, ports: &str) -> String {
     )
 }
 
+/// A Node with these addresses.
+pub fn node(name: &str, addresses: &[&str]) -> String {
+    let address = |address: &&str| format!("{{type: InternalIP, address: '{address}'}}");
+    let addresses = addresses.iter().map(address).collect::<Vec<_>>().join(", ");
+    format!("---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\nstatus: {{addresses: [{addresses}]}}\n")
+}
+
 /// A NetworkPolicy; `spec` is YAML in braces.
 pub fn policy(name: &str, spec: &str) -> String {
     let (namespace, name) = name.split_once('/').unwrap_or(("default", name));

@@ -4,7 +4,7 @@
 
 use compiler::nft::{Deny, Family};
 use integration::agent::nft;
-use integration::scene::{Scene, Shape, pod, policy};
+use integration::scene::{Scene, Shape, node, pod, policy};
 use lab::{Attachment, Netns, isolated};
 
 const ROUTED: Shape = Shape::ALL[1];
@@ -54,10 +54,10 @@ fn a_node_reaches_its_own_pods_and_their_replies_come_back() {
 #[test]
 fn a_pod_to_its_own_node_is_policed_on_egress() {
     isolated(async {
-        // The auto-assigned addresses of the node, which is the only one.
         let to_node = "{podSelector: {matchLabels: {app: kubelet-reader}}, policyTypes: [Egress], egress: [{to: [
              {ipBlock: {cidr: 10.213.0.2/32}}, {ipBlock: {cidr: 'fd00:10:213::2/128'}}], ports: [{port: 10250}]}]}";
-        let yaml = pod("shop/web", "node-1", "app: web", "")
+        let yaml = node("node-1", &["10.213.0.2", "fd00:10:213::2"])
+            + &pod("shop/web", "node-1", "app: web", "")
             + &pod("shop/reader", "node-1", "app: kubelet-reader", "")
             + &pod("open/any", "node-1", "", "")
             + &policy("shop/deny-all", DENY_ALL)
@@ -125,7 +125,8 @@ fn another_node_is_a_stranger() {
     isolated(async {
         let from_node = "{podSelector: {matchLabels: {app: open}}, ingress: [{from: [
              {ipBlock: {cidr: 10.213.0.3/32}}, {ipBlock: {cidr: 'fd00:10:213::3/128'}}], ports: [{port: 80}]}]}";
-        let yaml = pod("shop/web", "node-1", "app: web", "")
+        let yaml = node("node-2", &["10.213.0.3", "fd00:10:213::3"])
+            + &pod("shop/web", "node-1", "app: web", "")
             + &pod("shop/open", "node-1", "app: open", "")
             + &pod("shop/there", "node-2", "app: there", "")
             + &policy("shop/deny-all", DENY_ALL)
