@@ -19,8 +19,8 @@ use tracing_subscriber::layer::Context;
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
 /// How many lines of one call pass in that time, if each is about something else.
 const MOST_OF_A_CALL: usize = 20;
-/// How much of a message is shown again with the number of those like it.
-const LIKE: usize = 100;
+/// How much is shown of the last line that was left out.
+const LONGEST: usize = 300;
 /// The target of what the limiter itself says, which is limited already.
 const TARGET: &str = "postern::telemetry::limit";
 
@@ -41,8 +41,8 @@ struct Window {
     /// What passed was about these.
     passed: Vec<u64>,
     left_out: u64,
-    /// The message of one that was left out.
-    like: String,
+    /// The last of them, which says how things are by now.
+    last: String,
 }
 
 /// What an event is about, as a hash: its `object` or `what`, else its message where it has nothing else.
@@ -53,7 +53,7 @@ struct About {
     has_fields: bool,
 }
 
-/// The beginning of the message of an event.
+/// The beginning of an event's line: the message and the fields.
 #[derive(Default)]
 struct Beginning(String);
 
@@ -70,8 +70,8 @@ pub(super) fn take_left_out() -> u64 {
 impl Limiter {
     /// Tells of lines that were left out, if no line like them has come since to tell of it.
     pub(super) fn tell(&self, now: Instant) {
-        for (left_out, like) in self.overdue(now) {
-            warn!(target: TARGET, suppressed = left_out, "there were more lines like: {like}");
+        for (left_out, last) in self.overdue(now) {
+            warn!(target: TARGET, suppressed = left_out, "there were more lines, the last: {last}");
         }
     }
 
@@ -79,24 +79,21 @@ impl Limiter {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_overdue = |window: &&mut Window| window.left_out > 0 && window.since + 2 * WINDOW <= now;
         let overdue = windows.values_mut().filter(is_overdue);
-        overdue.map(|window| (std::mem::take(&mut window.left_out), std::mem::take(&mut window.like))).collect()
+        overdue.map(|window| (std::mem::take(&mut window.left_out), std::mem::take(&mut window.last))).collect()
     }
 
-    /// Whether a line may pass, and if so how many were left out before it. `like` is asked for the message of the first
-    /// that is left out.
-    fn admit(&self, call: Identifier, about: u64, now: Instant, like: impl FnOnce() -> String) -> Option<u64> {
+    /// Whether a line may pass, and if so how many were left out before it. `line` is asked for one that is left out.
+    fn admit(&self, call: Identifier, about: u64, now: Instant, line: impl FnOnce() -> String) -> Option<u64> {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Window { since: now, passed: Vec::new(), left_out: 0, like: String::new() };
+        let fresh = || Window { since: now, passed: Vec::new(), left_out: 0, last: String::new() };
         let window = windows.entry(call).or_insert_with(fresh);
         if window.since + WINDOW <= now {
             window.since = now;
             window.passed.clear();
         }
         if window.passed.contains(&about) || window.passed.len() == MOST_OF_A_CALL {
-            if window.left_out == 0 {
-                window.like = like();
-            }
             window.left_out += 1;
+            window.last = line();
             return None;
         }
         window.passed.push(about);
@@ -112,12 +109,12 @@ impl<S: Subscriber> Layer<S> for Limiter {
         }
         let mut about = About::default();
         event.record(&mut about);
-        let like = || {
+        let line = || {
             let mut beginning = Beginning::default();
             event.record(&mut beginning);
             beginning.0
         };
-        let admitted = self.admit(metadata.callsite(), about.hash(), Instant::now(), like);
+        let admitted = self.admit(metadata.callsite(), about.hash(), Instant::now(), line);
         LEFT_OUT.set(admitted.unwrap_or(0));
         admitted.is_some()
     }
@@ -149,9 +146,13 @@ impl Visit for About {
 
 impl Visit for Beginning {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}").chars().take(LIKE).collect();
-        }
+        let room = LONGEST.saturating_sub(self.0.chars().count());
+        let text = match field.name() {
+            // It is the first of an event's fields.
+            "message" => format!("{value:?}"),
+            name => format!(" {name}={value:?}"),
+        };
+        self.0.extend(text.chars().take(room));
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps the messages that pass, each with the number of those before it.
+    /// Keeps the lines that pass, each with the number of those before it.
     #[derive(Clone, Default)]
     struct Passed(Arc<Mutex<Vec<(String, u64)>>>);
 
@@ -211,7 +212,7 @@ mod tests {
                 pass_time(limiter, WINDOW);
             }
         });
-        assert_eq!(passed, [("failed 0".to_owned(), 0), ("failed 1".to_owned(), 999)]);
+        assert_eq!(passed, [("failed 0 n=0".to_owned(), 0), ("failed 1 n=0".to_owned(), 999)]);
     }
 
     #[test]
@@ -231,8 +232,8 @@ mod tests {
             limiter.tell(Instant::now());
             limiter.tell(Instant::now());
         });
-        let messages: Vec<&str> = passed.iter().map(|(message, _)| message.as_str()).collect();
-        assert_eq!(messages, ["failed", "there were more lines like: failed"]);
+        let lines: Vec<&str> = passed.iter().map(|(line, _)| line.as_str()).collect();
+        assert_eq!(lines, ["failed n=0", "there were more lines, the last: failed n=2 suppressed=2"]);
     }
 
     #[test]
