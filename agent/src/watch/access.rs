@@ -194,6 +194,8 @@ impl Origin {
         };
         // kube would read this file once a minute; here all files are read when a request needs them.
         config.root_cert_file = None;
+        // What fails is tried again by the back-off of the watch, and by nothing below it.
+        config.default_retry = false;
         Ok(config)
     }
 

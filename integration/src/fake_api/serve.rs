@@ -207,7 +207,7 @@ fn bookmark(version: u64, ends_list: bool) -> String {
 }
 
 fn too_large(asked: u64, known: u64) -> Response {
-    refusal(504, "Timeout", &format!("Too large resource version: {asked}, current: {known}"))
+    refusal(504, "Timeout", &format!("Timeout: Too large resource version: {asked}, current: {known}"))
 }
 
 fn status(code: u16, reason: &str, message: &str) -> Value {
