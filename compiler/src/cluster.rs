@@ -32,7 +32,7 @@ pub use pod_peers::PodPeers;
 pub use pods::Pods;
 pub use policies::Policies;
 pub use port_selector::{PodScope, PortSelector, named_ports};
-pub use selection::{PolicyList, Selection};
+pub use selection::{ListId, PolicyList, Selection};
 pub use state::{State, Versions};
 
 #[cfg(test)]

@@ -1,13 +1,24 @@
 //! Which policies select a local pod, kept up to date as either changes.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::api::{Direction, NetworkPolicy, Pod, PodKey, PolicyKey};
 
 /// The policies that speak about a pod in one direction, sorted. Pods with the same policies share one list, so that
-/// they can be grouped by reference.
-pub type PolicyList = Arc<Vec<PolicyKey>>;
+/// they can be grouped by its id.
+#[derive(Debug, Clone)]
+pub struct PolicyList {
+    keys: Arc<[PolicyKey]>,
+    id: ListId,
+}
+
+/// Tells a shared list from all others of this process. The empty list has the least one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListId(u64);
 
 /// The policies that select each local pod, by direction, and how many local pods each policy selects.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +36,62 @@ struct SelectedBy {
     ingress: PolicyList,
     egress: PolicyList,
 }
+
+// === impl PolicyList ===
+
+impl PolicyList {
+    /// The name of this list.
+    pub fn id(&self) -> ListId {
+        self.id
+    }
+
+    fn new(keys: Vec<PolicyKey>) -> PolicyList {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        PolicyList { keys: keys.into(), id: ListId(NEXT.fetch_add(1, Ordering::Relaxed)) }
+    }
+}
+
+impl Default for PolicyList {
+    fn default() -> Self {
+        PolicyList { keys: Arc::default(), id: ListId::default() }
+    }
+}
+
+impl Deref for PolicyList {
+    type Target = [PolicyKey];
+
+    fn deref(&self) -> &[PolicyKey] {
+        &self.keys
+    }
+}
+
+impl Borrow<[PolicyKey]> for PolicyList {
+    fn borrow(&self) -> &[PolicyKey] {
+        &self.keys
+    }
+}
+
+impl PartialEq for PolicyList {
+    fn eq(&self, other: &Self) -> bool {
+        self.keys == other.keys
+    }
+}
+
+impl Eq for PolicyList {}
+
+impl PartialOrd for PolicyList {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PolicyList {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.keys.cmp(&other.keys)
+    }
+}
+
+// === impl Selection ===
 
 impl Selection {
     /// The policies that select a local pod and speak about this direction.
@@ -62,9 +129,9 @@ impl Selection {
             for policy in &selecting {
                 *self.users.entry(policy.key.clone()).or_default() += 1;
             }
-            let list = |direction| -> PolicyList {
+            let list = |direction| -> Vec<PolicyKey> {
                 let speaking = selecting.iter().filter(|policy| policy.rules(direction).is_some());
-                Arc::new(speaking.map(|policy| policy.key.clone()).collect())
+                speaking.map(|policy| policy.key.clone()).collect()
             };
             let (ingress, egress) = (list(Direction::Ingress), list(Direction::Egress));
             let selected = SelectedBy {
@@ -104,7 +171,7 @@ impl Selection {
             let speaks = |direction| now.is_some_and(|policy| policy.rules(direction).is_some());
             let ingress = self.with(&selected.ingress, key, speaks(Direction::Ingress));
             let egress = self.with(&selected.egress, key, speaks(Direction::Egress));
-            changed |= !Arc::ptr_eq(&ingress, &selected.ingress) || !Arc::ptr_eq(&egress, &selected.egress);
+            changed |= ingress.id() != selected.ingress.id() || egress.id() != selected.egress.id();
             (selected.ingress, selected.egress) = (ingress, egress);
             self.by_pod.insert(pod.key.clone(), selected);
         }
@@ -116,27 +183,29 @@ impl Selection {
     fn with(&mut self, list: &PolicyList, key: &PolicyKey, listed: bool) -> PolicyList {
         match list.binary_search(key) {
             Ok(at) if !listed => {
-                let mut changed = (**list).clone();
+                let mut changed = list.to_vec();
                 changed.remove(at);
-                self.share(Arc::new(changed))
+                self.share(changed)
             }
             Err(at) if listed => {
-                let mut changed = (**list).clone();
+                let mut changed = list.to_vec();
                 changed.insert(at, key.clone());
-                self.share(Arc::new(changed))
+                self.share(changed)
             }
             Ok(_) | Err(_) => list.clone(),
         }
     }
 
-    fn share(&mut self, list: PolicyList) -> PolicyList {
-        match self.lists.get(&list) {
-            Some(known) => known.clone(),
-            None => {
-                self.lists.insert(list.clone());
-                list
-            }
+    fn share(&mut self, keys: Vec<PolicyKey>) -> PolicyList {
+        if keys.is_empty() {
+            return PolicyList::default();
         }
+        if let Some(known) = self.lists.get(&*keys) {
+            return known.clone();
+        }
+        let list = PolicyList::new(keys);
+        self.lists.insert(list.clone());
+        list
     }
 
     fn unuse(&mut self, policy: &PolicyKey) {
@@ -150,7 +219,7 @@ impl Selection {
 
     /// Forgets lists that nobody holds any more.
     fn sweep(&mut self) {
-        self.lists.retain(|list| Arc::strong_count(list) > 1);
+        self.lists.retain(|list| Arc::strong_count(&list.keys) > 1);
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::{
     Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Table, Verdict, VerdictMap,
 };
 use crate::api::{Direction, Str};
-use crate::cluster::PolicyList;
+use crate::cluster::ListId;
 use crate::policy::{Isolation, LocalPod};
 
 /// The elements of one dispatch map.
@@ -42,15 +42,13 @@ pub(super) fn lower(pods: &[LocalPod], groups: &mut Groups) -> Table {
     Table { chains, maps: maps(elements), sets: self_sets(pairs), ..Table::default() }
 }
 
-/// The chains of the pods that the same policies isolate, by the address of the shared list of policies, the namespace
-/// if it isolates too, and the direction. A group keeps its list alive, so that no other can have its address.
+/// The chains of the pods that the same policies isolate, by the shared list of policies, the namespace if it isolates
+/// too, and the direction.
 #[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<(usize, Option<Str>, Direction), Group>);
+pub(super) struct Groups(BTreeMap<(ListId, Option<Str>, Direction), Group>);
 
 #[derive(Debug)]
 struct Group {
-    /// What the chain was made of.
-    policies: PolicyList,
     name: ChainName,
     chain: Arc<Chain>,
 }
@@ -58,14 +56,13 @@ struct Group {
 impl Groups {
     /// The chain of an isolation, taken from the known ones if it is there.
     fn chain(&mut self, direction: Direction, isolation: &Isolation, known: &mut Groups) -> &ChainName {
-        let slot = (Arc::as_ptr(&isolation.policies) as usize, isolation.by_namespace.clone(), direction);
+        let slot = (isolation.policies.id(), isolation.by_namespace.clone(), direction);
         let group = self.0.entry(slot).or_insert_with_key(|slot| {
             known.0.remove(slot).unwrap_or_else(|| {
                 let (name, chain) = group_chain(direction, isolation);
-                Group { policies: isolation.policies.clone(), name, chain: Arc::new(chain) }
+                Group { name, chain: Arc::new(chain) }
             })
         });
-        debug_assert!(Arc::ptr_eq(&group.policies, &isolation.policies), "a living list keeps its address");
         &group.name
     }
 }
