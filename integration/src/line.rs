@@ -8,8 +8,9 @@ use compiler::nft::Family;
 use lab::{Lab, Outcome, ProbeOptions, Protocol};
 use postern::probes::ProbeProtocol;
 
-/// How long silence is listened to: two tries of half a second.
-const OPTIONS: ProbeOptions = ProbeOptions { window: Duration::from_millis(500), tries: 2, concurrency: 1_024 };
+/// How long silence is listened to: three tries of half a second, which are longer than the second after which a kernel
+/// asks again for a neighbour.
+const OPTIONS: ProbeOptions = ProbeOptions { window: Duration::from_millis(500), tries: 3, concurrency: 1_024 };
 /// How long an answer is waited for where one is expected.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long what is expected may take to become true, on a loaded machine.

@@ -14,8 +14,10 @@ use lab::{
 
 const PROTOCOLS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp];
 
-/// Short, for tests in which many probes are refused; the tries make up for it.
-const QUICK: ProbeOptions = ProbeOptions { window: Duration::from_millis(300), tries: 2, concurrency: 1_024 };
+/// Short, for tests in which many probes are refused; the tries make up for it. Together they are longer than the second
+/// after which a kernel asks again for a neighbour, since the first question may be lost where a thousand packets come at
+/// once.
+const QUICK: ProbeOptions = ProbeOptions { window: Duration::from_millis(300), tries: 5, concurrency: 1_024 };
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

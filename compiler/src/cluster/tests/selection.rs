@@ -1,6 +1,5 @@
 //! Which policies speak about which local pod.
 
-
 use super::{pod_gone, policy_gone, speaking};
 use crate::api::Direction;
 use crate::cluster::{Event, State};
