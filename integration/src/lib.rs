@@ -10,3 +10,5 @@ pub mod live;
 pub mod node;
 pub mod repository;
 pub mod scene;
+pub mod soak;
+pub mod usage;

@@ -3,7 +3,6 @@
 //! `cargo run --release --package integration --bin scale` starts a real API server and the agent in a network namespace
 //! of their own, and prints a table.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use integration::agent::{Agent, binary, install, loopback_up};
 use integration::control_plane::{ControlPlane, pod};
+use integration::usage::{Usage, cpu};
 use postern::kernel;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -111,7 +111,7 @@ async fn measure(size: &Size) -> Result<Measured> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let cpu_an_event = (cpu(agent.id())? - cpu_before).as_secs_f64() * 1e3 / f64::from(ROUNDS);
-    let (resident, peak) = (memory(agent.id(), "VmRSS:")?, memory(agent.id(), "VmHWM:")?);
+    let Usage { resident, peak, .. } = Usage::of(agent.id())?;
     agent.terminate()?;
     integration::agent::nft(&["flush", "ruleset"])?;
     Ok(Measured { ready, after_answer, cpu_an_event, resident, peak })
@@ -173,21 +173,4 @@ async fn fill(cluster: &Arc<ControlPlane>, size: &Size) -> Result<()> {
         done??;
     }
     Ok(())
-}
-
-/// The CPU time that all threads of a process have used.
-fn cpu(process: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        nanoseconds += text.split(' ').next().context("schedstat has three numbers")?.parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(nanoseconds))
-}
-
-/// A size from the status of a process, in kB.
-fn memory(process: u32, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let value = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
-    Ok(value.trim().trim_end_matches(" kB").parse()?)
 }
