@@ -71,12 +71,12 @@ pub async fn run(plan: &Plan, mut node: Node, mut progress: impl FnMut(&Record))
     traffic::populate(&mut node).await?;
     node.agent.ready().await?;
     let mut rng = Rng::with_seed(plan.seed);
-    // Destructured once the packets flow, for they hold the namespaces.
     let kubeconfig = node.api.kubeconfig_for_service_account("kube-system", "postern").await?;
     let mut kernel = kernel::connect()?;
     Truth::of(&node.api.client()).await?.reached(&mut node.agent, &mut kernel).await?;
     let traffic = Traffic::start(&node)?;
     let cluster = Cluster::new(rng.fork());
+    // The lab holds the namespaces until the packets have ended.
     let Node { api, agent, lab, .. } = node;
     agent.terminate()?;
     let lives = Lives::new(kubeconfig);

@@ -44,8 +44,8 @@ impl Cluster {
     pub(super) fn next(&mut self) -> Vec<Change> {
         match self.rng.u32(..1_000) {
             0..10 => self.burst(),
-            10..13 => vec![self.bomb()],
-            13..40 => vec![self.odd_policy()],
+            10..16 => vec![self.bomb()],
+            16..40 => vec![self.odd_policy()],
             40..250 => vec![self.policy()],
             250..300 => vec![self.namespace()],
             300..420 => {
