@@ -6,13 +6,15 @@ SEED = 1
 SAVE =
 # The kernels of `make kernels`: 5.10 is Debian 11's, 6.1 and 6.12 are Debian 12's.
 KERNELS = 5.10 6.1 6.12
+# How many changes `make soak` makes; what they are is drawn from SEED too.
+EVENTS = 100000
 # For how long `make fuzz` runs each target.
 SECONDS = 1200
 FUZZERS = decode answers manifests objects watched
 
 # What is missing is said before anything is built.
 .NOTPARALLEL:
-.PHONY: demo test kernels proof fuzz lint lint-go fmt doc bench image setup manifests
+.PHONY: demo test kernels proof fuzz soak lint lint-go fmt doc bench image setup manifests
 
 demo: ## Enforces a policy set on real packets, without root and without a cluster.
 	cargo run --locked --release --package postern -- try -f manifests/examples/13-three-tiers
@@ -30,6 +32,9 @@ fuzz: ## Searches for bytes on which the decoders and readers break, and leaves 
 	@cargo +nightly fuzz --version || { echo "missing: rustup toolchain install nightly; cargo install cargo-fuzz" >&2; exit 1; }
 	mkdir -p $(FUZZERS:%=target/fuzz/%)
 	set -e; for f in $(FUZZERS); do cargo +nightly fuzz run --fuzz-dir agent/netlink/fuzz --target-dir target/fuzz $$f target/fuzz/$$f agent/netlink/fuzz/corpus/$$f -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024; done
+
+soak: ## Changes a cluster at random under an agent, with random faults and packets that flow all the time: some 15 minutes.
+	cargo run --locked --release --package integration --bin soak -- $(EVENTS) $(SEED)
 
 lint:
 	.ci/deny

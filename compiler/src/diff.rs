@@ -2,8 +2,10 @@
 //!
 //! [`next`] compares the desired table with the [`Mirror`] and gives the next [`Transaction`] on the way from
 //! one to the other; the caller commits it and asks again until there is none. Nearly always that is one
-//! transaction. More are given when a big load is cut into chunks, and on kernels that release a chain late.
+//! transaction. More are given when a big load is cut into chunks, when an address is to be led to a chain that is not there
+//! yet, and on kernels that release a chain late.
 
+mod ahead;
 mod mirror;
 mod next;
 mod provenance;

@@ -102,7 +102,7 @@ impl Node {
     }
 
     /// The addresses of a pod, or the address itself.
-    fn addresses(&self, end: &str) -> Result<Vec<IpAddr>> {
+    pub(crate) fn addresses(&self, end: &str) -> Result<Vec<IpAddr>> {
         if let Ok(address) = end.parse() {
             return Ok(vec![address]);
         }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use integration::agent::{Agent, loopback_up, nft};
 use integration::fake_api::{FakeApi, Fault};
-use integration::process::cpu;
 use integration::relay::Way;
+use integration::usage::cpu;
 use lab::isolated;
 
 /// For how long a server fails.

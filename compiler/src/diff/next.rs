@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ahead::{self, chain_of};
 use super::{Mirror, Op, Transaction, stage};
-use crate::nft::{Chain, ChainName, Key, MapElement, Set, SetName, Table, Verdict, VerdictMap};
+use crate::nft::{Chain, ChainName, Key, MapElement, Set, SetName, Table, VerdictMap};
 
 /// What one transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +39,18 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
         let ops = vec![Op::DestroyTable, Op::AddTable];
         return transaction(desired, &nothing, &Changes::between(&nothing, desired), ops, limits);
     }
-    match stage::target(desired, base, &changes, limits.weight) {
-        // A table that replaces another has to be whole at once.
-        Some(target) if !ops.contains(&Op::DestroyTable) => {
-            transaction(&target, base, &Changes::between(base, &target), ops, limits)
-        }
-        Some(_) | None => transaction(desired, base, &changes, ops, limits),
+    // A table that replaces another has to be whole at once.
+    if ops.contains(&Op::DestroyTable) {
+        return transaction(desired, base, &changes, ops, limits);
+    }
+    let staged = stage::target(desired, base, &changes, limits.weight);
+    let (target, changes) = match &staged {
+        Some(staged) => (staged, Changes::between(base, staged)),
+        None => (desired, changes),
+    };
+    match ahead::target(target, base, &changes) {
+        Some(ahead) => transaction(&ahead, base, &Changes::between(base, &ahead), ops, limits),
+        None => transaction(target, base, &changes, ops, limits),
     }
 }
 
@@ -226,10 +233,5 @@ fn diff_chains(
 /// The chains to which an element of a verdict map leads.
 fn chains_of_elements(table: &Table) -> BTreeSet<&ChainName> {
     let elements = table.maps.values().flat_map(|map| map.elements.values());
-    elements
-        .filter_map(|element| match &element.verdict {
-            Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
-            Verdict::Accept | Verdict::Drop | Verdict::Return => None,
-        })
-        .collect()
+    elements.filter_map(|element| chain_of(&element.verdict)).collect()
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use integration::agent::{Agent, binary, install, loopback_up};
 use integration::control_plane::{ControlPlane, pod};
-use integration::process::{cpu, memory};
+use integration::usage::{Usage, cpu};
 use postern::kernel;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -111,7 +111,7 @@ async fn measure(size: &Size) -> Result<Measured> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let cpu_an_event = (cpu(agent.id())? - cpu_before).as_secs_f64() * 1e3 / f64::from(ROUNDS);
-    let (resident, peak) = (memory(agent.id(), "VmRSS:")?, memory(agent.id(), "VmHWM:")?);
+    let Usage { resident, peak, .. } = Usage::of(agent.id())?;
     agent.terminate()?;
     integration::agent::nft(&["flush", "ruleset"])?;
     Ok(Measured { ready, after_answer, cpu_an_event, resident, peak })

@@ -15,7 +15,7 @@ use lab::{Endpoint, Netns};
 
 /// How long a client waits for an answer that has to come.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two datagrams of one client: a queue of the kernel must not overflow.
+/// Between two datagrams of one client, unless another pause is asked for: a queue of the kernel must not overflow.
 const PAUSE: Duration = Duration::from_micros(300);
 /// How often a server looks whether it is to end.
 const TICK: Duration = Duration::from_millis(20);
@@ -79,7 +79,7 @@ impl Hammer {
     ///
     /// If it cannot.
     pub fn refused(from: &Endpoint, to: SocketAddr) -> io::Result<Hammer> {
-        Hammer::start(from, to, None)
+        Hammer::start(from, to, None, PAUSE)
     }
 
     /// Asks, and waits for each answer before it asks again.
@@ -88,10 +88,19 @@ impl Hammer {
     ///
     /// If it cannot.
     pub fn allowed(from: &Endpoint, to: SocketAddr) -> io::Result<Hammer> {
-        Hammer::start(from, to, Some(PATIENCE))
+        Hammer::start(from, to, Some(PATIENCE), PAUSE)
     }
 
-    fn start(from: &Endpoint, to: SocketAddr, patience: Option<Duration>) -> io::Result<Hammer> {
+    /// Asks without waiting for answers, or waits for each, but not as fast as it can: for a long time.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot.
+    pub fn steady(from: &Endpoint, to: SocketAddr, is_allowed: bool, pause: Duration) -> io::Result<Hammer> {
+        Hammer::start(from, to, is_allowed.then_some(PATIENCE), pause)
+    }
+
+    fn start(from: &Endpoint, to: SocketAddr, patience: Option<Duration>, pause: Duration) -> io::Result<Hammer> {
         let (sent, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (from, (sends, answers)) = (from.clone(), (sent.clone(), answered.clone()));
         let netns = from.netns.clone();
@@ -110,7 +119,7 @@ impl Hammer {
         let worker = Worker::start(&netns, move || {
             // Whoever looks at the counts sees what went wrong.
             let _ = ask();
-            thread::sleep(PAUSE);
+            thread::sleep(pause);
         })?;
         Ok(Hammer { sent, answered, worker })
     }
@@ -118,6 +127,11 @@ impl Hammer {
     /// How many datagrams were sent so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
+    }
+
+    /// How many answers have come so far. One may be under way.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// Ends it, and returns how many were sent and how many of these were answered.

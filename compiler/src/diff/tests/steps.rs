@@ -1,5 +1,7 @@
 //! What changes, and by which operations.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::diff::{Generation, Transaction};
 
@@ -155,6 +157,40 @@ fn what_goes_is_deleted_in_the_order_of_reference() {
             "delete counter old",
         ]
     );
+}
+
+#[test]
+fn a_chain_is_there_before_an_address_is_led_to_it() {
+    let to = start()
+        .set("t", &[7])
+        .chain("d", [jump("new-leaf"), jump("leaf")])
+        .chain("new-leaf", [look_up("t"), look_up("s")])
+        .chain("leaf", [count("n"), drop_all()])
+        .set("s", &[1, 3, 5, 7])
+        .map("m", &[(1, "d"), (2, "c"), (3, "d")]);
+    let first = [
+        "add set t",
+        "add 1 keys to set t",
+        "add chain d",
+        "add chain new-leaf",
+        "add 2 rules to chain d",
+        "add 2 rules to chain new-leaf",
+    ];
+    let second = [
+        "delete 1 elements of map m",
+        "add 1 keys to set s",
+        "flush chain leaf",
+        "add 2 rules to chain leaf",
+        "add 2 elements to map m",
+    ];
+    let all = |ops: &[&str]| ops.iter().map(|op| (*op).to_owned()).collect::<BTreeSet<_>>();
+    let way: Vec<BTreeSet<String>> =
+        way(&start(), &to, Limits::default()).into_iter().map(|ops| ops.into_iter().collect()).collect();
+    assert_eq!(way, [all(&first), all(&second)]);
+    assert_eq!(only(&to, &start()).len(), 10, "a chain that was there may be led to, and others go, at once");
+
+    let of_new_keys = start().chain("d", [drop_all()]).map("m", &[(1, "c"), (2, "c"), (3, "d")]);
+    assert_eq!(only(&start(), &of_new_keys).len(), 3, "whom nobody has isolated loses nothing");
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! What the kernel has to hold: a fresh compile of what the API has, held against what is read back.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use compiler::Compiler;
+use compiler::api::{Item, NodeName, Object, parse};
+use compiler::cluster::{Change, Event, Interest, PodSource};
+use compiler::diff;
+use compiler::nft::{Deny, Table};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
+use netlink::Connection;
+use postern::kernel;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::agent::Agent;
+
+/// How long the agent may take for what takes milliseconds on an idle machine. After the API server was away it asks
+/// again after half a minute at the latest.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the agent has to know and to have done.
+pub(super) struct Truth {
+    /// What the kernel has to hold.
+    table: Table,
+    /// The collections that have to be watched, as `/readyz` names them.
+    watches: BTreeSet<String>,
+    /// How many policies are in quarantine.
+    pub(super) quarantined: usize,
+}
+
+impl Truth {
+    /// Asks the API, and compiles what it says from nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer.
+    pub(super) async fn of(client: &Client) -> Result<Truth> {
+        let (mut pods, mut namespaces, mut policies) = (Vec::new(), Vec::new(), Vec::new());
+        let objects =
+            [list::<Namespace>(client).await?, list::<NetworkPolicy>(client).await?, list::<Pod>(client).await?];
+        for object in objects.concat() {
+            match object {
+                Object::Pod(pod) => pods.push(pod),
+                Object::Namespace(namespace) => namespaces.push(namespace),
+                Object::NetworkPolicy(policy) => policies.push(policy),
+                Object::Service(_) | Object::Node(_) => {}
+            }
+        }
+        let mut compiler = Compiler::new(NodeName("node-1".into()), Deny::Drop);
+        compiler.apply(Event::Namespaces(Change::Reset(namespaces)));
+        compiler.apply(Event::Policies(Change::Reset(policies)));
+        compiler.apply(Event::Pods(PodSource::Cluster, Change::Reset(pods)));
+        let base = ["Namespaces", "NetworkPolicies", "Pods of node node-1"].map(str::to_owned);
+        let peers = match Interest::of(compiler.state()) {
+            Interest::Namespaces(names) => names.iter().map(|name| format!("Pods of namespace {name}")).collect(),
+            Interest::Cluster => vec!["Pods of the other nodes".to_owned()],
+        };
+        let quarantined = compiler.state().quarantined().len();
+        Ok(Truth { table: compiler.table(), watches: base.into_iter().chain(peers).collect(), quarantined })
+    }
+
+    /// Waits until the agent is ready and watches what it has to, and the kernel holds exactly what it has to.
+    ///
+    /// # Errors
+    ///
+    /// What is otherwise when time is up.
+    pub(super) async fn reached(&self, agent: &mut Agent, kernel: &mut Connection) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let wrong = match self.check_kernel(kernel) {
+                Ok(()) => match self.check_agent(agent).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if begun.elapsed() >= PATIENCE {
+                return Err(wrong);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn check_kernel(&self, kernel: &mut Connection) -> Result<()> {
+        let held = kernel.dump()?;
+        ensure!(held.foreign.is_empty(), "the table has what nobody of us wrote: {:?}", held.foreign);
+        match diff::next(&self.table, &held, kernel::limits()) {
+            None => Ok(()),
+            Some(transaction) => bail!("the kernel's table is not what the objects mean; it lacks\n{transaction}"),
+        }
+    }
+
+    async fn check_agent(&self, agent: &mut Agent) -> Result<()> {
+        let (code, text) = agent.get("/readyz").await?;
+        ensure!(code == 200, "not ready: {text}");
+        ensure!(!text.contains("no word from the API server"), "a watch is away: {text}");
+        let has = |name: &&String| text.contains(&format!("watch: {name}: last word "));
+        match self.watches.iter().find(|name| !has(name)) {
+            None => Ok(()),
+            Some(missing) => bail!("{missing} are not watched: {text}"),
+        }
+    }
+}
+
+/// All objects of a kind, as the agent reads them.
+async fn list<K>(client: &Client) -> Result<Vec<Object>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let mut objects = Vec::new();
+    for object in Api::<K>::all(client.clone()).list(&ListParams::default()).await? {
+        for item in parse(&serde_json::to_value(&object)?, "") {
+            match item {
+                Item::Object { parsed, .. } => objects.push(parsed.value),
+                Item::Skipped(skipped) => bail!("{skipped}"),
+                Item::Invalid(invalid) => return Err(invalid).context("the API has an object that is none"),
+            }
+        }
+    }
+    Ok(objects)
+}
