@@ -307,7 +307,9 @@ impl<K: Kernel> Engine<K> {
             } else {
                 let before = bond.mirror.table.iter();
                 let tables: Vec<&Table> = before.chain([&*desired]).collect();
-                let accused = self.suspects.accuse(&error, &transaction, &tables, ir.policies.keys());
+                let mut accused = self.suspects.accuse(&error, &transaction, &tables, ir.policies.keys());
+                // What is refused though a policy is left out is not mended by leaving it out again.
+                accused.retain(|policy| !self.compiler.state().quarantined().contains_key(policy));
                 if accused.is_empty() {
                     return Err(Setback { error, refused: Some(desired) });
                 }

@@ -35,7 +35,7 @@ fn a_new_policy_isolates_at_once() {
     let mut bench = in_force_of_api();
     bench.apply(&PodSource::Node, &from_clients("clients"));
     bench.step();
-    assert_eq!(bench.world().commits.len(), 2, "its peers come later");
+    assert_eq!(bench.world().commits.len(), 3, "its chain, and what leads there; its peers come later");
     assert_eq!(bench.subscribed(), [PodSource::Node, clients()]);
     bench.list_pods(&clients());
     bench.apply(&clients(), CLIENT);

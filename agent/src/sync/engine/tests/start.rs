@@ -64,7 +64,7 @@ fn the_rules_of_an_earlier_life_stand_until_the_peers_are_there() {
     assert_eq!(bench.world().commits.len(), before, "the old rules hold");
     bench.list_pods(&clients());
     bench.step();
-    assert_eq!(bench.world().commits.len(), before + 1);
+    assert_eq!(bench.world().commits.len(), before + 2, "the chain, and what leads there");
 
     earlier.world().table = None;
     earlier.world().generation += 1;
@@ -76,7 +76,7 @@ fn the_rules_of_an_earlier_life_stand_until_the_peers_are_there() {
     bench.wait(9 * SECOND);
     assert_eq!(bench.world().commits.len(), before);
     bench.wait(SECOND);
-    assert_eq!(bench.world().commits.len(), before + 1, "but not for ever");
+    assert_eq!(bench.world().commits.len(), before + 2, "but not for ever");
 }
 
 #[test]
