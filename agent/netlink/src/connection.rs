@@ -41,8 +41,11 @@ pub enum Claim {
     Absent,
     /// It belongs to this connection.
     Owned,
-    /// It has no owner, and everybody may edit it. One that never had an owner cannot get one but by being replaced.
+    /// It has no owner, and everybody may edit it, which is how this connection makes tables.
     Plain,
+    /// It is not as this connection makes tables: it stands still (`flags dormant`), or never had an owner where this
+    /// connection's tables have one. Somebody else made it or changed it, and it cannot be owned but by being replaced.
+    Foreign,
 }
 
 /// What a commit did.
@@ -108,7 +111,8 @@ impl Connection {
     }
 
     /// Claims the table that a former life of the agent left, if this connection wants to own tables and that one can
-    /// be owned. Fails with [`Error::is_owned_by_other`] where it belongs to a living process.
+    /// be owned. A dormant one wakes up with it. Fails with [`Error::is_owned_by_other`] where it belongs to a living
+    /// process.
     pub fn adopt(&mut self) -> Result<Claim, Error> {
         let Some(header) = self.table_header()? else { return Ok(Claim::Absent) };
         match header.owner.filter(|_| header.flags & table::F_OWNER != 0) {
@@ -116,9 +120,12 @@ impl Connection {
             Some(port) => return Err(Error::OwnedByOther { port }),
             None => {}
         }
-        let is_orphan = header.flags & table::F_PERSIST != 0;
-        if !is_orphan || self.ownership == Ownership::Plain {
-            return Ok(Claim::Plain);
+        match self.ownership {
+            Ownership::Plain if header.is_odd() => return Ok(Claim::Foreign),
+            Ownership::Plain => return Ok(Claim::Plain),
+            Ownership::OwnerPersist if header.flags & table::F_PERSIST == 0 => return Ok(Claim::Foreign),
+            // An orphan.
+            Ownership::OwnerPersist => {}
         }
         self.commit_settled(|batch| {
             let claim = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: true };
@@ -136,12 +143,17 @@ impl Connection {
         query::generation(self)
     }
 
-    /// Reads back table `inet postern`, as it was at one generation.
+    /// Reads back table `inet postern`, as it was at one generation. One that is not as this connection makes tables is
+    /// foreign as a whole, whatever is in it: it may hold what no dump shows.
     pub fn dump(&mut self) -> Result<Mirror, Error> {
         self.settled(|connection, generation| {
             let mut decoder = Decoder::default();
             let undisturbed = query::table(connection, &mut decoder, |_| {})?;
-            let Decoded { table, foreign, is_torn } = decoder.finish();
+            let is_ours = decoder.header().is_none_or(|header| connection.would_make(header));
+            let Decoded { table, mut foreign, is_torn } = decoder.finish();
+            if !is_ours && !foreign.iter().any(|name| name == TABLE) {
+                foreign.push(TABLE.to_owned());
+            }
             Ok((undisturbed && !is_torn).then_some(Mirror { table, generation, foreign }))
         })
     }
@@ -199,6 +211,13 @@ impl Connection {
             std::thread::sleep(Duration::from_millis(1 << attempt));
         }
         Err(Error::Unsettled { attempts: ATTEMPTS })
+    }
+
+    /// Whether the table could be one that this connection made or claimed. One that makes plain tables leaves those of
+    /// owners to them.
+    fn would_make(&self, header: TableHeader) -> bool {
+        let is_owned = header.owner == Some(self.socket.port()) && header.flags == self.ownership.table_flags();
+        is_owned || (self.ownership == Ownership::Plain && !header.is_odd())
     }
 
     fn table_header(&mut self) -> Result<Option<TableHeader>, Error> {

@@ -340,7 +340,7 @@ impl<K: Kernel> Engine<K> {
         }
         if self.start.take().is_some() {
             self.readiness.started();
-            let (generation, protected) = (generation.0, bond.is_protected);
+            let (generation, protected) = (generation.0, bond.is_protected());
             let in_sync = self.sources.are_in_sync();
             info!(commits, generation, protected, in_sync, "the rules are in force");
         }

@@ -30,6 +30,8 @@ struct World {
     generation: u32,
     /// The table is protected, as on kernels that can.
     protects: bool,
+    /// Somebody else made the table that is there now.
+    is_foreign: bool,
     /// Answers to the next commits.
     refusals: VecDeque<Error>,
     /// The kernel takes no table with such a chain.
@@ -61,6 +63,7 @@ impl Kernel for MemoryKernel {
         let world = self.world();
         Ok(match (&world.table, world.protects) {
             (None, _) => Claim::Absent,
+            (Some(_), _) if world.is_foreign => Claim::Foreign,
             (Some(_), true) => Claim::Owned,
             (Some(_), false) => Claim::Plain,
         })
@@ -73,7 +76,8 @@ impl Kernel for MemoryKernel {
     fn dump(&mut self) -> Result<Mirror, Error> {
         let mut world = self.world();
         world.dumps += 1;
-        Ok(Mirror { table: world.table.clone(), generation: Generation(world.generation), foreign: Vec::new() })
+        let foreign = if world.is_foreign { vec!["postern".to_owned()] } else { Vec::new() };
+        Ok(Mirror { table: world.table.clone(), generation: Generation(world.generation), foreign })
     }
 
     fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
@@ -109,6 +113,7 @@ impl Kernel for MemoryKernel {
                 errno: Errno::INVAL,
             }]));
         }
+        world.is_foreign &= !transaction.ops().contains(&Op::DestroyTable);
         world.table = transaction.result().cloned();
         world.generation += 1;
         world.commits.push(transaction.ops().len());
