@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use compiler::diff::{Op, Transaction};
 use compiler::nft::Family;
 use integration::agent::{Agent, loopback_up, nft};
 use integration::live::{Echo, Hammer, Live, Protection};
 use integration::scene::{pod, policy};
 use lab::{Attachment, Netns, isolated};
+use netlink::{Connection, Ownership};
 use postern::kernel;
 
 const POD: &str = "
@@ -120,5 +122,30 @@ fn nothing_passes_while_a_copy_is_replaced() {
         }
         let (sent, _) = hammer.stop();
         assert_eq!(echo.received_from(visitor.address), 0, "of {sent}");
+    });
+}
+
+#[test]
+fn an_owner_that_is_somebody_else_is_told_and_succeeded() {
+    isolated(async {
+        if kernel::is_before((6, 9)) {
+            return;
+        }
+        loopback_up().unwrap();
+        let mut owner = Connection::open(Ownership::OwnerPersist).unwrap();
+        owner.commit(&Transaction::new(vec![Op::AddTable], None), None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut agent = start(folder.path());
+        let is_told = |code, text: &str| code == 503 && text.contains("another agent runs on this node");
+        agent.until_readyz(is_told).await.unwrap();
+        assert_eq!(agent.metric("postern_commit_failing").await.unwrap(), 1.0);
+        let log = agent.log().unwrap();
+        let told =
+            log.lines().filter(|line| line.contains("ERROR") && line.contains("another agent runs on this node"));
+        assert_eq!(told.count(), 1, "{log}");
+        drop(owner);
+        agent.ready().await.unwrap();
+        assert!(list().contains("shop/web") && list().contains("flags owner"), "{}", list());
+        assert!(agent.log().unwrap().contains("the kernel holds what it should again"));
     });
 }

@@ -293,12 +293,12 @@ impl<K: Kernel> Engine<K> {
             let (error, transaction) = *failed;
             if error.is_restart() && restarts < MOST_RESTARTS {
                 restarts += 1;
-                if let Some(drift) = bond.catch_up(self.limits)? {
+                if let Some(drift) = bond.reread(self.limits)? {
                     self.metrics.drift_repair();
                     warn!(differs = %Objects(&drift), "the table was changed by somebody else, repairing it");
                 }
-            } else if matches!(error, Error::Socket { .. }) {
-                // A lost connection is opened again, which reads the table too.
+            } else if is_lost(&error) {
+                // A connection that is opened again reads the table too.
                 return Err(error.into());
             } else if may_retry {
                 may_retry = false;
@@ -370,7 +370,7 @@ impl<K: Kernel> Engine<K> {
     /// Takes note of a turn that came to nothing.
     fn failed(&mut self, setback: Setback, now: Instant) {
         let Setback { error, refused } = setback;
-        if matches!(error, Error::Socket { .. } | Error::OwnedByOther { .. }) {
+        if is_lost(&error) {
             self.bond = None;
         }
         let text = describe(&error);
@@ -397,6 +397,11 @@ impl<K: Kernel> Engine<K> {
         let due = [self.state.due_at(now, checks_at), self.held.release_at(), self.sources.ends_at()];
         due.into_iter().flatten().fold(now + POLL_INTERVAL, Instant::min)
     }
+}
+
+/// Whether there is nothing to be done with a connection any more: it is broken, or the table belongs to another one.
+fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::Socket { .. }) || error.is_owned_by_other()
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl<K: Kernel> Bond<K> {
         metrics: &SyncMetrics,
     ) -> Result<Generation, Error> {
         // Nobody else can edit a protected table, so it does not matter that others edited theirs.
-        let base: Generation = if self.is_protected() { self.kernel.generation()? } else { self.mirror.generation };
+        let base = if self.is_protected() { None } else { Some(self.mirror.generation) };
         debug!(commands = %transaction, "committing");
         let begun = clock();
         let ops = transaction.ops().len();
@@ -94,15 +94,6 @@ impl<K: Kernel> Bond<K> {
     pub(super) fn may_have_drifted(&mut self) -> bool {
         // An error here comes again in the check, or is gone by then.
         !self.is_protected() && self.kernel.generation().is_ok_and(|now| now != self.mirror.generation)
-    }
-
-    /// After somebody else committed: learns the generation, and reads the table back if it may have been edited.
-    pub(super) fn catch_up(&mut self, limits: Limits) -> Result<Option<Transaction>, Error> {
-        if self.is_protected() {
-            self.mirror.generation = self.kernel.generation()?;
-            return Ok(None);
-        }
-        self.reread(limits)
     }
 
     /// Reads the table back and returns what would undo the edits of others, if there are any.

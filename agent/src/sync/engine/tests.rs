@@ -80,14 +80,14 @@ impl Kernel for MemoryKernel {
         Ok(Mirror { table: world.table.clone(), generation: Generation(world.generation), foreign })
     }
 
-    fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
+    fn commit(&mut self, transaction: &Transaction, generation: Option<Generation>) -> Result<Committed, Error> {
         let mut world = self.world();
         world.attempts += 1;
         if let Some(clock) = &world.clock {
             *clock.lock().unwrap() += world.commit_takes;
         }
-        if generation.0 != world.generation {
-            return Err(Error::Restart { generation: generation.0 });
+        if let Some(Generation(generation)) = generation.filter(|generation| generation.0 != world.generation) {
+            return Err(Error::Restart { generation });
         }
         if let Some(error) = world.refusals.pop_front() {
             return Err(error);
