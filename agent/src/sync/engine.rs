@@ -28,9 +28,9 @@ use netlink::Error;
 use tokio::sync::watch::Receiver;
 use tracing::{debug, error, info, warn};
 
-use super::Settings;
 use super::snapshot::{Enforced, Publisher, Snapshot};
 use super::sources::{Sources, SubscriptionId, sources_of};
+use super::{Arrival, Settings};
 use crate::backoff::Backoff;
 use crate::kernel::Kernel;
 use crate::metrics::SyncMetrics;
@@ -71,7 +71,10 @@ pub(super) struct Engine<K> {
     state: State,
     /// `None` after the first commit.
     start: Option<Start>,
+    /// When the events came that are not enforced yet.
     unenforced: Unenforced,
+    /// When the objects were changed of which they are, as far as that is known.
+    unenforced_changes: Unenforced,
     suspects: Suspects,
     /// When policies in quarantine get another chance, if there are any.
     reconsider_at: Instant,
@@ -136,6 +139,7 @@ impl<K: Kernel> Engine<K> {
             state: State::Waiting { until: None },
             start: Some(Start::new(readiness.guard("the first commit"))),
             unenforced: Unenforced::default(),
+            unenforced_changes: Unenforced::default(),
             suspects: Suspects::default(),
             reconsider_at: now + RECONSIDER_INTERVAL,
             commits: 0,
@@ -150,7 +154,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Takes note of an event, without acting on it yet.
-    pub(super) fn admit(&mut self, event: Event, id: Option<SubscriptionId>, received: Instant) {
+    pub(super) fn admit(&mut self, event: Event, id: Option<SubscriptionId>, arrival: Arrival) {
         self.metrics.event(event.kind());
         if !self.sources.admit(&event, id) {
             return;
@@ -158,10 +162,10 @@ impl<K: Kernel> Engine<K> {
         // Before the first commit there is nothing in force that could stay.
         let event = match self.start {
             Some(_) => Some(event),
-            None => self.held.admit(event, received, self.compiler.state(), &self.sources),
+            None => self.held.admit(event, arrival, self.compiler.state(), &self.sources),
         };
         if let Some(event) = event {
-            self.apply(event, Some(received));
+            self.apply(event, Some(arrival));
         }
     }
 
@@ -186,18 +190,21 @@ impl<K: Kernel> Engine<K> {
         Ok(self.wake_at(now))
     }
 
-    fn apply(&mut self, event: Event, received: Option<Instant>) {
+    fn apply(&mut self, event: Event, arrival: Option<Arrival>) {
         if self.compiler.apply(event) {
             self.publisher.state_changed();
             self.state.desired_changed();
-            received.into_iter().for_each(|received| self.unenforced.push(received));
+            if let Some(Arrival { received, changed }) = arrival {
+                self.unenforced.push(received);
+                changed.into_iter().for_each(|changed| self.unenforced_changes.push(changed));
+            }
         }
     }
 
     /// Lets policies take effect that have waited for pods.
     fn release(&mut self, now: Instant) {
-        for (policy, received) in self.held.release(self.compiler.state(), &self.sources, now) {
-            self.apply(Event::Policies(Change::Applied(policy)), Some(received));
+        for (policy, arrival) in self.held.release(self.compiler.state(), &self.sources, now) {
+            self.apply(Event::Policies(Change::Applied(policy)), Some(arrival));
         }
     }
 
@@ -331,6 +338,9 @@ impl<K: Kernel> Engine<K> {
         let now = (self.clock)();
         for received in self.unenforced.drain().filter(|_| commits > 0) {
             self.metrics.enforced(now.saturating_duration_since(received));
+        }
+        for changed in self.unenforced_changes.drain().filter(|_| commits > 0) {
+            self.metrics.programmed(now.saturating_duration_since(changed));
         }
         let generation = bond.mirror.generation;
         let enforced = Enforced { generation, ir, table: desired };

@@ -131,6 +131,8 @@ struct Bench {
     subscriptions: watch::Receiver<Subscriptions>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     clock: Arc<Mutex<Instant>>,
+    /// When the objects were changed that are reported.
+    changed: Option<Instant>,
 }
 
 impl Bench {
@@ -174,7 +176,7 @@ impl Bench {
             readiness.clone(),
             metrics.sync.clone(),
         );
-        Bench { engine, world, readiness, metrics, subscriptions, snapshots, clock }
+        Bench { engine, world, readiness, metrics, subscriptions, snapshots, clock, changed: None }
     }
 
     fn now(&self) -> Instant {
@@ -191,7 +193,8 @@ impl Bench {
             Event::Pods(source, _) => self.subscriptions.borrow().get(source).copied(),
             Event::Namespaces(_) | Event::Policies(_) => None,
         };
-        self.engine.admit(event, id, self.now());
+        let arrival = Arrival { received: self.now(), changed: self.changed };
+        self.engine.admit(event, id, arrival);
     }
 
     /// Reports what a manifest says, as single objects.
