@@ -19,8 +19,9 @@ pub trait Kernel {
     fn generation(&mut self) -> Result<Generation, Error>;
     /// Reads the table back.
     fn dump(&mut self) -> Result<Mirror, Error>;
-    /// Commits a transaction that was computed against `generation`: all of it, or nothing.
-    fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error>;
+    /// Commits a transaction: all of it, or nothing, and nothing if there has been another commit since `generation`. With
+    /// no generation it does not matter what others have committed, because they cannot edit the table.
+    fn commit(&mut self, transaction: &Transaction, generation: Option<Generation>) -> Result<Committed, Error>;
 }
 
 /// Opens the connection of an agent, in the network namespace of the calling thread. The table that it creates is
@@ -69,7 +70,7 @@ impl Kernel for Connection {
         Connection::dump(self)
     }
 
-    fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
+    fn commit(&mut self, transaction: &Transaction, generation: Option<Generation>) -> Result<Committed, Error> {
         Connection::commit(self, transaction, generation)
     }
 }

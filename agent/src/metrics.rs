@@ -61,6 +61,7 @@ pub struct SyncMetrics {
     ops: Counter,
     commit_duration: Histogram,
     event_to_commit: Histogram,
+    programming: Histogram,
     drift_repairs: Counter,
     failing: Gauge,
     quarantined: Gauge,
@@ -192,6 +193,8 @@ impl SyncMetrics {
             ops: Counter::default(),
             commit_duration: buckets(),
             event_to_commit: buckets(),
+            // 0.25 s to 17 minutes: the times from which it is counted are whole seconds.
+            programming: Histogram::new(exponential_buckets(0.25, 2.0, 13)),
             drift_repairs: Counter::default(),
             failing: Gauge::default(),
             quarantined: Gauge::default(),
@@ -214,6 +217,14 @@ impl SyncMetrics {
             "From an event to the kernel's answer that it is enforced",
             Unit::Seconds,
             self.event_to_commit.clone(),
+        );
+        registry.register_with_unit(
+            "programming_duration",
+            "From the change of an object to the kernel's answer that it is enforced. The change is the newest time in \
+             metadata.managedFields, or creationTimestamp: whole seconds, so up to 1 s too long, and by the API \
+             server's clock, which is compared with the node's. Lists and deletions have no such time and do not count",
+            Unit::Seconds,
+            self.programming.clone(),
         );
         registry.register("drift_repairs", "Times the table was not as committed", self.drift_repairs.clone());
         registry.register("commit_failing", "1 while the kernel does not take what it should", self.failing.clone());
@@ -243,6 +254,11 @@ impl SyncMetrics {
     /// An event is enforced, so long after it came.
     pub fn enforced(&self, after: Duration) {
         self.event_to_commit.observe(after.as_secs_f64());
+    }
+
+    /// A change of an object is enforced, so long after it was made.
+    pub fn programmed(&self, after: Duration) {
+        self.programming.observe(after.as_secs_f64());
     }
 
     /// The table was not as committed.

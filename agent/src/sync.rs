@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use compiler::api::NodeName;
 use compiler::cluster::{Budget, Event};
@@ -83,14 +83,18 @@ pub struct Handle {
 #[allow(clippy::large_enum_variant, reason = "all messages but the last are events")]
 enum Message {
     /// A watch reports something.
-    Event {
-        event: Event,
-        subscription: Option<SubscriptionId>,
-        /// When it came, for the time until it is enforced.
-        received: Instant,
-    },
+    Event { event: Event, subscription: Option<SubscriptionId>, arrival: Arrival },
     /// End; the rules stay.
     Stop,
+}
+
+/// From when on the time is counted until an event is enforced.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    /// When it came.
+    received: Instant,
+    /// When the object was changed, if that is known.
+    changed: Option<Instant>,
 }
 
 /// Starts the sync thread. `connect` is called on it, and again when the connection breaks.
@@ -134,8 +138,8 @@ fn run<K: Kernel>(engine: &mut Engine<K>, messages: &Receiver<Message>, heartbea
             match messages.recv_timeout(wait) {
                 Ok(Message::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(mpsc::RecvTimeoutError::Timeout) => break,
-                Ok(Message::Event { event, subscription, received }) => {
-                    engine.admit(event, subscription, received);
+                Ok(Message::Event { event, subscription, arrival }) => {
+                    engine.admit(event, subscription, arrival);
                     // What has come by now is admitted too; what comes later waits for this commit.
                     next = *admitting_since.get_or_insert_with(Instant::now);
                 }
@@ -155,7 +159,16 @@ impl Handle {
     /// Reports an event. It is enforced soon; nobody is told when. Pods elsewhere are to be reported under the
     /// subscription that asked for them.
     pub fn event(&self, event: Event) {
-        self.send(Message::Event { event, subscription: self.subscription, received: Instant::now() });
+        self.event_of_change(event, None);
+    }
+
+    /// The same, of an object that was changed at a time by the API server's clock, if that is known. A time that is
+    /// still to come by the clock of this node counts as now.
+    pub fn event_of_change(&self, event: Event, changed_at: Option<SystemTime>) {
+        let received = Instant::now();
+        let age = changed_at.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+        let arrival = Arrival { received, changed: age.and_then(|age| received.checked_sub(age)) };
+        self.send(Message::Event { event, subscription: self.subscription, arrival });
     }
 
     /// Where every snapshot can be read as it is made.

@@ -56,6 +56,7 @@ struct Node {
 
 struct Agent {
     handle: Handle,
+    metrics: Metrics,
     end: oneshot::Receiver<Result<(), Error>>,
 }
 
@@ -240,14 +241,25 @@ impl Live {
         };
         let cannot_enter = |source| Err(Error::Socket { what: "enter the node's network namespace", source });
         let connect = move || netns.run(open).unwrap_or_else(cannot_enter);
-        let (handle, end) = sync::spawn(settings, connect, &readiness, Metrics::new().sync.clone())?;
+        let metrics = Metrics::new();
+        let (handle, end) = sync::spawn(settings, connect, &readiness, metrics.sync.clone())?;
         for event in &self.told {
             handle.event(event.clone());
         }
         let ready = tokio::time::timeout(PATIENCE, readiness.ready()).await;
         ready.with_context(|| readiness.status().to_string())?;
-        self.nodes[node].agent = Some(Agent { handle, end });
+        self.nodes[node].agent = Some(Agent { handle, metrics, end });
         Ok(())
+    }
+
+    /// What `/metrics` of a node's agent says.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn metrics(&self, node: usize) -> Result<String> {
+        let agent = self.nodes[node].agent.as_ref().context("the agent does not run")?;
+        Ok(agent.metrics.encode(&agent.handle.snapshot(), &BTreeMap::new()))
     }
 
     /// The namespace of a node.

@@ -73,6 +73,12 @@ fn every_change_of_the_api_reaches_the_table() {
         cluster.finish_pod("clients", "two").await.unwrap();
         agent.until_table(|table| !table.contains("10.0.1.3")).await.unwrap();
 
+        let programmed = agent.metric("postern_programming_duration_seconds_count").await.unwrap();
+        // That it has ended comes as a deletion: such pods elsewhere are not asked for.
+        assert!(programmed >= 2.0, "a pod got two addresses, and {programmed} changes were counted");
+        let seconds = agent.metric("postern_programming_duration_seconds_sum").await.unwrap();
+        assert!(seconds < 60.0 * programmed, "{programmed} changes in {seconds} s");
+
         // A namespace begins and ceases to be meant.
         cluster.create_namespace("late", &[]).await.unwrap();
         cluster.run_pod(&pod("late", "three", "node-2", &[]), &ips(&["10.0.2.1"])).await.unwrap();

@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use std::fs::{self, File};
-use std::io::{PipeReader, PipeWriter, pipe};
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, pipe};
 use std::path::Path;
+use std::time::Duration;
 
 use integration::agent::{Agent, loopback_up};
 use lab::isolated;
@@ -94,6 +95,45 @@ fn a_log_that_cannot_be_written_ends_nothing() {
         let (mut agent, folder) = start(full);
         agent.ready().await.unwrap();
         change_often(&agent, folder.path(), 3).await;
+        agent.terminate().unwrap();
+    });
+}
+
+/// A policy of many rules, all of which are in the line that tells of the commit.
+fn long_policy(n: u8) -> String {
+    let rule = |i: u8| {
+        format!("{{from: [{{ipBlock: {{cidr: 10.{n}.{i}.0/24}}}}], ports: [{{port: {}}}]}}", 1000 + u16::from(i))
+    };
+    let rules: Vec<String> = (0..200).map(rule).collect();
+    policy("192.0.2.0/24").replace("{from: [{ipBlock: {cidr: 192.0.2.0/24}}]}", &rules.join(", "))
+}
+
+#[test]
+fn what_a_stalled_log_lost_is_counted_and_told_when_it_goes_on() {
+    const DROPPED: &str = "postern_log_lines_dropped_total";
+    isolated(async {
+        let (reader, writer) = small_pipe();
+        let (mut agent, folder) = start(writer);
+        agent.ready().await.unwrap();
+        let mut n: u8 = 0;
+        while agent.metric(DROPPED).await.unwrap() == 0.0 {
+            n = n.checked_add(1).expect("lines that nobody reads are kept without end");
+            put(folder.path(), &format!("{POD}{}", long_policy(n)));
+            agent.until_table(|table| table.contains(&format!("10.{n}.199.0/24"))).await.unwrap();
+        }
+        let told = tokio::task::spawn_blocking(move || {
+            let told = |line: String| {
+                let (before, _) = line.split_once(" lines were dropped: whoever reads the log was too slow")?;
+                before.rsplit(' ').next()?.parse::<f64>().ok()
+            };
+            let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
+            let number = lines.by_ref().find_map(told);
+            // Whoever reads goes on to the end.
+            std::thread::spawn(move || lines.count());
+            number
+        });
+        let told = tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is told").unwrap();
+        assert_eq!(told, Some(agent.metric(DROPPED).await.unwrap()));
         agent.terminate().unwrap();
     });
 }

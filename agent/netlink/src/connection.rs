@@ -4,6 +4,7 @@ pub(crate) mod answer;
 mod query;
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use compiler::diff::{Generation, Mirror, Op, Transaction};
@@ -19,7 +20,7 @@ use crate::raw::RawBatch;
 use crate::socket::NetlinkSocket;
 use crate::{At, Count, Error, Refusal};
 
-/// How often a dump, or a batch that is not bound to a generation, is tried while others write.
+/// How often a dump is tried while others write.
 const ATTEMPTS: u32 = 10;
 /// The name of the table that is tried, but never made, to learn what the kernel knows.
 const PROBE_TABLE: &str = "postern.probe";
@@ -41,15 +42,19 @@ pub enum Claim {
     Absent,
     /// It belongs to this connection.
     Owned,
-    /// It has no owner, and everybody may edit it. One that never had an owner cannot get one but by being replaced.
+    /// It has no owner, and everybody may edit it, which is how this connection makes tables.
     Plain,
+    /// It is not as this connection makes tables: it stands still (`flags dormant`), or never had an owner where this
+    /// connection's tables have one. Somebody else made it or changed it, and it cannot be owned but by being replaced.
+    Foreign,
 }
 
 /// What a commit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     /// The generation that the next transaction is to be committed against. If it is stale, because another writer
-    /// came right behind, that commit fails with [`Error::is_restart`].
+    /// came right behind, that commit fails with [`Error::is_restart`]. Where this one was committed without a
+    /// generation, it is the present one.
     pub generation: Generation,
     /// The length of the batch.
     pub bytes: usize,
@@ -80,6 +85,13 @@ impl Ownership {
 
 // === impl Connection ===
 
+/// Whoever has opened the connection may change the options of its socket.
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Connection {
     /// Opens a connection in the network namespace of the calling thread.
     pub fn open(ownership: Ownership) -> Result<Connection, Error> {
@@ -108,7 +120,8 @@ impl Connection {
     }
 
     /// Claims the table that a former life of the agent left, if this connection wants to own tables and that one can
-    /// be owned. Fails with [`Error::is_owned_by_other`] where it belongs to a living process.
+    /// be owned. A dormant one wakes up with it. Fails with [`Error::is_owned_by_other`] where it belongs to a living
+    /// process.
     pub fn adopt(&mut self) -> Result<Claim, Error> {
         let Some(header) = self.table_header()? else { return Ok(Claim::Absent) };
         match header.owner.filter(|_| header.flags & table::F_OWNER != 0) {
@@ -116,11 +129,14 @@ impl Connection {
             Some(port) => return Err(Error::OwnedByOther { port }),
             None => {}
         }
-        let is_orphan = header.flags & table::F_PERSIST != 0;
-        if !is_orphan || self.ownership == Ownership::Plain {
-            return Ok(Claim::Plain);
+        match self.ownership {
+            Ownership::Plain if header.is_odd() => return Ok(Claim::Foreign),
+            Ownership::Plain => return Ok(Claim::Plain),
+            Ownership::OwnerPersist if header.flags & table::F_PERSIST == 0 => return Ok(Claim::Foreign),
+            // An orphan.
+            Ownership::OwnerPersist => {}
         }
-        self.commit_settled(|batch| {
+        self.commit_unbound(|batch| {
             let claim = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: true };
             batch.add(claim, |w| {
                 w.string(table::NAME, TABLE);
@@ -136,34 +152,51 @@ impl Connection {
         query::generation(self)
     }
 
-    /// Reads back table `inet postern`, as it was at one generation.
+    /// Reads back table `inet postern`, as it was at one generation. One that is not as this connection makes tables is
+    /// foreign as a whole, whatever is in it: it may hold what no dump shows.
     pub fn dump(&mut self) -> Result<Mirror, Error> {
         self.settled(|connection, generation| {
             let mut decoder = Decoder::default();
             let undisturbed = query::table(connection, &mut decoder, |_| {})?;
-            let Decoded { table, foreign, is_torn } = decoder.finish();
-            Ok((undisturbed && !is_torn).then_some(Mirror { table, generation, foreign }))
+            let is_ours = decoder.header().is_none_or(|header| connection.would_make(header));
+            // Nobody else can have edited a table that this connection owns, whatever else they wrote.
+            let is_owned = decoder.header().is_some_and(|header| header.owner == Some(connection.socket.port()));
+            let Decoded { table, mut foreign, is_torn } = decoder.finish();
+            if !is_ours && !foreign.iter().any(|name| name == TABLE) {
+                foreign.push(TABLE.to_owned());
+            }
+            let is_whole = undisturbed && !is_torn && (is_owned || connection.generation()? == generation);
+            Ok(is_whole.then_some(Mirror { table, generation, foreign }))
         })
     }
 
     /// The messages of a dump as they came, from which a [`Decoder`] makes the table: for a bug report, and to try the
     /// decoder on.
     pub fn dump_bytes(&mut self) -> Result<Vec<u8>, Error> {
-        self.settled(|connection, _| {
+        self.settled(|connection, generation| {
             let mut bytes = Vec::new();
             let keep = |message: &Message<'_>| bytes.extend_from_slice(message.whole);
             let mut decoder = Decoder::default();
             let undisturbed = query::table(connection, &mut decoder, keep)?;
-            Ok((undisturbed && !decoder.finish().is_torn).then_some(bytes))
+            let is_whole = undisturbed && !decoder.finish().is_torn && connection.generation()? == generation;
+            Ok(is_whole.then_some(bytes))
         })
     }
 
-    /// Commits a transaction that was computed against `generation`: all of it, or nothing.
-    pub fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
-        // What is read here holds when the batch comes, because the batch is bound to the generation.
+    /// Commits a transaction that was computed against a generation: all of it, or nothing. Without a generation it is
+    /// committed whatever others have done since, which is right where this connection owns the table: no writer is too
+    /// fast for it then.
+    pub fn commit(
+        &mut self,
+        transaction: &Transaction,
+        generation: impl Into<Option<Generation>>,
+    ) -> Result<Committed, Error> {
+        let generation = generation.into();
+        // What is read here holds when the batch comes, because the batch is bound to the generation, or the table to
+        // its owner.
         let asks = transaction.ops().iter().any(|op| matches!(op, Op::DestroyTable | Op::AddTable));
         let has_table = asks && self.table_header()?.is_some();
-        let mut batch = self.begin(Some(generation));
+        let mut batch = self.begin(generation);
         encode(&mut batch, transaction, Context { table_flags: self.ownership.table_flags(), has_table });
         self.run(batch.finalize(), generation, |slot, errno, offset, batch| {
             answer::refusal(transaction, slot, errno, offset, batch)
@@ -172,7 +205,7 @@ impl Connection {
 
     /// Commits messages about another table, whatever the generation is.
     pub fn commit_raw(&mut self, raw: &RawBatch) -> Result<Committed, Error> {
-        self.commit_settled(|batch| raw.encode(batch))
+        self.commit_unbound(|batch| raw.encode(batch))
     }
 
     /// The values of the named counters of table `inet postern`; empty where there is no table.
@@ -182,23 +215,28 @@ impl Connection {
         Ok(decoder.into_counts())
     }
 
-    /// Reads something that takes several requests until nobody wrote meanwhile. `read` gives `None` where it noticed
-    /// by itself that somebody did.
+    /// Reads something that takes several requests, until it is whole: `read` gives `None` where somebody who wrote
+    /// meanwhile may have changed it.
     fn settled<T>(
         &mut self,
         read: impl Fn(&mut Connection, Generation) -> Result<Option<T>, Error>,
     ) -> Result<T, Error> {
         for attempt in 0..ATTEMPTS {
             let generation = self.generation()?;
-            if let Some(found) = read(self, generation)?
-                && self.generation()? == generation
-            {
+            if let Some(found) = read(self, generation)? {
                 return Ok(found);
             }
             // Who disturbed, a writer or the kernel's own housekeeping, is mostly done in some milliseconds.
             std::thread::sleep(Duration::from_millis(1 << attempt));
         }
         Err(Error::Unsettled { attempts: ATTEMPTS })
+    }
+
+    /// Whether the table could be one that this connection made or claimed. One that makes plain tables leaves those of
+    /// owners to them.
+    fn would_make(&self, header: TableHeader) -> bool {
+        let is_owned = header.owner == Some(self.socket.port()) && header.flags == self.ownership.table_flags();
+        is_owned || (self.ownership == Ownership::Plain && !header.is_odd())
     }
 
     fn table_header(&mut self) -> Result<Option<TableHeader>, Error> {
@@ -208,22 +246,14 @@ impl Connection {
     }
 
     /// Commits what `encode` adds, against whatever generation there is. `encode` gives a line for each operation.
-    fn commit_settled(&mut self, encode: impl Fn(&mut Batch) -> Vec<String>) -> Result<Committed, Error> {
-        for _ in 0..ATTEMPTS {
-            let generation = self.generation()?;
-            let mut batch = self.begin(Some(generation));
-            let lines = encode(&mut batch);
-            let result = self.run(batch.finalize(), generation, |slot, errno, offset, batch| {
-                let what = lines.get(slot.op).cloned().unwrap_or_default();
-                let expression = offset.and_then(|offset| batch.expression_at(slot, offset)).map(str::to_owned);
-                Refusal { op: slot.op, what, at: At::Whole, expression, errno }
-            });
-            match result {
-                Err(error) if error.is_restart() => {}
-                result => return result,
-            }
-        }
-        Err(Error::Unsettled { attempts: ATTEMPTS })
+    fn commit_unbound(&mut self, encode: impl Fn(&mut Batch) -> Vec<String>) -> Result<Committed, Error> {
+        let mut batch = self.begin(None);
+        let lines = encode(&mut batch);
+        self.run(batch.finalize(), None, |slot, errno, offset, batch| {
+            let what = lines.get(slot.op).cloned().unwrap_or_default();
+            let expression = offset.and_then(|offset| batch.expression_at(slot, offset)).map(str::to_owned);
+            Refusal { op: slot.op, what, at: At::Whole, expression, errno }
+        })
     }
 
     fn begin(&mut self, generation: Option<Generation>) -> Batch {
@@ -234,11 +264,11 @@ impl Connection {
         self.buffers = batch.into_buffers();
     }
 
-    /// Sends a batch that is bound to `generation` and judges the answers.
+    /// Sends a batch, which is bound to `generation` if there is one, and judges the answers.
     fn run(
         &mut self,
         batch: FinalizedBatch,
-        generation: Generation,
+        generation: Option<Generation>,
         refusal: impl Fn(Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
     ) -> Result<Committed, Error> {
         let result = self.run_borrowed(&batch, generation, refusal);
@@ -249,7 +279,7 @@ impl Connection {
     fn run_borrowed(
         &mut self,
         batch: &FinalizedBatch,
-        generation: Generation,
+        generation: Option<Generation>,
         refusal: impl Fn(Slot, Errno, Option<usize>, &FinalizedBatch) -> Refusal,
     ) -> Result<Committed, Error> {
         let answers = self.exchange(batch)?;
@@ -257,25 +287,32 @@ impl Connection {
             let refused = answers.refused.into_iter();
             return Err(Error::Refused(refused.map(|(slot, errno, at)| refusal(slot, errno, at, batch)).collect()));
         }
-        match answers.whole {
-            Some(Errno::RESTART) => return Err(Error::Restart { generation: generation.0 }),
-            Some(errno) => return Err(Error::BatchRefused(errno)),
-            None => {}
+        match (answers.whole, generation) {
+            (Some(Errno::RESTART), Some(Generation(generation))) => return Err(Error::Restart { generation }),
+            (Some(errno), _) => return Err(Error::BatchRefused(errno)),
+            (None, _) => {}
         }
-        let is_proven = match (answers.end, answers.last) {
-            (true, _) => true,
+        let is_proven = match (answers.end, answers.last, generation) {
+            (true, _, _) => true,
             // Before Linux 6.10 nothing answers for the commit itself, but the generation moves with it, and the
             // batch was bound to the one before.
-            (false, true) => !batch.changes() || self.generation()? != generation,
+            (false, true, Some(generation)) => !batch.changes() || self.generation()? != generation,
+            // Where it was bound to none, what is left is that a commit that fails is answered.
+            (false, true, None) => answers.lost.is_none(),
             // A batch of no messages has no last one, and changes nothing.
-            (false, false) => batch.messages() == 0 && self.generation()? == generation,
+            (false, false, Some(generation)) => batch.messages() == 0 && self.generation()? == generation,
+            (false, false, None) => batch.messages() == 0,
         };
         if !is_proven {
             return Err(Error::UnknownResult(answers.lost.unwrap_or(Errno::NODATA).into()));
         }
         // A commit that changes something moves the generation by one. Where that is not sure, the old one is given:
         // if it did move, by us or by somebody else, the next commit fails as stale, and a dump tells the truth.
-        let generation = if batch.changes() { answer::next_generation(generation) } else { generation };
+        let generation = match generation {
+            Some(generation) if batch.changes() => answer::next_generation(generation),
+            Some(generation) => generation,
+            None => self.generation()?,
+        };
         Ok(Committed { generation, bytes: batch.bytes().len(), messages: batch.messages() })
     }
 

@@ -61,6 +61,15 @@ pub(crate) struct TableHeader {
     pub(crate) owner: Option<u32>,
 }
 
+// === impl TableHeader ===
+
+impl TableHeader {
+    /// Whether it has flags that we never set. A dormant table, above all, does nothing: nobody may take it for ours.
+    pub(crate) fn is_odd(self) -> bool {
+        self.flags & !(table::F_OWNER | table::F_PERSIST) != 0
+    }
+}
+
 // === impl Decoder ===
 
 impl Decoder {
@@ -74,8 +83,7 @@ impl Decoder {
     /// Makes the table of what was taken.
     pub fn finish(mut self) -> Decoded {
         let Some(header) = self.table else { return Decoded { table: None, foreign: Vec::new(), is_torn: false } };
-        if header.flags & table::F_DORMANT != 0 {
-            // A dormant table does nothing: nobody may take it for ours.
+        if header.is_odd() {
             self.foreign.insert(TABLE.to_owned());
         }
         let mut table = Table { counters: self.counters.into_keys().collect(), ..Table::default() };

@@ -1,6 +1,7 @@
 //! The netlink socket: its buffers, its options, and what goes over it.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_sys::Socket;
@@ -54,6 +55,11 @@ impl NetlinkSocket {
     /// Our address.
     pub(crate) fn port(&self) -> u32 {
         self.port
+    }
+
+    /// For its options.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Sends one datagram, which the kernel works off before this returns.

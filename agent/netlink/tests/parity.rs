@@ -48,6 +48,10 @@ fn main() -> ExitCode {
         ("errors::an_unknown_chain_names_the_rule", errors::an_unknown_chain_names_the_rule),
         ("errors::what_is_there_already_is_drift", errors::what_is_there_already_is_drift),
         ("errors::a_refused_batch_changes_nothing", errors::a_refused_batch_changes_nothing),
+        (
+            "errors::what_answers_do_not_fit_is_a_refusal_all_the_same",
+            errors::what_answers_do_not_fit_is_a_refusal_all_the_same,
+        ),
         ("errors::without_the_capability_all_is_refused", errors::without_the_capability_all_is_refused),
         ("errors::nothing_to_do_is_proven_too", errors::nothing_to_do_is_proven_too),
         ("errors::an_unsure_change_is_never_called_current", errors::an_unsure_change_is_never_called_current),
@@ -62,7 +66,7 @@ fn main() -> ExitCode {
     let of_owners: &[(&str, fn())] = &[
         ("owner::others_are_kept_out_while_the_owner_lives", owner::others_are_kept_out_while_the_owner_lives),
         ("owner::an_orphan_is_adopted_with_its_content", owner::an_orphan_is_adopted_with_its_content),
-        ("owner::a_plain_table_stays_plain", owner::a_plain_table_stays_plain),
+        ("owner::a_table_without_an_owner_is_foreign", owner::a_table_without_an_owner_is_foreign),
         ("owner::an_owned_table_can_be_replaced", owner::an_owned_table_can_be_replaced),
     ];
     let of_no_owners: &[(&str, fn())] =

@@ -28,9 +28,9 @@ use netlink::Error;
 use tokio::sync::watch::Receiver;
 use tracing::{debug, error, info, warn};
 
-use super::Settings;
 use super::snapshot::{Enforced, Publisher, Snapshot};
 use super::sources::{Sources, SubscriptionId, sources_of};
+use super::{Arrival, Settings};
 use crate::backoff::Backoff;
 use crate::kernel::Kernel;
 use crate::metrics::SyncMetrics;
@@ -71,7 +71,10 @@ pub(super) struct Engine<K> {
     state: State,
     /// `None` after the first commit.
     start: Option<Start>,
+    /// When the events came that are not enforced yet.
     unenforced: Unenforced,
+    /// When the objects were changed of which they are, as far as that is known.
+    unenforced_changes: Unenforced,
     suspects: Suspects,
     /// When policies in quarantine get another chance, if there are any.
     reconsider_at: Instant,
@@ -136,6 +139,7 @@ impl<K: Kernel> Engine<K> {
             state: State::Waiting { until: None },
             start: Some(Start::new(readiness.guard("the first commit"))),
             unenforced: Unenforced::default(),
+            unenforced_changes: Unenforced::default(),
             suspects: Suspects::default(),
             reconsider_at: now + RECONSIDER_INTERVAL,
             commits: 0,
@@ -150,7 +154,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Takes note of an event, without acting on it yet.
-    pub(super) fn admit(&mut self, event: Event, id: Option<SubscriptionId>, received: Instant) {
+    pub(super) fn admit(&mut self, event: Event, id: Option<SubscriptionId>, arrival: Arrival) {
         self.metrics.event(event.kind());
         if !self.sources.admit(&event, id) {
             return;
@@ -158,10 +162,10 @@ impl<K: Kernel> Engine<K> {
         // Before the first commit there is nothing in force that could stay.
         let event = match self.start {
             Some(_) => Some(event),
-            None => self.held.admit(event, received, self.compiler.state(), &self.sources),
+            None => self.held.admit(event, arrival, self.compiler.state(), &self.sources),
         };
         if let Some(event) = event {
-            self.apply(event, Some(received));
+            self.apply(event, Some(arrival));
         }
     }
 
@@ -186,18 +190,21 @@ impl<K: Kernel> Engine<K> {
         Ok(self.wake_at(now))
     }
 
-    fn apply(&mut self, event: Event, received: Option<Instant>) {
+    fn apply(&mut self, event: Event, arrival: Option<Arrival>) {
         if self.compiler.apply(event) {
             self.publisher.state_changed();
             self.state.desired_changed();
-            received.into_iter().for_each(|received| self.unenforced.push(received));
+            if let Some(Arrival { received, changed }) = arrival {
+                self.unenforced.push(received);
+                changed.into_iter().for_each(|changed| self.unenforced_changes.push(changed));
+            }
         }
     }
 
     /// Lets policies take effect that have waited for pods.
     fn release(&mut self, now: Instant) {
-        for (policy, received) in self.held.release(self.compiler.state(), &self.sources, now) {
-            self.apply(Event::Policies(Change::Applied(policy)), Some(received));
+        for (policy, arrival) in self.held.release(self.compiler.state(), &self.sources, now) {
+            self.apply(Event::Policies(Change::Applied(policy)), Some(arrival));
         }
     }
 
@@ -293,12 +300,12 @@ impl<K: Kernel> Engine<K> {
             let (error, transaction) = *failed;
             if error.is_restart() && restarts < MOST_RESTARTS {
                 restarts += 1;
-                if let Some(drift) = bond.catch_up(self.limits)? {
+                if let Some(drift) = bond.reread(self.limits)? {
                     self.metrics.drift_repair();
                     warn!(differs = %Objects(&drift), "the table was changed by somebody else, repairing it");
                 }
-            } else if matches!(error, Error::Socket { .. }) {
-                // A lost connection is opened again, which reads the table too.
+            } else if is_lost(&error) {
+                // A connection that is opened again reads the table too.
                 return Err(error.into());
             } else if may_retry {
                 may_retry = false;
@@ -334,6 +341,9 @@ impl<K: Kernel> Engine<K> {
         for received in self.unenforced.drain().filter(|_| commits > 0) {
             self.metrics.enforced(now.saturating_duration_since(received));
         }
+        for changed in self.unenforced_changes.drain().filter(|_| commits > 0) {
+            self.metrics.programmed(now.saturating_duration_since(changed));
+        }
         let generation = bond.mirror.generation;
         let enforced = Enforced { generation, ir, table: desired };
         self.publisher.publish(self.compiler.state(), Some(enforced));
@@ -342,7 +352,7 @@ impl<K: Kernel> Engine<K> {
         }
         if self.start.take().is_some() {
             self.readiness.started();
-            let (generation, protected) = (generation.0, bond.is_protected);
+            let (generation, protected) = (generation.0, bond.is_protected());
             let in_sync = self.sources.are_in_sync();
             info!(commits, generation, protected, in_sync, "the rules are in force");
         }
@@ -372,7 +382,7 @@ impl<K: Kernel> Engine<K> {
     /// Takes note of a turn that came to nothing.
     fn failed(&mut self, setback: Setback, now: Instant) {
         let Setback { error, refused } = setback;
-        if matches!(error, Error::Socket { .. } | Error::OwnedByOther { .. }) {
+        if is_lost(&error) {
             self.bond = None;
         }
         let text = describe(&error);
@@ -399,6 +409,11 @@ impl<K: Kernel> Engine<K> {
         let due = [self.state.due_at(now, checks_at), self.held.release_at(), self.sources.ends_at()];
         due.into_iter().flatten().fold(now + POLL_INTERVAL, Instant::min)
     }
+}
+
+/// Whether there is nothing to be done with a connection any more: it is broken, or the table belongs to another one.
+fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::Socket { .. }) || error.is_owned_by_other()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use compiler::api::Parsed;
 use compiler::cluster::{Change, Event};
@@ -33,7 +33,7 @@ use super::list::List;
 use super::request::{Collection, PAGE, PATIENCE};
 use super::told::Told;
 use super::version::Floor;
-use super::wire::{Page, WatchEvent};
+use super::wire::{Page, WatchEvent, changed_at};
 use crate::backoff::{Backoff, random};
 use crate::metrics::WatchMetrics;
 use crate::readiness::{Guard, Readiness};
@@ -335,7 +335,7 @@ impl<K: Kind> Follower<K> {
                 Line::Text(line) => {
                     last = Instant::now();
                     self.pulse.word();
-                    self.take(WatchEvent::read(&line).map_err(Failure::Odd)?)?;
+                    self.take(WatchEvent::read(&line).map_err(Failure::Odd)?, || changed_at(&line))?;
                 }
                 Line::Nothing if Instant::now() < silent_at => {}
                 Line::Nothing => return Err(Failure::Silent { waited_for: "event or bookmark", time: silence }),
@@ -346,13 +346,15 @@ impl<K: Kind> Follower<K> {
         }
     }
 
-    fn take(&mut self, event: WatchEvent<K>) -> Result<(), Failure> {
+    /// Takes over an event. What it is about was changed at a time, if that is known.
+    fn take(&mut self, event: WatchEvent<K>, changed_at: impl Fn() -> Option<SystemTime>) -> Result<(), Failure> {
         match event {
             WatchEvent::Applied { object, .. } => {
                 self.advance(K::resource_version(&object));
                 if let Some(Parsed { value, findings }) = self.parse(object) {
                     self.findings.put(K::key(&value), findings);
-                    self.report(Change::Applied(value));
+                    let event = (self.stream.event)(Change::Applied(value));
+                    self.shared.sync.event_of_change(event, changed_at());
                 }
             }
             WatchEvent::Deleted(object) => {

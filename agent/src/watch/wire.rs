@@ -1,9 +1,13 @@
 //! What lines of a watch and pages of a list say.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, SystemTime};
 
+use compiler::api::seconds;
 use kube::core::Status;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::kind::Kind;
@@ -75,6 +79,70 @@ struct PageMeta {
     token: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct ChangeWire<'a> {
+    #[serde(borrow)]
+    object: ChangedWire<'a>,
+}
+
+#[derive(Deserialize)]
+struct ChangedWire<'a> {
+    #[serde(borrow)]
+    metadata: ChangedMeta<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangedMeta<'a> {
+    creation_timestamp: Option<&'a str>,
+    #[serde(default)]
+    managed_fields: Newest,
+}
+
+/// The newest of the times of a list of `managedFields`, in seconds since 1970. Nothing else of it is kept.
+#[derive(Default)]
+struct Newest(Option<i64>);
+
+#[derive(Deserialize)]
+struct ManagedWire<'a> {
+    time: Option<&'a str>,
+}
+
+/// When the object of a watch's line was last changed, as far as the API server has written it down: in
+/// `metadata.managedFields`, and in `creationTimestamp`. Whole seconds, by the API server's clock.
+pub(super) fn changed_at(line: &[u8]) -> Option<SystemTime> {
+    let ChangeWire { object: ChangedWire { metadata } } = serde_json::from_slice(line).ok()?;
+    let created = metadata.creation_timestamp.and_then(seconds);
+    let seconds = u64::try_from(created.max(metadata.managed_fields.0)?).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+// === impl Newest ===
+
+impl<'de> Deserialize<'de> for Newest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Newest, D::Error> {
+        deserializer.deserialize_seq(NewestVisitor)
+    }
+}
+
+struct NewestVisitor;
+
+impl<'de> Visitor<'de> for NewestVisitor {
+    type Value = Newest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of managed fields")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Newest, A::Error> {
+        let mut newest = None;
+        while let Some(ManagedWire { time }) = entries.next_element()? {
+            newest = newest.max(time.and_then(seconds));
+        }
+        Ok(Newest(newest))
+    }
+}
+
 // === impl WatchEvent ===
 
 impl<K: Kind> WatchEvent<K> {
@@ -143,6 +211,31 @@ mod tests {
         for garbage in ["", "7", "{\"type\":\"ADDED\"}", "<html>", "{\"type\":\"BOOKMARK\",\"object\":7}"] {
             assert!(read(garbage).is_err(), "{garbage}");
         }
+    }
+
+    #[test]
+    fn the_newest_time_of_an_object_is_when_it_was_changed() {
+        let at = |metadata: &str| {
+            let line = format!(r#"{{"type":"MODIFIED","object":{{"spec":{{"a":[1]}},"metadata":{metadata}}}}}"#);
+            let since_1970 = changed_at(line.as_bytes())?.duration_since(SystemTime::UNIX_EPOCH);
+            Some(since_1970.unwrap().as_secs())
+        };
+        let created = r#""creationTimestamp":"1970-01-01T00:01:00Z""#;
+        let managed = |times: &[&str]| {
+            let entry = |time: &&str| {
+                format!(r#"{{"manager":"m\"x","operation":"Update","fieldsV1":{{"f:spec":{{}}}}{time}}}"#)
+            };
+            format!(r#""managedFields":[{}]"#, times.iter().map(entry).collect::<Vec<_>>().join(","))
+        };
+        let [two, three] = [2, 3].map(|minute| format!(r#","time":"1970-01-01T00:0{minute}:00Z""#));
+        assert_eq!(at(&format!("{{{created}}}")), Some(60));
+        assert_eq!(at(&format!("{{{created},{}}}", managed(&[&two, "", &three, &two]))), Some(180));
+        assert_eq!(at(&format!("{{{}}}", managed(&[&two]))), Some(120));
+        assert_eq!(at(&format!("{{{},{created}}}", managed(&["", r#","time":"soon""#]))), Some(60));
+        for none in ["{}", "7", r#"{"creationTimestamp":null}"#, r#"{"creationTimestamp":"1960-01-01T00:00:00Z"}"#] {
+            assert_eq!(at(none), None, "{none}");
+        }
+        assert_eq!(changed_at(b"garbage"), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 pub use kind::Doubt;
 pub use network_policy::parse_network_policy;
+pub use time::seconds;
 
 use network_policy::parse_network_policy_as;
 

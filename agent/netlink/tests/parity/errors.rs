@@ -120,6 +120,19 @@ pub(crate) fn a_refused_batch_changes_nothing() {
     assert!(error.contains("delete chain nowhere: ") && error.contains("; delete counter nothing: "), "{error}");
 }
 
+pub(crate) fn what_answers_do_not_fit_is_a_refusal_all_the_same() {
+    let (mut connection, generation) = started();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&connection, 1).unwrap();
+    let nowhere = (0..1000).map(|n| Op::DeleteChain(chain_name(&format!("nowhere-{n}")))).collect();
+    let error = connection.commit(&Transaction::new(nowhere, None), generation).unwrap_err();
+    // The buffer holds a few answers, and then none (ENOBUFS).
+    assert!((1..1000).contains(&error.refusals().len()), "{}", error.refusals().len());
+    assert!(matches!(connection.generation(), Ok(now) if now == generation), "nothing has landed");
+    let add = Transaction::new(vec![Op::AddKeys(set_name("v4"), vec![v4(9)])], None);
+    connection.commit(&add, generation).unwrap();
+    assert!(connection.dump().unwrap().table.is_some());
+}
+
 pub(crate) fn without_the_capability_all_is_refused() {
     // Of the thread only, which ends with the test.
     let (mut connection, generation) = started();

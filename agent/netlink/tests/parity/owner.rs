@@ -3,7 +3,7 @@
 use compiler::diff::{Op, Transaction};
 use netlink::{Claim, Connection, Errno, Error, Ownership};
 
-use super::support::{commit_new, create, nft, nft_load, nft_succeeds, open};
+use super::support::{commit_new, create, nft, nft_succeeds, open};
 use super::tables::{everything, set_name, v4};
 
 fn owner() -> Connection {
@@ -56,17 +56,29 @@ pub(crate) fn an_orphan_is_adopted_with_its_content() {
     assert!(open().adopt().unwrap_err().is_owned_by_other());
 }
 
-pub(crate) fn a_plain_table_stays_plain() {
-    nft_load("table inet postern { }");
+pub(crate) fn a_table_without_an_owner_is_foreign() {
+    // Who makes plain tables takes one for its own, unless it stands still.
+    commit_new(&mut open(), &everything());
+    assert_eq!(open().adopt().unwrap(), Claim::Plain);
+    assert_eq!(open().dump().unwrap().foreign, [""; 0]);
+    // Who owns tables believes nothing of it, though all of it reads as ours.
     let mut connection = Connection::open(Ownership::OwnerPersist).unwrap();
-    assert_eq!(connection.adopt().unwrap(), Claim::Plain);
+    for flags in ["", "{ flags dormant; }"] {
+        nft(&["add table inet postern", flags]);
+        assert_eq!(connection.adopt().unwrap(), Claim::Foreign);
+        let mirror = connection.dump().unwrap();
+        assert_eq!((mirror.table, mirror.foreign), (Some(everything()), vec!["postern".to_owned()]));
+    }
+    assert_eq!(open().adopt().unwrap(), Claim::Foreign);
     // It can be replaced by an owned one in one transaction.
     let mut ops = vec![Op::DestroyTable];
     ops.extend(create(&everything()).ops().iter().cloned());
     let generation = connection.generation().unwrap();
     connection.commit(&Transaction::new(ops, Some(everything())), generation).unwrap();
     assert_eq!(connection.adopt().unwrap(), Claim::Owned);
-    assert_eq!(connection.dump().unwrap().table, Some(everything()));
+    let mirror = connection.dump().unwrap();
+    assert_eq!((mirror.table, mirror.foreign), (Some(everything()), vec![]));
+    assert!(!nft(&["list", "table", "inet", "postern"]).contains("dormant"));
 }
 
 pub(crate) fn an_owned_table_can_be_replaced() {

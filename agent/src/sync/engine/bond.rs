@@ -6,7 +6,7 @@ use std::time::Instant;
 use compiler::diff::{self, Generation, Limits, Mirror, Op, Transaction};
 use compiler::nft::Table;
 use netlink::{Claim, Error};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::kernel::Kernel;
 use crate::metrics::{CommitResult, SyncMetrics};
@@ -15,8 +15,8 @@ use crate::metrics::{CommitResult, SyncMetrics};
 pub(super) struct Bond<K> {
     pub(super) kernel: K,
     pub(super) mirror: Mirror,
-    /// Nobody else can edit the table.
-    pub(super) is_protected: bool,
+    /// Whose the table was when it was last asked for.
+    claim: Claim,
 }
 
 // === impl Bond ===
@@ -24,15 +24,25 @@ pub(super) struct Bond<K> {
 impl<K: Kernel> Bond<K> {
     /// Claims the table and reads it.
     pub(super) fn new(mut kernel: K) -> Result<Bond<K>, Error> {
-        let is_protected = kernel.adopt()? == Claim::Owned;
+        let claim = kernel.adopt()?;
         let mirror = kernel.dump()?;
-        Ok(Bond { kernel, mirror, is_protected })
+        if claim == Claim::Foreign {
+            warn!("somebody else made or changed table inet postern: what is in it is not believed but replaced");
+        }
+        Ok(Bond { kernel, mirror, claim })
     }
 
-    /// Whether the kernel enforces something, be it of an earlier life.
+    /// Nobody else can edit the table.
+    pub(super) fn is_protected(&self) -> bool {
+        self.claim == Claim::Owned
+    }
+
+    /// Whether the kernel enforces something, be it of an earlier life. A table of somebody else may enforce nothing at
+    /// all, so that nothing is to wait for its sake.
     pub(super) fn has_rules(&self) -> bool {
         let Mirror { table, foreign, generation: _ } = &self.mirror;
-        !foreign.is_empty() || table.as_ref().is_some_and(|table| !table.chains.is_empty())
+        let has_rules = !foreign.is_empty() || table.as_ref().is_some_and(|table| !table.chains.is_empty());
+        has_rules && self.claim != Claim::Foreign
     }
 
     /// Commits a transaction for so many events, or gives it back with the error.
@@ -60,7 +70,7 @@ impl<K: Kernel> Bond<K> {
         metrics: &SyncMetrics,
     ) -> Result<Generation, Error> {
         // Nobody else can edit a protected table, so it does not matter that others edited theirs.
-        let base: Generation = if self.is_protected { self.kernel.generation()? } else { self.mirror.generation };
+        let base = if self.is_protected() { None } else { Some(self.mirror.generation) };
         debug!(commands = %transaction, "committing");
         let begun = clock();
         let ops = transaction.ops().len();
@@ -75,7 +85,7 @@ impl<K: Kernel> Bond<K> {
         let committed = result?;
         info!(ops, bytes = committed.bytes, ?duration, generation = committed.generation.0, events, "committed");
         if transaction.ops().contains(&Op::AddTable) {
-            self.is_protected = self.kernel.adopt()? == Claim::Owned;
+            self.claim = self.kernel.adopt()?;
         }
         Ok(committed.generation)
     }
@@ -83,16 +93,7 @@ impl<K: Kernel> Bond<K> {
     /// Whether somebody may have edited the table since it was last read.
     pub(super) fn may_have_drifted(&mut self) -> bool {
         // An error here comes again in the check, or is gone by then.
-        !self.is_protected && self.kernel.generation().is_ok_and(|now| now != self.mirror.generation)
-    }
-
-    /// After somebody else committed: learns the generation, and reads the table back if it may have been edited.
-    pub(super) fn catch_up(&mut self, limits: Limits) -> Result<Option<Transaction>, Error> {
-        if self.is_protected {
-            self.mirror.generation = self.kernel.generation()?;
-            return Ok(None);
-        }
-        self.reread(limits)
+        !self.is_protected() && self.kernel.generation().is_ok_and(|now| now != self.mirror.generation)
     }
 
     /// Reads the table back and returns what would undo the edits of others, if there are any.

@@ -11,6 +11,7 @@ use compiler::api::{NetworkPolicy, PolicyKey};
 use compiler::cluster::{Change, Event, Interest, State};
 
 use super::PATIENCE;
+use crate::sync::Arrival;
 use crate::sync::sources::Sources;
 
 /// The versions that wait. The state has the old ones.
@@ -22,8 +23,7 @@ pub(super) struct Held {
 #[derive(Debug)]
 struct Version {
     policy: NetworkPolicy,
-    /// When it came.
-    received: Instant,
+    arrival: Arrival,
     /// When it takes effect at the latest. Versions that follow on each other wait no longer than the first of them.
     until: Instant,
 }
@@ -32,13 +32,13 @@ struct Version {
 
 impl Held {
     /// Keeps back what has to wait, and returns what is left of the event.
-    pub(super) fn admit(&mut self, event: Event, received: Instant, state: &State, sources: &Sources) -> Option<Event> {
+    pub(super) fn admit(&mut self, event: Event, arrival: Arrival, state: &State, sources: &Sources) -> Option<Event> {
         let change = match event {
             Event::Policies(change) => change,
             Event::Pods(..) | Event::Namespaces(_) => return Some(event),
         };
         let left = match change {
-            Change::Applied(policy) => Change::Applied(self.put(policy, received, state, sources)?),
+            Change::Applied(policy) => Change::Applied(self.put(policy, arrival, state, sources)?),
             Change::Deleted(key) => {
                 self.by_key.remove(&key);
                 Change::Deleted(key)
@@ -48,7 +48,7 @@ impl Held {
                 self.by_key.retain(|key, _| listed(key));
                 let now_or_before = |policy: NetworkPolicy| {
                     let key = policy.key.clone();
-                    let now = self.put(policy, received, state, sources);
+                    let now = self.put(policy, arrival, state, sources);
                     now.or_else(|| state.policies().get(&key).map(|before| NetworkPolicy::clone(before)))
                 };
                 Change::Reset(policies.into_iter().filter_map(now_or_before).collect())
@@ -61,7 +61,7 @@ impl Held {
     fn put(
         &mut self,
         policy: NetworkPolicy,
-        received: Instant,
+        arrival: Arrival,
         state: &State,
         sources: &Sources,
     ) -> Option<NetworkPolicy> {
@@ -69,18 +69,18 @@ impl Held {
         if !must_wait(&policy, state, sources) {
             return Some(policy);
         }
-        let until = before.map_or(received + PATIENCE, |before| before.until);
-        self.by_key.insert(policy.key.clone(), Version { policy, received, until });
+        let until = before.map_or(arrival.received + PATIENCE, |before| before.until);
+        self.by_key.insert(policy.key.clone(), Version { policy, arrival, until });
         None
     }
 
     /// The versions that need not wait any more, each with when it came.
-    pub(super) fn release(&mut self, state: &State, sources: &Sources, now: Instant) -> Vec<(NetworkPolicy, Instant)> {
+    pub(super) fn release(&mut self, state: &State, sources: &Sources, now: Instant) -> Vec<(NetworkPolicy, Arrival)> {
         let is_due = |version: &Version| version.until <= now || !must_wait(&version.policy, state, sources);
         let due = self.by_key.iter().filter(|(_, version)| is_due(version));
         let due: Vec<PolicyKey> = due.map(|(key, _)| key.clone()).collect();
         let released = due.iter().filter_map(|key| self.by_key.remove(key));
-        released.map(|version| (version.policy, version.received)).collect()
+        released.map(|version| (version.policy, version.arrival)).collect()
     }
 
     /// What they wait for.

@@ -30,6 +30,8 @@ struct World {
     generation: u32,
     /// The table is protected, as on kernels that can.
     protects: bool,
+    /// Somebody else made the table that is there now.
+    is_foreign: bool,
     /// Answers to the next commits.
     refusals: VecDeque<Error>,
     /// The kernel takes no table with such a chain.
@@ -61,6 +63,7 @@ impl Kernel for MemoryKernel {
         let world = self.world();
         Ok(match (&world.table, world.protects) {
             (None, _) => Claim::Absent,
+            (Some(_), _) if world.is_foreign => Claim::Foreign,
             (Some(_), true) => Claim::Owned,
             (Some(_), false) => Claim::Plain,
         })
@@ -73,17 +76,18 @@ impl Kernel for MemoryKernel {
     fn dump(&mut self) -> Result<Mirror, Error> {
         let mut world = self.world();
         world.dumps += 1;
-        Ok(Mirror { table: world.table.clone(), generation: Generation(world.generation), foreign: Vec::new() })
+        let foreign = if world.is_foreign { vec!["postern".to_owned()] } else { Vec::new() };
+        Ok(Mirror { table: world.table.clone(), generation: Generation(world.generation), foreign })
     }
 
-    fn commit(&mut self, transaction: &Transaction, generation: Generation) -> Result<Committed, Error> {
+    fn commit(&mut self, transaction: &Transaction, generation: Option<Generation>) -> Result<Committed, Error> {
         let mut world = self.world();
         world.attempts += 1;
         if let Some(clock) = &world.clock {
             *clock.lock().unwrap() += world.commit_takes;
         }
-        if generation.0 != world.generation {
-            return Err(Error::Restart { generation: generation.0 });
+        if let Some(Generation(generation)) = generation.filter(|generation| generation.0 != world.generation) {
+            return Err(Error::Restart { generation });
         }
         if let Some(error) = world.refusals.pop_front() {
             return Err(error);
@@ -109,6 +113,7 @@ impl Kernel for MemoryKernel {
                 errno: Errno::INVAL,
             }]));
         }
+        world.is_foreign &= !transaction.ops().contains(&Op::DestroyTable);
         world.table = transaction.result().cloned();
         world.generation += 1;
         world.commits.push(transaction.ops().len());
@@ -126,6 +131,8 @@ struct Bench {
     subscriptions: watch::Receiver<Subscriptions>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     clock: Arc<Mutex<Instant>>,
+    /// When the objects were changed that are reported.
+    changed: Option<Instant>,
 }
 
 impl Bench {
@@ -169,7 +176,7 @@ impl Bench {
             readiness.clone(),
             metrics.sync.clone(),
         );
-        Bench { engine, world, readiness, metrics, subscriptions, snapshots, clock }
+        Bench { engine, world, readiness, metrics, subscriptions, snapshots, clock, changed: None }
     }
 
     fn now(&self) -> Instant {
@@ -186,7 +193,8 @@ impl Bench {
             Event::Pods(source, _) => self.subscriptions.borrow().get(source).copied(),
             Event::Namespaces(_) | Event::Policies(_) => None,
         };
-        self.engine.admit(event, id, self.now());
+        let arrival = Arrival { received: self.now(), changed: self.changed };
+        self.engine.admit(event, id, arrival);
     }
 
     /// Reports what a manifest says, as single objects.

@@ -1,11 +1,11 @@
-//! The events that are not enforced yet, for the time that it takes.
+//! What is not enforced yet, for the time that it takes.
 
 use std::time::Instant;
 
-/// How many times of arrival are told apart. While the kernel refuses, events come without end.
+/// How many times are told apart. While the kernel refuses, events come without end.
 const MOST_GROUPS: usize = 1024;
 
-/// When events came, the oldest first: so many at a time, or shortly after it.
+/// When events came, or the changes were made of which they tell: so many at a time, or shortly after it.
 #[derive(Debug, Default)]
 pub(super) struct Unenforced {
     groups: Vec<(Instant, usize)>,
@@ -15,14 +15,16 @@ pub(super) struct Unenforced {
 // === impl Unenforced ===
 
 impl Unenforced {
-    /// One more event. Where there are too many, neighbours are counted as if all had come with the first of them: the
+    /// One more event. Where there are too many, neighbours are counted as if all were as old as the oldest of them: the
     /// time is never made out shorter than it was, and no event is forgotten.
-    pub(super) fn push(&mut self, received: Instant) {
+    pub(super) fn push(&mut self, since: Instant) {
         if self.groups.len() == MOST_GROUPS {
             let pairs = self.groups.chunks(2);
-            self.groups = pairs.map(|pair| (pair[0].0, pair.iter().map(|(_, count)| count).sum())).collect();
+            let oldest =
+                |pair: &[(Instant, usize)]| pair.iter().fold(pair[0].0, |oldest, (since, _)| oldest.min(*since));
+            self.groups = pairs.map(|pair| (oldest(pair), pair.iter().map(|(_, count)| count).sum())).collect();
         }
-        self.groups.push((received, 1));
+        self.groups.push((since, 1));
         self.count += 1;
     }
 
@@ -31,10 +33,10 @@ impl Unenforced {
         self.count
     }
 
-    /// All of them, each with when it came.
+    /// All of them, each with since when.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Instant> {
         let groups = std::mem::take(self).groups;
-        groups.into_iter().flat_map(|(received, count)| std::iter::repeat_n(received, count))
+        groups.into_iter().flat_map(|(since, count)| std::iter::repeat_n(since, count))
     }
 }
 
@@ -56,5 +58,10 @@ mod tests {
         assert_eq!((drained.len(), drained[0]), (100_000, at(0)), "each once, and the oldest as it is");
         assert!(drained.iter().zip(0..).all(|(received, millis)| *received <= at(millis)), "none too late");
         assert_eq!(unenforced.drain().count(), 0);
+
+        // Changes do not come in the order in which they were made.
+        (0..1025).rev().for_each(|millis| unenforced.push(at(millis)));
+        let drained: Vec<Instant> = unenforced.drain().collect();
+        assert!(drained.iter().zip((0..1025).rev()).all(|(since, millis)| *since <= at(millis)), "none too late");
     }
 }

@@ -2,8 +2,8 @@
 
 /// Seconds since 1970 of `2026-01-31T23:59:59Z`; `None` of anything else.
 ///
-/// The API writes `creationTimestamp` in UTC and without fractions, whatever the client sent.
-pub(super) fn seconds(text: &str) -> Option<i64> {
+/// The API writes the times of `metadata` in UTC and without fractions, whatever the client sent.
+pub fn seconds(text: &str) -> Option<i64> {
     let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
     let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
     if marks.iter().any(|&(at, mark)| bytes[at] != mark) {

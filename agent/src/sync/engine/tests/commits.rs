@@ -106,6 +106,29 @@ fn the_time_from_event_to_commit_has_the_commit_in_it() {
 }
 
 #[test]
+fn a_change_counts_from_when_it_was_made_to_the_commit_that_has_it() {
+    let mut bench = Bench::in_force();
+    let count = |n: usize| format!("postern_programming_duration_seconds_count {n}");
+    assert!(bench.measures(&count(0)), "of lists it is not known when their objects were changed");
+    bench.changed = Some(bench.now());
+    *bench.clock.lock().unwrap() += 3 * SECOND;
+    bench.world().commit_takes = 2 * SECOND;
+    bench.apply(&PodSource::Cluster, SECOND_POD);
+    assert!(bench.measures(&count(0)), "it is not enforced yet");
+    bench.step();
+    assert!(bench.measures(&count(1)));
+    assert!(bench.measures("postern_programming_duration_seconds_sum 5.0"), "three seconds and two");
+    bench.apply(&PodSource::Cluster, SECOND_POD);
+    bench.apply(&PodSource::Cluster, &policy("nobody", "[]").replace("app: web", "app: nobody"));
+    bench.step();
+    bench.changed = None;
+    bench.delete_policy("web");
+    bench.step();
+    assert!(bench.measures(&count(1)), "what changes nothing here does not count, nor what goes");
+    assert!(bench.measures("postern_event_to_commit_seconds_count 5"));
+}
+
+#[test]
 fn a_snapshot_shows_what_was_committed() {
     let mut bench = Bench::new(Origin::Files);
     assert!(bench.snapshot().enforced.is_none());

@@ -182,6 +182,29 @@ fn a_lost_connection_is_opened_again() {
 }
 
 #[test]
+fn a_table_that_somebody_else_owns_is_no_policys_fault() {
+    let mut bench = Bench::in_force();
+    let refused = || {
+        let what = "add chain shop/web".to_owned();
+        Error::Refused(vec![Refusal { op: 0, what, at: At::Whole, expression: None, errno: Errno::PERM }])
+    };
+    bench.world().refusals.extend([refused(), refused()]);
+    bench.world().refused_connections.push_back(Error::OwnedByOther { port: 7 });
+    bench.apply(&PodSource::Cluster, &(policy("other", "[{}]") + "---" + SECOND_POD));
+    bench.step();
+    let attempts = bench.world().attempts;
+    bench.wait(SECOND / 10);
+    assert_eq!(bench.world().attempts, attempts, "it is the connection that is tried");
+    let waiting_for = bench.readiness.status().waiting_for.concat();
+    assert!(waiting_for.contains("another agent runs on this node"), "{waiting_for}");
+    bench.wait(SECOND);
+    bench.wait(SECOND);
+    assert!(bench.readiness.status().is_ready());
+    assert!(bench.measures("postern_quarantined_policies 0"));
+    assert!(bench.engine.compiler.state().quarantined().is_empty());
+}
+
+#[test]
 fn without_permission_there_is_no_second_try() {
     let mut bench = Bench::new(Origin::Files);
     bench.world().refused_connections.push_back(Error::Query { what: "the generation", source: Errno::PERM });

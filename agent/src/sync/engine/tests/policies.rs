@@ -166,7 +166,7 @@ fn a_subscription_that_comes_again_begins_with_a_list() {
     bench.step();
     assert_ne!(bench.subscriptions.borrow()[&clients()], first);
     let late = Event::Pods(clients(), Change::Reset(Vec::new()));
-    bench.engine.admit(late, Some(first), bench.now());
+    bench.engine.admit(late, Some(first), Arrival { received: bench.now(), changed: None });
     assert!(!bench.engine.sources.are_in_sync(), "what the old one had sent does not count");
     bench.list_pods(&clients());
     assert!(bench.engine.sources.are_in_sync());

@@ -92,3 +92,51 @@ fn a_first_commit_that_was_refused_is_not_held_back_again() {
     bench.wait(SECOND / 10);
     assert_eq!(bench.world().commits.len(), 1);
 }
+
+/// A kernel in which somebody else has made a table, of the content that the agent would write.
+fn with_a_table_of_somebody_else() -> Arc<Mutex<World>> {
+    let world = Bench::in_force().world;
+    {
+        let mut world = world.lock().unwrap();
+        (world.protects, world.is_foreign) = (true, true);
+        world.commits.clear();
+    }
+    world
+}
+
+#[test]
+fn a_table_of_somebody_else_is_replaced_though_it_reads_as_ours() {
+    let world = with_a_table_of_somebody_else();
+    let bench = Bench::in_force_on(world.clone());
+    let world = world.lock().unwrap();
+    assert_eq!(world.commits.len(), 1, "by one transaction");
+    assert!(!world.is_foreign);
+    drop(world);
+    assert!(bench.engine.bond.as_ref().unwrap().is_protected());
+}
+
+#[test]
+fn nothing_waits_for_the_sake_of_a_table_of_somebody_else() {
+    let mut bench = Bench::on(Origin::Api, with_a_table_of_somebody_else());
+    bench.reset(&PodSource::Node, &format!("{CLUSTER}---{CLIENTS}---{}", from_clients("clients")));
+    bench.step();
+    assert_eq!(bench.world().commits.len(), 0);
+    bench.wait(SECOND);
+    assert_eq!(bench.world().commits.len(), 1);
+}
+
+#[test]
+fn a_table_that_somebody_makes_before_the_first_commit_is_replaced() {
+    let mut bench = Bench::on(Origin::Files, Arc::new(Mutex::new(World { protects: true, ..World::default() })));
+    bench.step();
+    let table = Bench::in_force().world().table.clone();
+    {
+        let mut world = bench.world();
+        (world.table, world.is_foreign) = (table, true);
+        world.generation += 1;
+    }
+    bench.reset(&PodSource::Cluster, CLUSTER);
+    bench.step();
+    assert!(bench.readiness.status().is_ready());
+    assert!(!bench.world().is_foreign);
+}
