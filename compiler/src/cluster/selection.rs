@@ -10,7 +10,7 @@ use crate::api::{Direction, NetworkPolicy, Pod, PodKey, PolicyKey};
 
 /// The policies that speak about a pod in one direction, sorted. Pods with the same policies share one list, so that
 /// they can be grouped by its id.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PolicyList {
     keys: Arc<[PolicyKey]>,
     id: ListId,
@@ -48,12 +48,6 @@ impl PolicyList {
     fn new(keys: Vec<PolicyKey>) -> PolicyList {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         PolicyList { keys: keys.into(), id: ListId(NEXT.fetch_add(1, Ordering::Relaxed)) }
-    }
-}
-
-impl Default for PolicyList {
-    fn default() -> Self {
-        PolicyList { keys: Arc::default(), id: ListId::default() }
     }
 }
 
