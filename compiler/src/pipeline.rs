@@ -31,6 +31,11 @@ impl Compiler {
         self.state.apply(event)
     }
 
+    /// Decides which policies do not fit into their budgets; see [`State::decide`]. The IR and the table do so, too.
+    pub fn decide(&mut self) {
+        self.state.decide();
+    }
+
     /// The state as it is.
     pub fn state(&self) -> &State {
         &self.state
@@ -53,6 +58,7 @@ impl Compiler {
 
     /// Who may talk to whom, as the state has it.
     pub fn ir(&mut self) -> Ir {
+        self.decide();
         self.resolver.resolve(&self.state)
     }
 

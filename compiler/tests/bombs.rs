@@ -122,8 +122,8 @@ fn what_is_too_much_is_left_out_and_isolates() {
         let mut compiler = cluster();
         compiler.apply(policy("evil", "bomb", &spec));
         compiler.apply(policy("evil", "other", &json!({"ingress": [{"from": [labelled(0)]}]})));
-        assert_eq!(compiler.state().quarantined().len(), 1, "{name}");
         let ir = compiler.ir();
+        assert_eq!(compiler.state().quarantined().len(), 1, "{name}");
         let bomb = ir.policies.values().find(|policy| &*policy.key.name == "bomb").unwrap();
         assert!(bomb.isolates && bomb.ingress.as_deref() == Some(&[]), "{name}: {bomb:?}");
         assert_eq!(ir.members.len(), 1, "{name}: nothing is kept for it");

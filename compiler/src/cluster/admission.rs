@@ -17,6 +17,10 @@ pub(super) struct Admission {
     quarantined: BTreeMap<PolicyKey, Quarantine>,
     /// What the kernel has refused: the policy as it was then, and why.
     refused: BTreeMap<PolicyKey, (Arc<NetworkPolicy>, String)>,
+    /// What the policies that are kept cost, by namespace; memberships and the longest list of ranges aside.
+    kept: BTreeMap<Str, Cost>,
+    /// Namespaces for which it is to be decided anew. Once for many changes: it takes a look at all their policies.
+    undecided: BTreeSet<Str>,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +52,14 @@ pub(super) struct Keeper<'a> {
 impl Admission {
     /// No policy, and for the policies of each namespace so much.
     pub(super) fn new(budget: Budget) -> Admission {
-        Admission { budget, used: BTreeMap::new(), quarantined: BTreeMap::new(), refused: BTreeMap::new() }
+        Admission {
+            budget,
+            used: BTreeMap::new(),
+            quarantined: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            undecided: BTreeSet::new(),
+        }
     }
 
     /// The policies that are not enforced as written, and why.
@@ -56,9 +67,13 @@ impl Admission {
         &self.quarantined
     }
 
-    /// Takes note of a policy as it is now; `None` where it is gone, or selects no local pod any more.
+    /// Takes note of a policy as it is now; `None` where it is gone, or selects no local pod any more. What follows for
+    /// policies that do not fit is decided by [`Admission::decide`].
     pub(super) fn put(&mut self, key: &PolicyKey, policy: Option<&Arc<NetworkPolicy>>, mut keeper: Keeper<'_>) {
         let before = self.used.remove(key);
+        if let Some(before) = before.as_ref().filter(|before| before.is_kept) {
+            self.spend(&key.namespace, before.needs.cost, Cost::less);
+        }
         let was_quarantined = self.quarantined.remove(key).is_some();
         self.refused.retain(|of, (known, _)| of != key || policy.is_some_and(|policy| Arc::ptr_eq(known, policy)));
         if let Some(policy) = policy {
@@ -70,6 +85,9 @@ impl Admission {
             if fits.is_ok() {
                 used.is_kept = keeper.acquire(&used.needs, &key.namespace, room);
             }
+            if used.is_kept {
+                self.spend(&key.namespace, used.needs.cost, Cost::and);
+            }
             self.used.insert(key.clone(), used);
         }
         // After the new version has what it needs, so that what both need is not worked out anew.
@@ -79,23 +97,23 @@ impl Admission {
         let is_refused = self.refused.contains_key(key);
         let is_left_out = self.used.get(key).is_some_and(|used| !used.is_kept);
         if was_quarantined || is_refused || is_left_out || self.has_quarantined(&key.namespace) {
-            self.balance(&key.namespace, Retry::Cheap, &mut keeper);
+            self.undecided.insert(key.namespace.clone());
         }
     }
 
     /// Takes note that the kernel refuses what a policy becomes. That counts until the policy changes.
-    pub(super) fn refuse(&mut self, key: &PolicyKey, reason: String, mut keeper: Keeper<'_>) {
+    pub(super) fn refuse(&mut self, key: &PolicyKey, reason: String) {
         if let Some(used) = self.used.get(key) {
             self.refused.insert(key.clone(), (used.policy.clone(), reason));
-            self.balance(&key.namespace, Retry::Cheap, &mut keeper);
+            self.undecided.insert(key.namespace.clone());
         }
     }
 
     /// Takes back what was noted about these policies, in quarantine or not.
-    pub(super) fn pardon(&mut self, policies: &[PolicyKey], mut keeper: Keeper<'_>) {
+    pub(super) fn pardon(&mut self, policies: &[PolicyKey]) {
         for key in policies {
             if self.refused.remove(key).is_some() {
-                self.balance(&key.namespace, Retry::Cheap, &mut keeper);
+                self.undecided.insert(key.namespace.clone());
             }
         }
     }
@@ -109,18 +127,20 @@ impl Admission {
         }
     }
 
-    /// Sees to it that namespaces for which more is kept than before stay within their budgets, and says whether
-    /// any policy is enforced otherwise than before.
-    pub(super) fn follow_growth(&mut self, mut keeper: Keeper<'_>) -> bool {
-        let mut changed = false;
+    /// Decides what is undecided, also for namespaces for which more is kept by now than their budgets allow. Says whether
+    /// any policy may be enforced otherwise than before.
+    pub(super) fn decide(&mut self, mut keeper: Keeper<'_>) -> bool {
         for namespace in keeper.memberships.take_grown() {
             let elements = self.cost_of(&namespace).elements + keeper.memberships.elements(&namespace);
             if elements > self.budget.namespace.elements {
-                self.balance(&namespace, Retry::Cheap, &mut keeper);
-                changed = true;
+                self.undecided.insert(namespace);
             }
         }
-        changed
+        let undecided = std::mem::take(&mut self.undecided);
+        for namespace in &undecided {
+            self.balance(namespace, Retry::Cheap, &mut keeper);
+        }
+        !undecided.is_empty()
     }
 
     /// Decides anew for all policies of a namespace. The cheapest come first, and of equal ones the first by name: what
@@ -132,6 +152,7 @@ impl Admission {
         let mut order: Vec<(Cost, PolicyKey)> = of_namespace.collect();
         order.sort_unstable();
         let mut spent = Spent::default();
+        self.kept.remove(namespace);
         for (_, key) in order {
             let used = self.used.get_mut(&key).expect("the key was just found");
             let fits = match (self.refused.get(&key), before.get(&key)) {
@@ -144,17 +165,27 @@ impl Admission {
                 keeper.release(&used.needs, namespace);
             }
             used.is_kept = fits.is_ok();
-            if let Err(quarantine) = fits {
-                self.quarantined.insert(key, quarantine);
+            let cost = used.needs.cost;
+            match fits {
+                Ok(()) => self.spend(namespace, cost, Cost::and),
+                Err(quarantine) => drop(self.quarantined.insert(key, quarantine)),
             }
         }
-        keeper.memberships.take_grown();
+        keeper.memberships.forget_growth(namespace);
     }
 
     /// What the kept policies of a namespace cost, memberships aside.
     fn cost_of(&self, namespace: &Str) -> Cost {
-        let kept = self.in_namespace(namespace).filter(|(_, used)| used.is_kept);
-        kept.map(|(_, used)| used.needs.cost).fold(Cost::default(), Cost::and)
+        self.kept.get(namespace).copied().unwrap_or_default()
+    }
+
+    fn spend(&mut self, namespace: &Str, cost: Cost, how: impl Fn(Cost, Cost) -> Cost) {
+        let kept = self.kept.entry(namespace.clone()).or_default();
+        // Each policy has to keep within the ranges of a namespace by itself.
+        *kept = Cost { ranges: 0, ..how(*kept, cost) };
+        if *kept == Cost::default() {
+            self.kept.remove(namespace);
+        }
     }
 
     fn has_quarantined(&self, namespace: &Str) -> bool {

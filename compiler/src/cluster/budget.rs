@@ -106,6 +106,16 @@ impl Cost {
         }
     }
 
+    /// The one without the other, which is part of it; the longest list aside.
+    pub(super) fn less(self, other: Cost) -> Cost {
+        Cost {
+            sets: self.sets - other.sets,
+            rules: self.rules - other.rules,
+            elements: self.elements - other.elements,
+            ranges: self.ranges,
+        }
+    }
+
     /// Fails where this is more than the limit.
     pub(super) fn within(self, limit: Cost, by: Spender) -> Result<(), Quarantine> {
         for of in Measure::ALL {

@@ -88,20 +88,19 @@ impl State {
 
     /// Quarantines a policy in use, because the kernel refuses what it becomes, until it changes.
     pub fn refuse(&mut self, policy: &PolicyKey, reason: String) {
-        let (admission, keeper) = self.admission();
-        admission.refuse(policy, reason, keeper);
+        self.admission.refuse(policy, reason);
         self.versions.used_policies += 1;
     }
 
     /// Takes [`State::refuse`] back for these policies.
     pub fn pardon(&mut self, policies: &[PolicyKey]) {
-        let (admission, keeper) = self.admission();
-        admission.pardon(policies, keeper);
+        self.admission.pardon(policies);
         self.versions.used_policies += 1;
     }
 
     /// Gives every policy in quarantine another chance, as if it were new.
     pub fn reconsider(&mut self) {
+        self.decide();
         if !self.admission.quarantined().is_empty() {
             let (admission, keeper) = self.admission();
             admission.reconsider(keeper);
@@ -114,17 +113,17 @@ impl State {
         self.versions
     }
 
-    /// Takes over an event, and says whether anything is different afterwards.
-    pub fn apply(&mut self, event: Event) -> bool {
-        let changed = self.take_over(event);
+    /// Decides which policies do not fit into their budgets, after any number of events.
+    pub fn decide(&mut self) {
         let (admission, keeper) = self.admission();
-        if admission.follow_growth(keeper) {
+        if admission.decide(keeper) {
             self.versions.used_policies += 1;
         }
-        changed
     }
 
-    fn take_over(&mut self, event: Event) -> bool {
+    /// Takes over an event, and says whether anything is different afterwards. What that means for policies that do not
+    /// fit into their budgets is decided by [`State::decide`].
+    pub fn apply(&mut self, event: Event) -> bool {
         match event {
             Event::Pods(source, Change::Applied(pod)) => self.put_pod(source, &pod.key.clone(), Some(pod)),
             Event::Pods(source, Change::Deleted(key)) => self.put_pod(source, &key, None),
