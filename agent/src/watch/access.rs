@@ -6,11 +6,11 @@
 //! goes on over the connection that it has. Files that cannot be used leave the last client in place: the server may
 //! still take it, and a rotation that is half written is whole a moment later.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -220,18 +220,30 @@ impl Origin {
     fn files(&self) -> Vec<PathBuf> {
         let (kubeconfig, mut files) = match self {
             Origin::Default => {
-                (Kubeconfig::read().ok(), vec![format!("{SERVICE_ACCOUNT}/ca.crt"), format!("{SERVICE_ACCOUNT}/token")])
+                let mut files = default_kubeconfigs();
+                files.extend(["ca.crt", "token"].map(|name| Path::new(SERVICE_ACCOUNT).join(name)));
+                (Kubeconfig::read().ok(), files)
             }
-            Origin::Kubeconfig(path) => (Kubeconfig::read_from(path).ok(), vec![path.display().to_string()]),
+            Origin::Kubeconfig(path) => (Kubeconfig::read_from(path).ok(), vec![path.clone()]),
             #[cfg(test)]
             Origin::Fixed => (None, Vec::new()),
         };
         let Kubeconfig { clusters, auth_infos, .. } = kubeconfig.unwrap_or_default();
-        files.extend(clusters.into_iter().filter_map(|named| named.cluster?.certificate_authority));
+        let authorities = clusters.into_iter().filter_map(|named| named.cluster?.certificate_authority);
+        files.extend(authorities.map(PathBuf::from));
         for user in auth_infos.into_iter().filter_map(|named| named.auth_info) {
-            files.extend([user.client_certificate, user.client_key, user.token_file].into_iter().flatten());
+            let named = [user.client_certificate, user.client_key, user.token_file].into_iter().flatten();
+            files.extend(named.map(PathBuf::from));
         }
-        files.into_iter().map(PathBuf::from).collect()
+        files
+    }
+}
+
+/// Where kube looks for kubeconfigs that nobody names.
+fn default_kubeconfigs() -> Vec<PathBuf> {
+    match env::var_os("KUBECONFIG") {
+        Some(paths) => env::split_paths(&paths).collect(),
+        None => env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
     }
 }
 

@@ -80,7 +80,7 @@ impl Freshness {
         Pulse { freshness: self.clone(), id }
     }
 
-    /// The greatest age of a watch of each kind, in whole milliseconds.
+    /// The greatest age of a watch of each kind.
     pub(crate) fn ages(&self) -> BTreeMap<&'static str, Duration> {
         let now = Instant::now();
         let mut ages = BTreeMap::new();

@@ -62,6 +62,9 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 const LISTS_WITH_HOLES: u32 = 3;
 /// How much a page may hold: servers before Kubernetes 1.31 may send the whole list as one.
 const LONGEST_PAGE: usize = 1024 * 1024 * 1024;
+/// How often in a row a watch may begin and break before it is listed anew: what it meets may be an event at which every
+/// watch from that version breaks.
+const MOST_BREAKS: u32 = 5;
 /// How many pages a list may have; more are a server that goes in circles.
 const MOST_PAGES: usize = 4096;
 
@@ -111,6 +114,8 @@ struct Follower<K: Kind> {
     is_unfinished: bool,
     /// How many lists in a row had objects that could not be read.
     with_holes: u32,
+    /// How many watches in a row began and did not live.
+    breaks: u32,
     /// Whether a dead connection is noticed by itself.
     pinged: bool,
     /// Whether the last answer was that the credentials are not taken, or there was none.
@@ -142,6 +147,7 @@ impl<K: Kind> Stream<K> {
             has_listed: false,
             is_unfinished: false,
             with_holes: 0,
+            breaks: 0,
             pinged: false,
             is_refused: false,
             heard: Instant::now(),
@@ -182,6 +188,7 @@ impl<K: Kind> Follower<K> {
         let answer = self.stream.collection.watch(client, version, time).await?;
         self.pinged = answer.pinged;
         self.pulse.open(answer.pinged);
+        self.breaks += 1;
         self.follow(answer.body, time + GRACE).await
     }
 
@@ -258,7 +265,7 @@ impl<K: Kind> Follower<K> {
             let has_token = token.is_some();
             let answer = self.stream.collection.page(client, self.floor.parameter(), limit, token.take()).await;
             let mut answer = match answer {
-                Err(failure) if failure.is_expired() && has_token => {
+                Err(failure) if failure.is_expired() && has_token && limit.is_some() => {
                     // Pages take longer than the server keeps the version of the first: all at once, then.
                     (list, limit) = (List::default(), None);
                     continue;
@@ -279,17 +286,14 @@ impl<K: Kind> Follower<K> {
             }
             token = page.token;
             if token.is_none() {
-                self.listed(list, version)?;
-                return match &self.version {
-                    Some(_) => Ok(()),
-                    None => Err(Failure::Odd("the list has no version to watch from".to_owned())),
-                };
+                return self.listed(list, version);
             }
         }
         Err(Failure::Odd(format!("a list of more than {MOST_PAGES} pages")))
     }
 
-    /// A list is complete. It is taken unless it lacks what is known.
+    /// A list is complete. It is taken unless it lacks what is known; one from which nothing can be watched is a failure
+    /// all the same.
     fn listed(&mut self, list: List<K>, version: Option<String>) -> Result<(), Failure> {
         let List { mut objects, findings, holes } = list;
         if holes > 0 {
@@ -308,14 +312,18 @@ impl<K: Kind> Follower<K> {
         }
         objects.shrink_to_fit();
         debug!(what = self.stream.name, objects = objects.len(), version, "listed");
-        self.version = version;
+        self.version = version.filter(|version| !version.is_empty());
+        self.breaks = 0;
         self.findings.reset(findings);
         self.report(Change::Reset(objects));
         self.has_listed = true;
         self.guard = None;
         self.heard = Instant::now();
         self.pulse.listed();
-        Ok(())
+        match self.version {
+            Some(_) => Ok(()),
+            None => Err(Failure::Odd("the list has no version to watch from".to_owned())),
+        }
     }
 
     /// Takes events until the watch ends.
@@ -430,7 +438,7 @@ impl<K: Kind> Follower<K> {
         self.backoff.reset();
         self.pulse.steady();
         self.is_refused = false;
-        self.failures = 0;
+        (self.failures, self.breaks) = (0, 0);
         if self.failing.clear() {
             info!(what = self.stream.name, "watched again");
         }
@@ -440,8 +448,8 @@ impl<K: Kind> Follower<K> {
     fn failed(&mut self, failure: &Failure) -> Duration {
         self.shared.metrics.failed(K::KIND);
         self.failures += 1;
-        if failure.is_expired() || failure.needs_list() {
-            self.version = None;
+        if failure.is_expired() || failure.needs_list() || self.breaks >= MOST_BREAKS {
+            (self.version, self.breaks) = (None, 0);
         }
         self.is_doubtful |= failure.is_doubtful();
         self.is_refused = failure.is_unauthenticated() || matches!(failure, Failure::Broken(_));
