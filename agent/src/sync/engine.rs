@@ -15,12 +15,11 @@ mod state;
 mod suspects;
 mod unenforced;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use compiler::Compiler;
-use compiler::cluster::{Change, Event, Interest, PodSource};
+use compiler::cluster::{Change, Event, Interest};
 use compiler::diff::{self, Limits};
 use compiler::nft::Table;
 use compiler::policy::Ir;
@@ -177,13 +176,15 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn step(&mut self) -> Result<Instant, Error> {
         let now = (self.clock)();
         self.release(now);
+        self.compiler.decide();
         self.reconsider(now);
         self.subscribe(now);
         if self.is_due(now) {
             match self.turn(now) {
                 Ok(turn) => self.went(turn, now),
                 Err(Setback { error, .. }) if error.is_permission() => return Err(error),
-                Err(setback) => self.failed(setback, now),
+                // The attempt may have taken long, and the pause comes after it.
+                Err(setback) => self.failed(setback, (self.clock)()),
             }
         }
         self.publisher.publish(self.compiler.state(), None);
@@ -225,10 +226,9 @@ impl<K: Kernel> Engine<K> {
             return;
         }
         let state = self.compiler.state();
-        let mut needed: BTreeSet<PodSource> = sources_of(&Interest::of(state)).collect();
         let missing = self.held.interests(state).filter(|interest| !self.sources.cover(interest));
-        missing.for_each(|interest| needed.extend(sources_of(&interest)));
-        for source in self.sources.subscribe(needed, now) {
+        let needed = missing.fold(Interest::of(state), Interest::and);
+        for source in self.sources.subscribe(sources_of(&needed).collect(), now) {
             self.apply(Event::Pods(source, Change::Reset(Vec::new())), None);
         }
     }

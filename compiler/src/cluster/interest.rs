@@ -39,6 +39,22 @@ impl Interest {
                 }
             }
         }
+        Interest::of_namespaces(needed)
+    }
+
+    /// What both need to know.
+    #[must_use]
+    pub fn and(self, other: Interest) -> Interest {
+        match (self, other) {
+            (Interest::Namespaces(mut needed), Interest::Namespaces(more)) => {
+                needed.extend(more);
+                Interest::of_namespaces(needed)
+            }
+            (Interest::Cluster, _) | (_, Interest::Cluster) => Interest::Cluster,
+        }
+    }
+
+    fn of_namespaces(needed: BTreeSet<Str>) -> Interest {
         if needed.len() > MOST_NAMESPACES { Interest::Cluster } else { Interest::Namespaces(needed) }
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! To replace rules that are in force by ones whose peers are not known yet would refuse, for a moment, peers that both
 //! versions allow. So the old version stays until the new one's peers are known. Without end, though, an API server that
-//! is slow would keep it from taking effect. A policy that is new isolates at once, and so waits for nothing.
+//! is slow would keep it from taking effect. What isolates more than before takes effect at once, and so waits for nothing:
+//! a policy that is new, that selects other pods, or that speaks about another direction.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use compiler::api::{NetworkPolicy, PolicyKey};
+use compiler::api::{Direction, NetworkPolicy, PolicyKey};
 use compiler::cluster::{Change, Event, Interest, State};
 
 use super::PATIENCE;
@@ -94,13 +95,18 @@ impl Held {
     }
 }
 
-/// Whether a policy takes the place of rules that are in force, and speaks of pods that are not known.
+/// Whether a policy takes the place of rules that are in force, isolates as they do, and speaks of pods that are not known.
 fn must_wait(policy: &NetworkPolicy, state: &State, sources: &Sources) -> bool {
     let in_force = state.policies().get(&policy.key).filter(|_| state.selection().is_used(&policy.key));
-    if in_force.is_none_or(|in_force| **in_force == *policy) {
+    if in_force.is_none_or(|in_force| **in_force == *policy || !isolates_alike(in_force, policy)) {
         return false;
     }
     let mut local = state.pods().local().filter(|pod| pod.key.namespace == policy.key.namespace);
     local.any(|pod| policy.pod_selector.matches(&pod.labels))
         && !sources.cover(&Interest::of_policy(policy, state.namespaces()))
+}
+
+fn isolates_alike(one: &NetworkPolicy, other: &NetworkPolicy) -> bool {
+    let speaks = |policy: &NetworkPolicy| Direction::ALL.map(|direction| policy.rules(direction).is_some());
+    one.pod_selector == other.pod_selector && speaks(one) == speaks(other)
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
 use compiler::api::{Item, NodeName, Object};
-use compiler::cluster::Budget;
+use compiler::cluster::{Budget, PodSource};
 use compiler::diff::{Generation, Mirror, Op, Transaction};
 use compiler::nft::Deny;
 use netlink::{At, Claim, Committed, Errno, Refusal};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Interest, MOST_NAMESPACES};
+use super::Interest;
 use crate::api::{Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PortMatch, Ports, Rule, Str};
 use crate::cluster::Namespaces;
 
@@ -17,7 +17,7 @@ impl Interest {
                 }
             }
         }
-        if needed.len() > MOST_NAMESPACES { Interest::Cluster } else { Interest::Namespaces(needed) }
+        Interest::of_namespaces(needed)
     }
 }
 

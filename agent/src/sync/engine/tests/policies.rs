@@ -62,6 +62,23 @@ fn a_new_version_waits_for_its_peers_and_holds_nobody_else() {
 }
 
 #[test]
+fn a_version_that_isolates_more_waits_for_nothing() {
+    let mut bench = open();
+    bench.apply(&PodSource::Node, &SECOND_POD.replace("app: web", "app: other"));
+    bench.step();
+    assert!(!knows(&bench, "10.0.0.2"));
+    let of_all = from_clients("web").replace("{matchLabels: {app: web}}", "{}");
+    bench.apply(&PodSource::Node, &of_all);
+    bench.step();
+    assert!(knows(&bench, "10.0.0.2"), "another pod is selected");
+
+    let mut bench = open();
+    bench.apply(&PodSource::Node, &from_clients("web").replace("ingress:", "policyTypes: [Ingress, Egress], ingress:"));
+    bench.step();
+    assert!(!is_open(&bench), "another direction is isolated");
+}
+
+#[test]
 fn a_new_version_does_not_wait_for_ever() {
     let mut bench = open();
     bench.apply(&PodSource::Node, &from_clients("web"));
