@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use compiler::api::{NodeName, PolicyKey};
 use compiler::cluster::Quarantine;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -17,6 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
 use tokio::sync::watch::Receiver;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::metrics::SyncMetrics;
@@ -30,6 +32,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MOST_NAMED: usize = 10;
 /// The most characters of a note. An Event takes 1,024 bytes (`events.k8s.io/v1`, `Event.note`).
 const LONGEST_NOTE: usize = 256;
+
+/// How long the API server may take for an Event, which is worth no more.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tells of every policy that comes into quarantine or out of it, for ever. Without an API there are no Events.
 pub async fn follow(
@@ -45,6 +50,7 @@ pub async fn follow(
     loop {
         let now = snapshots.borrow_and_update().quarantined();
         if now != known {
+            let mut takes_events = true;
             metrics.set_quarantined(now.len());
             _notes = notes_of(&now, readiness);
             for key in known.keys().filter(|key| !now.contains_key(*key)) {
@@ -52,9 +58,12 @@ pub async fn follow(
             }
             for (key, reason) in now.iter().filter(|(key, reason)| !is_told(known.get(*key), reason)) {
                 warn!(policy = %key, %reason, "quarantined: it isolates its pods and allows nothing; all others are enforced");
-                let Some(access) = &access else { continue };
-                if let Err(error) = publish(access, node, key, reason).await {
-                    warn!(policy = %key, error = format!("{error:#}"), "the API server took no Event");
+                let Some(access) = access.as_ref().filter(|_| takes_events) else { continue };
+                let published = timeout(PATIENCE, publish(access, node, key, reason)).await;
+                if let Err(error) = published.unwrap_or_else(|_| Err(anyhow!("no answer within {PATIENCE:?}"))) {
+                    // The rest would only keep waiting what is said here.
+                    takes_events = false;
+                    warn!(policy = %key, error = format!("{error:#}"), "the API server took no Event, and is sent no more for now");
                 }
             }
             known = now;

@@ -1,7 +1,8 @@
 //! The HTTP server of the admin address, which anybody who reaches the address may try to hold up.
 //!
 //! A connection carries one request. It has a time to send its head and a time for everything, and where there are many
-//! connections, the oldest that has not asked yet makes room for a new one, so that idle ones keep nobody out.
+//! connections, the oldest that has not asked yet, or takes long over its body or its answer, makes room for a new one: idle
+//! and slow ones keep nobody out.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics::AdminMetrics;
 
@@ -32,6 +33,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// A connection that is being served.
 struct Connection {
     task: AbortHandle,
+    since: Instant,
     has_asked: Arc<AtomicBool>,
 }
 
@@ -53,12 +55,13 @@ pub(super) async fn serve(listener: TcpListener, router: Router, metrics: AdminM
         if connections.len() >= MOST_CONNECTIONS {
             metrics.connection_closed();
             let idle = connections.iter().position(|connection| !connection.has_asked.load(Ordering::Relaxed));
-            let Some(oldest) = idle.and_then(|at| connections.remove(at)) else { continue };
+            let slow = || connections.iter().position(|connection| connection.since.elapsed() >= LONGEST_HEAD);
+            let Some(oldest) = idle.or_else(slow).and_then(|at| connections.remove(at)) else { continue };
             oldest.task.abort();
         }
         let has_asked = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(answer(stream, router.clone(), has_asked.clone())).abort_handle();
-        connections.push_back(Connection { task, has_asked });
+        connections.push_back(Connection { task, since: Instant::now(), has_asked });
         // Whoever asks at once has asked before the next one is let in.
         tokio::task::yield_now().await;
     }
@@ -131,6 +134,20 @@ mod tests {
         // It may be closed by now.
         let _ = stream.write_all(request).await;
         rest(stream).await
+    }
+
+    #[tokio::test]
+    async fn slow_requests_keep_nobody_out_for_long() {
+        let Server { address, metrics, .. } = server().await;
+        let mut slow = Vec::new();
+        for _ in 0..MOST_CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").await.unwrap();
+            slow.push(stream);
+        }
+        sleep(LONGEST_HEAD).await;
+        assert!(ask(address, GET).await.ends_with("alive\n"));
+        assert!(metrics.closed_connections() > 0);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ pub(super) struct Content {
     pub(super) misspelt: Vec<(Place, Finding)>,
     pub(super) errors: Vec<LoadError>,
     pub(super) notes: Vec<Note>,
-    /// How many documents it has, whatever they hold.
+    /// How many documents it has that hold more than `null`.
     pub(super) documents: usize,
     /// Whether its last line has an end, as a text has that was written as a whole.
     pub(super) ends_line: bool,
@@ -59,7 +59,7 @@ impl Content {
             Err(source) => return Content::unread(LoadError::Io { path: path.to_owned(), source }),
         };
         let mut content = Content {
-            documents: documents.len(),
+            documents: values.iter().filter(|values| !values.as_ref().is_ok_and(Vec::is_empty)).count(),
             // JSON that is cut is no JSON.
             ends_line: text.ends_with('\n') || text.trim_end().ends_with(['}', ']']),
             lines: text.lines().count(),

@@ -24,7 +24,7 @@ const MOST_NODES: usize = 50_000_000;
 const MOST_ANCHORED_NODES: usize = 100_000;
 
 /// The most nodes that aliases repeat in one document. What aliases of aliases would repeat ends here.
-const MOST_REPEATED_NODES: usize = 5_000_000;
+const MOST_REPEATED_NODES: usize = 1_000_000;
 
 /// The most anchors, aliases and merge keys of one document, each.
 const MOST_ANCHORS: usize = 1_000_000;

@@ -76,6 +76,7 @@ fn what_a_file_said_stays_until_it_can_be_read_again() {
         ("{{{ not: yaml", "deny.yaml:1:"),
         ("kind: [", "deny.yaml:1:7: unclosed bracket"),
         ("", "deny.yaml: holds nothing any more"),
+        ("null\n", "deny.yaml: holds nothing any more"),
         ("# all gone\n---\n", "deny.yaml: holds nothing any more"),
         ("\0\0\0\0", "deny.yaml:1:1:"),
         ("- 1\n", "deny.yaml:1:1: is not an object"),
