@@ -1,6 +1,6 @@
 //! The objects, as the list of all that ever happened to them: the state of any version can be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 #[derive(Debug, Default)]
 pub(super) struct Store {
     events: Vec<Event>,
+    /// Those that there are now.
+    known: BTreeSet<Key>,
     /// Watches from before this version are told 410.
     oldest: u64,
 }
@@ -52,8 +54,8 @@ impl Store {
     /// Creates or changes an object.
     pub(super) fn apply(&mut self, object: Value) -> Result<()> {
         let key = Key::of(&object)?;
-        let is_known = self.at(self.version()).contains_key(&key);
-        self.add(if is_known { "MODIFIED" } else { "ADDED" }, key, object);
+        let is_new = self.known.insert(key.clone());
+        self.add(if is_new { "ADDED" } else { "MODIFIED" }, key, object);
         Ok(())
     }
 
@@ -61,7 +63,9 @@ impl Store {
     pub(super) fn delete(&mut self, collection: &str, namespace: &str, name: &str) -> Result<()> {
         let key = Key { collection: collection.into(), namespace: namespace.into(), name: name.into() };
         let object = self.at(self.version()).remove(&key).cloned();
-        self.add("DELETED", key, object.with_context(|| format!("no {collection} {namespace}/{name}"))?);
+        let object = object.with_context(|| format!("no {collection} {namespace}/{name}"))?;
+        self.known.remove(&key);
+        self.add("DELETED", key, object);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub struct Record {
     pub faults: BTreeMap<Fault, usize>,
     /// What has come of the packets.
     pub packets: Packets,
-    /// Transactions that the kernel took. Those of an agent that was killed are counted up to the checkpoint before.
+    /// Transactions that the kernel took. Those of an agent that was killed are counted up to just before that.
     pub commits: u64,
     /// How often the kernel's table was held against a fresh compile.
     pub checkpoints: usize,

@@ -174,9 +174,11 @@ impl Traffic {
     pub(super) fn finish(mut self) -> Packets {
         let mut packets = Packets::default();
         for pair in std::mem::take(&mut self.pairs) {
-            let arrived = self.arrived(&pair);
-            let (sent, answered) = pair.hammer.stop();
-            if pair.is_allowed {
+            let Pair { is_allowed, client, server, hammer } = pair;
+            let (sent, answered) = hammer.stop();
+            // After the last one was sent.
+            let arrived = self.echoes[&server].received_from(client);
+            if is_allowed {
                 packets.allowed += sent;
                 packets.lost += sent - answered;
             } else {

@@ -9,7 +9,7 @@ use compiler::Compiler;
 use compiler::api::{Item, NodeName, Object, parse};
 use compiler::cluster::{Change, Event, Interest, PodSource};
 use compiler::diff;
-use compiler::nft::{Deny, Table};
+use compiler::nft::{Deny, TABLE, Table};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
@@ -62,8 +62,9 @@ impl Truth {
             Interest::Namespaces(names) => names.iter().map(|name| format!("Pods of namespace {name}")).collect(),
             Interest::Cluster => vec!["Pods of the other nodes".to_owned()],
         };
+        let table = compiler.table();
         let quarantined = compiler.state().quarantined().len();
-        Ok(Truth { table: compiler.table(), watches: base.into_iter().chain(peers).collect(), quarantined })
+        Ok(Truth { table, watches: base.into_iter().chain(peers).collect(), quarantined })
     }
 
     /// Waits until the agent is ready and watches what it has to, and the kernel holds exactly what it has to.
@@ -89,7 +90,9 @@ impl Truth {
     }
 
     fn check_kernel(&self, kernel: &mut Connection) -> Result<()> {
-        let held = kernel.dump()?;
+        let mut held = kernel.dump()?;
+        // It is the agent's, and so foreign to whoever else asks.
+        held.foreign.retain(|name| name != TABLE);
         ensure!(held.foreign.is_empty(), "the table has what nobody of us wrote: {:?}", held.foreign);
         match diff::next(&self.table, &held, kernel::limits()) {
             None => Ok(()),
