@@ -117,9 +117,18 @@ impl FakeApi {
     /// If it is no YAML, or of a kind that is not served.
     pub fn apply(&self, yaml: &str) -> Result<()> {
         for object in serde_saphyr::from_multiple::<Value>(yaml)?.into_iter().filter(|object| !object.is_null()) {
-            self.change(|store| store.apply(object))?;
+            self.put(object)?;
         }
         Ok(())
+    }
+
+    /// Creates or changes an object.
+    ///
+    /// # Errors
+    ///
+    /// If it is of a kind that is not served.
+    pub fn put(&self, object: Value) -> Result<()> {
+        self.change(|store| store.apply(object))
     }
 
     /// Deletes an object of a collection such as `pods`.
