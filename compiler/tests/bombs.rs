@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use compiler::Compiler;
-use compiler::api::{NodeName, PodWire, parse_network_policy};
-use compiler::cluster::{Change, Event, PodSource};
+use compiler::api::{NodeName, PodWire, PolicyKey, parse_network_policy};
+use compiler::cluster::{Budget, Change, Cost, Event, PodSource};
 use compiler::diff::{Limits, Op, next};
 use compiler::nft::{Deny, Table};
 use compiler::sim::{Kernel, Release};
@@ -28,7 +28,11 @@ fn policy(namespace: &str, name: &str, spec: &Value) -> Event {
 
 /// A node with a pod of a victim and one of a tenant, and many pods of the tenant elsewhere.
 fn cluster() -> Compiler {
-    let mut compiler = Compiler::new(NodeName("n1".into()), Deny::Drop);
+    cluster_with(Budget::default())
+}
+
+fn cluster_with(budget: Budget) -> Compiler {
+    let mut compiler = Compiler::with_budget(NodeName("n1".into()), Deny::Drop, budget);
     let namespace = json!({"metadata": {"name": "evil"}});
     let namespace = serde_json::from_value::<compiler::api::NamespaceWire>(namespace).unwrap().parse().value;
     compiler.apply(Event::Namespaces(Change::Applied(namespace)));
@@ -104,6 +108,41 @@ fn what_a_policy_becomes_is_a_sum() {
         assert_eq!((with.0 - without.0, with.1 - without.1, with.2 - without.2), expected, "{name}");
         assert!(compiler.state().quarantined().is_empty(), "{name}: it is small enough to be enforced");
     }
+}
+
+/// Each selects all pods but one, so that no two pods have the same policies.
+#[test]
+fn policies_times_pods_are_bounded() {
+    const MANY: usize = 200;
+    let namespace = Cost { jumps: 10_000, ..Budget::default().namespace };
+    let mut compiler = cluster_with(Budget { namespace, ..Budget::default() });
+    for i in 0..MANY {
+        compiler.apply(pod("evil", &format!("n{i}"), format!("10.3.0.{i}"), "n1"));
+    }
+    let but_one = |i: usize| {
+        let selector = json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": [format!("n{i}")]}]});
+        json!({"podSelector": selector, "ingress": [{"from": [labelled(i)]}]})
+    };
+    for i in 0..MANY {
+        compiler.apply(policy("evil", &format!("p{i}"), &but_one(i)));
+    }
+    let jumps = |table: &Table| -> usize {
+        let groups = table.chains.iter().filter(|(name, _)| name.as_str().starts_with("ingress-pods"));
+        groups.map(|(_, chain)| chain.rules.len()).sum()
+    };
+    let table = compiler.table();
+    let left_out = compiler.state().quarantined().len();
+    assert!((MANY / 2..MANY).contains(&left_out), "{left_out} of {MANY} are left out");
+    assert!((9_000..=10_000 + MANY + 1).contains(&jumps(&table)), "{} rules lead to policies", jumps(&table));
+    let isolated: usize = table.maps.values().map(|map| map.elements.len()).sum();
+    assert_eq!(isolated, MANY + 1, "each pod is isolated");
+    // Where they are few again, all count.
+    for i in 40..MANY {
+        let key = PolicyKey { namespace: "evil".into(), name: format!("p{i}").into() };
+        compiler.apply(Event::Policies(Change::Deleted(key)));
+    }
+    compiler.table();
+    assert!(compiler.state().quarantined().is_empty());
 }
 
 #[test]

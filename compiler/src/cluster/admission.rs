@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::budget::{Budget, Cost, Measure, Quarantine, Spender};
 use super::needs::Needs;
-use super::{Memberships, Namespaces, PodPeers, Pods, PortSelector};
+use super::{Memberships, Namespaces, PodPeers, Pods, PortSelector, Selection};
 use crate::api::{NetworkPolicy, PolicyKey, Str};
 
 /// The policies that select a local pod, and what is kept for them.
@@ -42,6 +42,7 @@ enum Retry {
 
 /// What memberships are worked out from, and where they are kept.
 pub(super) struct Keeper<'a> {
+    pub(super) selection: &'a Selection,
     pub(super) memberships: &'a mut Memberships,
     pub(super) pods: &'a Pods,
     pub(super) namespaces: &'a Namespaces,
@@ -127,9 +128,15 @@ impl Admission {
         }
     }
 
-    /// Decides what is undecided, also for namespaces for which more is kept by now than their budgets allow. Says whether
-    /// any policy may be enforced otherwise than before.
-    pub(super) fn decide(&mut self, mut keeper: Keeper<'_>) -> bool {
+    /// Decides what is undecided, also for namespaces for which more is kept by now than their budgets allow, and for those
+    /// whose pods have `other_lists` of policies. Says whether any policy may be enforced otherwise than before.
+    pub(super) fn decide(&mut self, other_lists: BTreeSet<Str>, mut keeper: Keeper<'_>) -> bool {
+        for namespace in other_lists {
+            let too_many = keeper.selection.named(&namespace) > self.budget.namespace.jumps;
+            if too_many || self.has_quarantined(&namespace) {
+                self.undecided.insert(namespace);
+            }
+        }
         for namespace in keeper.memberships.take_grown() {
             let elements = self.cost_of(&namespace).elements + keeper.memberships.elements(&namespace);
             if elements > self.budget.namespace.elements {
@@ -148,17 +155,23 @@ impl Admission {
     fn balance(&mut self, namespace: &Str, retry: Retry, keeper: &mut Keeper<'_>) {
         let keys: Vec<PolicyKey> = self.in_namespace(namespace).map(|(key, _)| key.clone()).collect();
         let before: BTreeMap<_, _> = keys.iter().filter_map(|key| self.quarantined.remove_entry(key)).collect();
-        let of_namespace = self.in_namespace(namespace).map(|(key, used)| (used.needs.cost, key.clone()));
+        let are_too_many = keeper.selection.named(namespace) > self.budget.namespace.jumps;
+        let lists = if are_too_many { keeper.selection.lists_naming(namespace) } else { BTreeMap::new() };
+        let cost = |key: &PolicyKey, used: &Used| {
+            let jumps = lists.get(key).copied().unwrap_or_default();
+            Cost { jumps, ..used.needs.cost }
+        };
+        let of_namespace = self.in_namespace(namespace).map(|(key, used)| (cost(key, used), key.clone()));
         let mut order: Vec<(Cost, PolicyKey)> = of_namespace.collect();
         order.sort_unstable();
         let mut spent = Spent::default();
         self.kept.remove(namespace);
-        for (_, key) in order {
+        for (cost, key) in order {
             let used = self.used.get_mut(&key).expect("the key was just found");
             let fits = match (self.refused.get(&key), before.get(&key)) {
                 (Some((_, reason)), _) => Err(Quarantine::Refused { reason: reason.clone() }),
                 (None, Some(known)) if retry == Retry::Cheap && known.took_long() => Err(known.clone()),
-                (None, _) => spent.add(&used.needs, namespace, self.budget, keeper),
+                (None, _) => spent.add(cost, &used.needs, namespace, self.budget, keeper),
             };
             if used.is_kept {
                 // What was added has now been acquired once more.
@@ -218,13 +231,14 @@ impl Spent {
     /// Acquires what one more policy needs, or says why it does not fit.
     fn add(
         &mut self,
+        own: Cost,
         needs: &Needs,
         namespace: &Str,
         budget: Budget,
         keeper: &mut Keeper<'_>,
     ) -> Result<(), Quarantine> {
-        let mut cost = self.cost.and(needs.cost);
-        needs.cost.within(budget.policy, Spender::Policy)?;
+        let mut cost = self.cost.and(own);
+        own.within(budget.policy, Spender::Policy)?;
         let limit = budget.namespace;
         cost.within(limit, Spender::Namespace)?;
         let mut acquired = Needs::default();
@@ -253,8 +267,9 @@ impl Spent {
             return Err(over);
         }
         self.cost = cost;
-        self.needs.pods.append(&mut acquired.pods);
-        self.needs.ports.append(&mut acquired.ports);
+        // Not appended, which would take as long as there are elements in both.
+        self.needs.pods.extend(acquired.pods);
+        self.needs.ports.extend(acquired.ports);
         Ok(())
     }
 }

@@ -20,6 +20,9 @@ pub struct Cost {
     pub elements: usize,
     /// The ranges of the longest list of address blocks, an exception counting as one.
     pub ranges: usize,
+    /// How often it stands in the lists of policies that pods have: pods with the same policies share one list. Each
+    /// list leads to its policies one after the other, in each direction. Counted where they are too many in all.
+    pub jumps: usize,
 }
 
 /// The most that policies that select pods of this node may cost.
@@ -72,11 +75,13 @@ pub enum Measure {
     Elements,
     /// [`Cost::ranges`]
     Ranges,
+    /// [`Cost::jumps`]
+    Jumps,
 }
 
 /// A text that is no [`Cost`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not one of sets=N, rules=N, elements=N, ranges=N")]
+#[error("{0:?} is not one of sets=N, rules=N, elements=N, ranges=N, jumps=N")]
 pub struct InvalidCost(String);
 
 // === impl Budget ===
@@ -84,11 +89,12 @@ pub struct InvalidCost(String);
 impl Default for Budget {
     /// By measurement on Linux 6.18. The rules of one policy are changed in one transaction, which so many keep within
     /// 20 ms, as so many ranges do; so many sets of a namespace take the kernel 1.4 s in all, in slices, and each
-    /// later change 0.4 ms; so many elements 1 s, and 100 MiB here and there.
+    /// later change 0.4 ms; so many elements 1 s, and 100 MiB here and there. All jumps of a namespace may be written anew
+    /// when one of its policies comes or goes.
     fn default() -> Budget {
         Budget {
-            policy: Cost { sets: 1_000, rules: 2_000, elements: 500_000, ranges: 50_000 },
-            namespace: Cost { sets: 5_000, rules: 50_000, elements: 500_000, ranges: 50_000 },
+            policy: Cost { sets: 1_000, rules: 2_000, elements: 500_000, ranges: 50_000, jumps: 50_000 },
+            namespace: Cost { sets: 5_000, rules: 50_000, elements: 500_000, ranges: 50_000, jumps: 50_000 },
         }
     }
 }
@@ -103,6 +109,7 @@ impl Cost {
             rules: self.rules + other.rules,
             elements: self.elements + other.elements,
             ranges: self.ranges.max(other.ranges),
+            jumps: self.jumps + other.jumps,
         }
     }
 
@@ -113,6 +120,7 @@ impl Cost {
             rules: self.rules - other.rules,
             elements: self.elements - other.elements,
             ranges: self.ranges,
+            jumps: self.jumps - other.jumps,
         }
     }
 
@@ -133,6 +141,7 @@ impl Cost {
             Measure::Rules => self.rules,
             Measure::Elements => self.elements,
             Measure::Ranges => self.ranges,
+            Measure::Jumps => self.jumps,
         }
     }
 
@@ -142,6 +151,7 @@ impl Cost {
             Measure::Rules => &mut self.rules,
             Measure::Elements => &mut self.elements,
             Measure::Ranges => &mut self.ranges,
+            Measure::Jumps => &mut self.jumps,
         }
     }
 
@@ -162,7 +172,7 @@ impl Cost {
 }
 
 impl fmt::Display for Cost {
-    /// `sets=1000,rules=2000,elements=500000,ranges=50000`
+    /// `sets=1000,rules=2000,elements=500000,ranges=50000,jumps=50000`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = Measure::ALL.map(|of| format!("{}={}", of.as_str(), self.measure(of)));
         f.write_str(&parts.join(","))
@@ -172,7 +182,7 @@ impl fmt::Display for Cost {
 // === impl Measure ===
 
 impl Measure {
-    const ALL: [Measure; 4] = [Measure::Sets, Measure::Rules, Measure::Elements, Measure::Ranges];
+    const ALL: [Measure; 5] = [Measure::Sets, Measure::Rules, Measure::Elements, Measure::Ranges, Measure::Jumps];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -180,6 +190,7 @@ impl Measure {
             Measure::Rules => "rules",
             Measure::Elements => "elements",
             Measure::Ranges => "ranges",
+            Measure::Jumps => "jumps",
         }
     }
 }

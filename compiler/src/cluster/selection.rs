@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::api::{Direction, NetworkPolicy, Pod, PodKey, PolicyKey};
+use crate::api::{Direction, NetworkPolicy, Pod, PodKey, PolicyKey, Str};
 
 /// The policies that speak about a pod in one direction, sorted. Pods with the same policies share one list, so that
 /// they can be grouped by its id.
@@ -28,6 +28,10 @@ pub struct Selection {
     users: BTreeMap<PolicyKey, usize>,
     /// Every list that is in use, so that equal lists are one.
     lists: BTreeSet<PolicyList>,
+    /// How many policies the lists of a namespace name in all.
+    named: BTreeMap<Str, usize>,
+    /// The namespaces with lists that there were not at the last look.
+    grown: BTreeSet<Str>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -104,6 +108,25 @@ impl Selection {
     /// The policies that select a local pod.
     pub fn used(&self) -> impl Iterator<Item = &PolicyKey> {
         self.users.keys()
+    }
+
+    /// How many policies the lists of the pods of a namespace name in all, a list that pods share counting once.
+    pub(super) fn named(&self, namespace: &Str) -> usize {
+        self.named.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// How many of these lists name each policy.
+    pub(super) fn lists_naming(&self, namespace: &Str) -> BTreeMap<&PolicyKey, usize> {
+        let mut counts = BTreeMap::new();
+        for key in self.lists.iter().filter(|list| is_of(list, namespace)).flat_map(|list| list.iter()) {
+            *counts.entry(key).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The namespaces whose pods have other lists since the last call.
+    pub(super) fn take_grown(&mut self) -> BTreeSet<Str> {
+        std::mem::take(&mut self.grown)
     }
 
     /// Works out anew which policies select a pod; `None` where it is not, or no longer, a local pod.
@@ -197,6 +220,9 @@ impl Selection {
         if let Some(known) = self.lists.get(&*keys) {
             return known.clone();
         }
+        let namespace = keys[0].namespace.clone();
+        *self.named.entry(namespace.clone()).or_default() += keys.len();
+        self.grown.insert(namespace);
         let list = PolicyList::new(keys);
         self.lists.insert(list.clone());
         list
@@ -213,8 +239,21 @@ impl Selection {
 
     /// Forgets lists that nobody holds any more.
     fn sweep(&mut self) {
-        self.lists.retain(|list| Arc::strong_count(&list.keys) > 1);
+        let named = &mut self.named;
+        self.lists.retain(|list| {
+            let is_held = Arc::strong_count(&list.keys) > 1;
+            if !is_held && let Some(count) = list.first().and_then(|first| named.get_mut(&first.namespace)) {
+                *count -= list.len();
+            }
+            is_held
+        });
+        named.retain(|_, count| *count > 0);
     }
+}
+
+/// Whether a list is of pods of a namespace; a list that names nobody is of none.
+fn is_of(list: &PolicyList, namespace: &Str) -> bool {
+    list.first().is_some_and(|first| first.namespace == *namespace)
 }
 
 fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {

@@ -9,6 +9,10 @@ use super::budget::{Budget, Quarantine};
 use super::{Change, Event, Memberships, Namespaces, PodSource, Pods, Policies, Selection};
 use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
 
+/// How many policies of a namespace are taken over one by one. Beyond that its pods are looked at anew: a policy that comes
+/// copies the list of each pod that it selects.
+const FEW: usize = 16;
+
 /// The state of the cluster, seen from one node.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -115,9 +119,12 @@ impl State {
 
     /// Decides which policies do not fit into their budgets, after any number of events.
     pub fn decide(&mut self) {
+        let other_lists = self.selection.take_grown();
         let (admission, keeper) = self.admission();
-        if admission.decide(keeper) {
+        if admission.decide(other_lists, keeper) {
             self.versions.used_policies += 1;
+            // The pods are not led to policies that are left out.
+            self.versions.local_pods += 1;
         }
     }
 
@@ -248,14 +255,49 @@ impl State {
         let listed: BTreeSet<PolicyKey> = policies.iter().map(|policy| policy.key.clone()).collect();
         let gone: Vec<PolicyKey> =
             self.policies.iter().map(|policy| policy.key.clone()).filter(|key| !listed.contains(key)).collect();
-        let mut changed = false;
-        for key in gone {
-            changed |= self.put_policy(&key, None);
+        let gone = gone.into_iter().map(|key| (key, None));
+        let listed = policies.into_iter().map(|policy| (policy.key.clone(), Some(policy)));
+        let mut by_namespace: BTreeMap<Str, Vec<(PolicyKey, Option<NetworkPolicy>)>> = BTreeMap::new();
+        for (key, policy) in gone.chain(listed) {
+            if self.policies.get(&key).map(|known| &**known) != policy.as_ref() {
+                by_namespace.entry(key.namespace.clone()).or_default().push((key, policy));
+            }
         }
-        for policy in policies {
-            changed |= self.put_policy(&policy.key.clone(), Some(policy));
+        let changed = !by_namespace.is_empty();
+        for (namespace, changes) in by_namespace {
+            if changes.len() > FEW {
+                self.put_policies(&namespace, changes);
+            } else {
+                for (key, policy) in changes {
+                    self.put_policy(&key, policy);
+                }
+            }
         }
         changed
+    }
+
+    /// Takes over many changes of policies of a namespace: the lists of its pods are made anew once, and not once for each.
+    fn put_policies(&mut self, namespace: &Str, changes: Vec<(PolicyKey, Option<NetworkPolicy>)>) {
+        let used_before = self.used_in(namespace);
+        let changes: Vec<_> = changes.into_iter().map(|(key, policy)| (key, policy.map(Arc::new))).collect();
+        for (key, policy) in &changes {
+            match policy {
+                Some(policy) => drop(self.policies.put(policy.clone())),
+                None => drop(self.policies.remove(key)),
+            }
+        }
+        for pod in self.pods.local().filter(|pod| pod.key.namespace == *namespace) {
+            self.selection.put_pod(&pod.key, Some(pod), self.policies.in_namespace(namespace));
+        }
+        self.versions.used_policies += 1;
+        self.versions.local_pods += 1;
+        for (key, policy) in changes {
+            let now = policy.filter(|_| self.selection.is_used(&key));
+            if now.is_some() || used_before.contains(&key) {
+                let (admission, keeper) = self.admission();
+                admission.put(&key, now.as_ref(), keeper);
+            }
+        }
     }
 
     /// The policies of a namespace that select a local pod.
@@ -279,7 +321,7 @@ impl State {
 
     /// What decides which policies are enforced, and what it works with.
     fn admission(&mut self) -> (&mut Admission, Keeper<'_>) {
-        let State { memberships, pods, namespaces, admission, .. } = self;
-        (admission, Keeper { memberships, pods, namespaces })
+        let State { selection, memberships, pods, namespaces, admission, .. } = self;
+        (admission, Keeper { selection, memberships, pods, namespaces })
     }
 }

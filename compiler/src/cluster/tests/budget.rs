@@ -8,8 +8,8 @@ use crate::cluster::{Budget, Cost, Event, Measure, Quarantine, Spender, State};
 use crate::testing::{NODE, PodBuilder, PolicyBuilder, block, pod, pods_of, policy, policy_key, rule};
 
 const BUDGET: Budget = Budget {
-    policy: Cost { sets: 6, rules: 8, elements: 6, ranges: 3 },
-    namespace: Cost { sets: 4, rules: 9, elements: 6, ranges: 3 },
+    policy: Cost { sets: 6, rules: 8, elements: 6, ranges: 3, jumps: 9 },
+    namespace: Cost { sets: 4, rules: 9, elements: 6, ranges: 3, jumps: 9 },
 };
 
 /// A cluster with a local pod in the namespaces `a` and `b`.

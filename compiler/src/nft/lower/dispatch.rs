@@ -1,23 +1,28 @@
 //! From the address of a local pod to the chains of its policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::skeleton::{deny_chain, dispatch_map, rule, self_set};
 use super::super::{
     Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Table, Verdict, VerdictMap,
 };
-use crate::api::{Direction, Str};
+use crate::api::{Direction, PolicyKey, Str};
 use crate::cluster::ListId;
-use crate::policy::{Isolation, LocalPod};
+use crate::policy::{Isolation, LocalPod, PolicyRules};
 
 /// The elements of one dispatch map.
 type Elements = BTreeMap<Key, MapElement>;
 
 /// The dispatch maps, the chains to which they lead, and the sets of the pods' pairs with themselves. What `groups`
 /// knows of unchanged groups is used again, and it knows the present ones afterwards.
-pub(super) fn lower(pods: &[LocalPod], groups: &mut Groups) -> Table {
+pub(super) fn lower(pods: &[LocalPod], policies: &BTreeMap<PolicyKey, Arc<PolicyRules>>, groups: &mut Groups) -> Table {
     let mut known = std::mem::take(groups);
+    groups.left_out =
+        policies.values().filter(|rules| rules.quarantine.is_some()).map(|rules| rules.key.clone()).collect();
+    if known.left_out != groups.left_out {
+        known.by_slot.clear();
+    }
     let mut elements: BTreeMap<(Direction, Family), Elements> = BTreeMap::new();
     let mut pairs: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
     for pod in pods {
@@ -38,14 +43,18 @@ pub(super) fn lower(pods: &[LocalPod], groups: &mut Groups) -> Table {
             }
         }
     }
-    let chains = groups.0.values().map(|group| (group.name.clone(), group.chain.clone())).collect();
+    let chains = groups.by_slot.values().map(|group| (group.name.clone(), group.chain.clone())).collect();
     Table { chains, maps: maps(elements), sets: self_sets(pairs), ..Table::default() }
 }
 
 /// The chains of the pods that the same policies isolate, by the shared list of policies, the namespace if it isolates
 /// too, and the direction.
 #[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<(ListId, Option<Str>, Direction), Group>);
+pub(super) struct Groups {
+    by_slot: BTreeMap<(ListId, Option<Str>, Direction), Group>,
+    /// The policies that allow nothing because they are in quarantine. To be led to them costs, and is of no use.
+    left_out: BTreeSet<PolicyKey>,
+}
 
 #[derive(Debug)]
 struct Group {
@@ -57,9 +66,10 @@ impl Groups {
     /// The chain of an isolation, taken from the known ones if it is there.
     fn chain(&mut self, direction: Direction, isolation: &Isolation, known: &mut Groups) -> &ChainName {
         let slot = (isolation.policies.id(), isolation.by_namespace.clone(), direction);
-        let group = self.0.entry(slot).or_insert_with_key(|slot| {
-            known.0.remove(slot).unwrap_or_else(|| {
-                let (name, chain) = group_chain(direction, isolation);
+        let Groups { by_slot, left_out } = self;
+        let group = by_slot.entry(slot).or_insert_with_key(|slot| {
+            known.by_slot.remove(slot).unwrap_or_else(|| {
+                let (name, chain) = group_chain(direction, isolation, left_out);
                 Group { name, chain: Arc::new(chain) }
             })
         });
@@ -67,13 +77,14 @@ impl Groups {
     }
 }
 
-/// The chain of the pods that one list of policies isolates: the chain of each policy, and then no more.
-fn group_chain(direction: Direction, isolation: &Isolation) -> (ChainName, Chain) {
+/// The chain of the pods that one list of policies isolates: the chain of each policy that is not left out, and then no
+/// more.
+fn group_chain(direction: Direction, isolation: &Isolation, left_out: &BTreeSet<PolicyKey>) -> (ChainName, Chain) {
     let annotation = isolation.by_namespace.iter().map(|name| format!("annotation of Namespace {name}"));
     let isolating: Vec<String> = annotation.chain(isolation.policies.iter().map(ToString::to_string)).collect();
     let name = ChainName::hashed(&format!("{}-pods", direction.as_str()), &isolating.join("\n"), "");
     let jump = |key| rule([Stmt::Verdict(Verdict::Jump(ChainName::of_policy(direction, key)))], None);
-    let mut rules: Vec<_> = isolation.policies.iter().map(jump).collect();
+    let mut rules: Vec<_> = isolation.policies.iter().filter(|key| !left_out.contains(*key)).map(jump).collect();
     rules.push(rule([Stmt::Verdict(Verdict::Goto(deny_chain(direction)))], None));
     let comment = Some(Comment::new(&format!("isolated by {}", isolating.join(", "))));
     (name, Chain { base: None, comment, rules })
