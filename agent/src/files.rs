@@ -8,7 +8,7 @@
 //! ```text
 //! tree     paths           -> files
 //! source   a file          -> bytes
-//! document bytes           -> values
+//! document bytes           -> values (json: those of JSON, fast)
 //! content  values          -> what the file says
 //! merge    several files   -> objects, findings
 //! memory   one reading after the other -> what is in force
@@ -18,6 +18,7 @@
 
 mod content;
 mod document;
+mod json;
 pub mod memory;
 mod merge;
 mod place;
@@ -32,8 +33,8 @@ use compiler::api::{Finding, Object, PodKey, Protocol};
 
 use content::Content;
 pub use place::{LoadError, Note, Place};
-use source::LARGEST;
-use tree::{FileKey, Identity, Tree};
+use source::{Bytes, LARGEST, Sort};
+use tree::{FileKey, Identity, Tree, is_gone};
 pub use tree::{Stamp, stamp_of};
 
 /// What the path `-` is called.
@@ -67,14 +68,16 @@ pub struct Reach {
 }
 
 /// What was found at the paths at one time.
-pub struct Reading {
+struct Reading {
     files: Vec<(FileKey, Content)>,
+    /// The files that nobody has changed since they were read before.
+    unchanged: Vec<FileKey>,
     folders: BTreeMap<PathBuf, Identity>,
     no_files: BTreeMap<PathBuf, &'static str>,
     errors: Vec<(PathBuf, LoadError)>,
     notes: Vec<Note>,
     /// How each path was found, before it was read.
-    pub stamps: BTreeMap<PathBuf, Option<Stamp>>,
+    stamps: BTreeMap<PathBuf, Option<Stamp>>,
 }
 
 /// Reads all paths, for a command.
@@ -89,7 +92,7 @@ pub fn load_as(paths: &[PathBuf], reach: Reach) -> Loaded {
 
 /// The same, with something else for standard input.
 fn load_with(paths: &[PathBuf], reach: Reach, standard_input: &mut dyn Read) -> Loaded {
-    let Reading { files, errors, notes, .. } = read_with(paths, reach, standard_input);
+    let Reading { files, errors, notes, .. } = read_with(paths, reach, |_, _| false, standard_input);
     let mut loaded = merge::merge(files.iter().map(|(_, content)| content));
     loaded.notes.splice(0..0, notes);
     loaded.errors = errors.into_iter().map(|(_, error)| error).collect();
@@ -100,34 +103,46 @@ fn load_with(paths: &[PathBuf], reach: Reach, standard_input: &mut dyn Read) -> 
     loaded
 }
 
-/// Looks at all paths and reads what is there.
-pub fn read(paths: &[PathBuf], reach: Reach) -> Reading {
-    read_with(paths, reach, &mut io::stdin())
-}
-
-fn read_with(paths: &[PathBuf], reach: Reach, standard_input: &mut dyn Read) -> Reading {
+fn read_with(
+    paths: &[PathBuf],
+    reach: Reach,
+    is_known: impl Fn(&FileKey, &Stamp) -> bool,
+    standard_input: &mut dyn Read,
+) -> Reading {
     let mut tree = Tree::default();
-    let mut files = Vec::new();
+    let (mut files, mut unchanged) = (Vec::new(), Vec::new());
     for (given, path) in paths.iter().enumerate() {
         if path == Path::new("-") {
             let path = PathBuf::from(STANDARD_INPUT);
-            let content = content_of(&path, source::read(standard_input, LARGEST));
+            let bytes = source::read(standard_input, LARGEST).map(|bytes| Bytes(bytes, None));
+            let content = content_of(&path, bytes);
             files.push(((given, path), content));
             continue;
         }
         tree.add(given, path, reach);
-        for ((given, path), sort) in tree.files.drain(..) {
-            let content = content_of(&path, source::read_file(&path, sort));
-            files.push(((given, path), content));
+        for (key, sort) in tree.files.drain(..) {
+            let stamp = tree.stamps.get(&key.1).and_then(Option::as_ref);
+            if stamp.is_some_and(|stamp| is_known(&key, stamp)) {
+                unchanged.push(key);
+            } else if let Some(content) = content_at(&key.1, sort, path) {
+                files.push((key, content));
+            }
         }
     }
     let Tree { folders, no_files, errors, notes, stamps, .. } = tree;
-    Reading { files, folders, no_files, errors, notes, stamps }
+    Reading { files, unchanged, folders, no_files, errors, notes, stamps }
 }
 
-fn content_of(path: &Path, bytes: io::Result<Vec<u8>>) -> Content {
+/// Reads a file; none if it has been removed from its folder meanwhile.
+fn content_at(path: &Path, sort: Sort, given: &Path) -> Option<Content> {
+    let bytes = source::read_file(path, sort);
+    let is_removed = bytes.is_err() && path != given && is_gone(path);
+    (!is_removed).then(|| content_of(path, bytes))
+}
+
+fn content_of(path: &Path, bytes: io::Result<Bytes>) -> Content {
     match bytes {
-        Ok(bytes) => Content::of(path, &bytes),
+        Ok(Bytes(bytes, stamp)) => Content { stamp, ..Content::of(path, &bytes) },
         Err(source) => Content::unread(LoadError::Io { path: path.to_owned(), source }),
     }
 }

@@ -6,6 +6,7 @@ use compiler::api::{self, Doubt, Finding, Item, Object, Protocol};
 use serde_json::Value;
 
 use super::document::{self, Document};
+use super::tree::Stamp;
 use super::{LoadError, Note, Place};
 
 /// What one file says, as far as it can be understood.
@@ -23,6 +24,10 @@ pub(super) struct Content {
     /// Whether its last line has an end, as a text has that was written as a whole.
     pub(super) ends_line: bool,
     pub(super) lines: usize,
+    /// The places of lists that do not say that they are empty: their `items` are missing or `null`.
+    pub(super) without_items: Vec<Place>,
+    /// How the file was found when it was read, if it is sure that whoever changes it changes that.
+    pub(super) stamp: Option<Stamp>,
 }
 
 /// An object of a file.
@@ -54,38 +59,45 @@ impl Content {
             }
         };
         let documents = document::split(text);
-        let values = match document::values(&documents) {
-            Ok(values) => values,
-            Err(source) => return Content::unread(LoadError::Io { path: path.to_owned(), source }),
-        };
         let mut content = Content {
-            documents: values.iter().filter(|values| !values.as_ref().is_ok_and(Vec::is_empty)).count(),
             // JSON that is cut is no JSON.
             ends_line: text.ends_with('\n') || text.trim_end().ends_with(['}', ']']),
             lines: text.lines().count(),
             ..Content::default()
         };
-        for (number, (document, values)) in (1..).zip(documents.iter().zip(values)) {
-            let errors = content.errors.len();
-            match values {
-                Ok(values) => content.document(path, number, document, &values),
-                Err(error) => content.errors.push(error.at(path)),
-            }
-            if let (Some(line), true) = (document.template_line(), content.errors.len() > errors) {
-                content.errors.truncate(errors);
-                let place = Place { path: path.to_owned(), line, column: 1 };
-                let reason = "has '{{', as the templates of a chart do: render the chart first (helm template)".into();
-                content.errors.push(LoadError::Syntax { place, reason });
-            }
+        // One after the other, because the values of all at once would be many times what is kept of them.
+        let read = || (1..).zip(&documents).for_each(|(number, document)| content.read(path, number, document));
+        match document::with_stack(read) {
+            Ok(()) => content,
+            Err(source) => Content::unread(LoadError::Io { path: path.to_owned(), source }),
         }
-        content
     }
 
-    /// Takes the values of one document, the n-th of its file counted from 1.
-    fn document(&mut self, path: &Path, number: usize, document: &Document<'_>, values: &[Value]) {
+    /// Reads one document, the n-th of its file counted from 1.
+    fn read(&mut self, path: &Path, number: usize, document: &Document<'_>) {
+        let errors = self.errors.len();
+        let values = document.values();
+        self.documents += usize::from(!values.as_ref().is_ok_and(Vec::is_empty));
+        match values {
+            Ok(values) => self.take(path, number, document, &values),
+            Err(error) => self.errors.push(error.at(path)),
+        }
+        if let (Some(line), true) = (document.template_line(), self.errors.len() > errors) {
+            self.errors.truncate(errors);
+            let place = Place { path: path.to_owned(), line, column: 1 };
+            let reason = "has '{{', as the templates of a chart do: render the chart first (helm template)".into();
+            self.errors.push(LoadError::Syntax { place, reason });
+        }
+    }
+
+    /// Takes over the values of a document.
+    fn take(&mut self, path: &Path, number: usize, document: &Document<'_>, values: &[Value]) {
         // With the whole path, so that nameless objects of files of one name stay apart.
         let stand_in = format!("{}-document-{number}", path.to_string_lossy());
         let place = Place { path: path.to_owned(), line: document.first_line, column: 1 };
+        if values.iter().any(is_without_items) {
+            self.without_items.push(place.clone());
+        }
         for item in values.iter().flat_map(|value| api::parse(value, &stand_in)) {
             match item {
                 Item::Object { parsed, declared_ports, has_status } => self.objects.push(Gathered {
@@ -113,4 +125,10 @@ impl Content {
             Object::Pod(_) | Object::Service(_) | Object::Node(_) => false,
         })
     }
+}
+
+/// Whether it is a list that does not say that it is empty. Programs write `null` for one that they have not filled.
+fn is_without_items(value: &Value) -> bool {
+    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
+    is_list && value.get("items").is_none_or(Value::is_null)
 }

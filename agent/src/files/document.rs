@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_saphyr::{Options, UserMessageFormatter};
 
-use super::{LoadError, Place};
+use super::{LoadError, Place, json};
 
 /// The deepest nesting that is read. Objects of the API stay far below it.
 const DEEPEST: usize = 128;
@@ -74,10 +74,9 @@ pub(super) fn split(text: &str) -> Vec<Document<'_>> {
     documents.into_iter().flat_map(Document::json_objects).collect()
 }
 
-/// Reads all documents, on a thread whose stack has room for the deepest nesting. The error is about that thread.
-pub(super) fn values(documents: &[Document<'_>]) -> io::Result<Vec<Result<Vec<Value>, SyntaxError>>> {
+/// Does something on a thread whose stack has room for the deepest nesting. The error is about that thread.
+pub(super) fn with_stack<T: Send>(read: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let read = || documents.iter().map(Document::values).collect();
         let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read)?;
         reader.join().map_err(|_| io::Error::other("the parser broke off"))
     })
@@ -133,8 +132,13 @@ impl<'a> Document<'a> {
         Some(self.first_line + line as u64)
     }
 
-    /// Reads the document: its value, or none where there is only `null`. JSON is read as YAML, which contains it.
-    fn values(&self) -> Result<Vec<Value>, SyntaxError> {
+    /// Reads the document: its value, or none where there is only `null`.
+    pub(super) fn values(&self) -> Result<Vec<Value>, SyntaxError> {
+        if self.text.trim_start().starts_with('{')
+            && let Some(value) = json::value(self.text)
+        {
+            return Ok(vec![value]);
+        }
         serde_saphyr::from_multiple_with_options(self.text, options()).map_err(|error| self.syntax_error(&error))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! * A file that can be read says what it says: an object that is no longer in it is deleted.
 //! * A file that cannot be read, not in full, or that holds no document any more, or whose last line is cut off, or whose
-//!   policy has lost its name in an edit, keeps the *whole* of what it said last. A file that never could be read in full
+//!   policy has lost its name in an edit, or of whose pods and namespaces less can be read than before, keeps the *whole* of what it said last. A file that never could be read in full
 //!   counts as far as it can be read.
 //! * A file that is gone takes its objects with it, if the folder that it was in is there, or has been taken out of a
 //!   folder that is. Not so if a path that was given cannot be looked at, if something else is there that is no file, or
@@ -11,20 +11,23 @@
 //!   `{apiVersion: v1, kind: List, items: []}`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use compiler::api::Object;
 
-use super::content::{Content, Gathered};
+use super::content::Content;
 use super::merge::merge;
 use super::place::printed;
 use super::tree::{FileKey, Identity};
-use super::{Loaded, Reading};
+use super::{Loaded, Reach, Reading, Stamp, read_with};
 
 /// What files said when they could last be read.
 #[derive(Default)]
 pub struct Memory {
     files: BTreeMap<FileKey, Content>,
+    /// How files were found when they were last read, and what was wrong with them then.
+    looks: BTreeMap<FileKey, (Stamp, Vec<String>)>,
     folders: BTreeMap<PathBuf, Identity>,
 }
 
@@ -34,20 +37,33 @@ pub struct InForce {
     pub loaded: Loaded,
     /// Why some of them are of earlier ones, or some are missing.
     pub faults: Vec<String>,
+    /// How each path was found, before it was read.
+    pub stamps: BTreeMap<PathBuf, Option<Stamp>>,
 }
 
 // === impl Memory ===
 
 impl Memory {
-    /// Takes over a reading.
-    pub fn take(&mut self, reading: Reading) -> InForce {
-        let Reading { files, folders, no_files, errors, notes, stamps: _ } = reading;
+    /// Looks at all paths, and reads the files that are not as they were when they were last read.
+    pub fn read(&mut self, paths: &[PathBuf], reach: Reach) -> InForce {
+        let is_known = |key: &FileKey, now: &Stamp| self.looks.get(key).is_some_and(|(stamp, _)| stamp == now);
+        let reading = read_with(paths, reach, is_known, &mut io::stdin());
+        self.keep(reading)
+    }
+
+    fn keep(&mut self, reading: Reading) -> InForce {
+        let Reading { files, unchanged, folders, no_files, errors, notes, stamps } = reading;
         let mut faults: Vec<String> = errors.iter().map(|(_, error)| error.to_string()).collect();
-        let mut read = BTreeSet::new();
-        for (key, content) in files {
+        let mut read: BTreeSet<FileKey> = unchanged.into_iter().collect();
+        self.looks.retain(|key, _| read.contains(key));
+        faults.extend(self.looks.values().flat_map(|(_, faults)| faults.clone()));
+        for (key, mut content) in files {
             let before = self.files.get(&key);
             let wrong = faults_of(&key.1, &content, before);
             read.insert(key.clone());
+            if let Some(stamp) = content.stamp.take() {
+                self.looks.insert(key.clone(), (stamp, wrong.clone()));
+            }
             if wrong.is_empty() || before.is_none() {
                 self.files.insert(key, content);
             }
@@ -94,7 +110,7 @@ impl Memory {
         self.folders.extend(folders.into_iter().filter(|(folder, _)| !is_kept(folder)));
         let mut loaded = merge(self.files.values());
         loaded.notes.splice(0..0, notes);
-        InForce { loaded, faults }
+        InForce { loaded, faults, stamps }
     }
 }
 
@@ -112,24 +128,27 @@ fn faults_of(path: &Path, content: &Content, before: Option<&Content>) -> Vec<St
         let line = content.lines;
         faults.push(format!("{}:{line}: is cut off in its last line (end it with a line break if not)", printed(path)));
     }
+    let lists = content.without_items.iter();
+    faults.extend(lists.map(|place| format!("{place}: has no items (an empty list is written as items: [])")));
     if !faults.is_empty() {
         return faults;
     }
-    for gathered in content.objects.iter().filter(|gathered| is_policy(gathered)) {
-        let lost = gathered.findings.iter().filter(|finding| is_of_identity(&finding.field));
+    for gathered in &content.objects {
+        let lost = gathered.findings.iter().filter(|finding| is_of_identity(&gathered.object, &finding.field));
         let is_new = |finding: &&_| !before.objects.iter().any(|earlier| earlier.findings.contains(finding));
         faults.extend(lost.filter(is_new).map(|finding| format!("{}: {finding}", gathered.place)));
     }
     faults
 }
 
-fn is_policy(gathered: &Gathered) -> bool {
-    matches!(gathered.object, Object::NetworkPolicy(_))
-}
-
-/// Whether a finding says that an object may be another one than it was.
-fn is_of_identity(field: &str) -> bool {
-    matches!(field, "metadata" | "metadata.name" | "metadata.namespace")
+/// Whether a finding about a field says that an object may be another one than it was: what a policy lacks allows less, but
+/// without its labels or addresses a pod is isolated by nobody.
+fn is_of_identity(object: &Object, field: &str) -> bool {
+    match object {
+        Object::NetworkPolicy(_) => matches!(field, "metadata" | "metadata.name" | "metadata.namespace"),
+        Object::Pod(_) | Object::Namespace(_) => true,
+        Object::Service(_) | Object::Node(_) => false,
+    }
 }
 
 // === impl InForce ===

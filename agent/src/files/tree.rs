@@ -96,6 +96,8 @@ impl Tree {
             // The lock of an editor is a link that leads nowhere.
             _ if name.starts_with(".#") => {}
             _ if !is_manifest(path) => passed_over.add(ending(path)),
+            // It has been removed since the folder was looked into.
+            Err(_) if is_gone(path) => {}
             // What a link fails to lead to is told on opening.
             Err(_) => self.file(given, path, Sort::Regular),
             Ok(metadata) if metadata.is_file() => self.file(given, path, Sort::Regular),
@@ -126,12 +128,17 @@ impl Tree {
     }
 }
 
+/// Whether there is nothing at a path, not even a link that leads nowhere.
+pub(super) fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// How a path is found now.
 pub fn stamp_of(path: &Path) -> Option<Stamp> {
     fs::metadata(path).ok().as_ref().map(stamp)
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
+pub(super) fn stamp(metadata: &Metadata) -> Stamp {
     let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
     Stamp(identity(metadata), metadata.len(), times)
 }
@@ -156,5 +163,22 @@ struct PassedOver(BTreeMap<String, usize>);
 impl PassedOver {
     fn add(&mut self, what: String) {
         *self.0.entry(what).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_vanishes_while_its_folder_is_read_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (gone, dangling) = (folder.path().join("gone.yaml"), folder.path().join("link.yaml"));
+        std::os::unix::fs::symlink("/nowhere", &dangling).unwrap();
+        let mut tree = Tree::default();
+        let reach = Reach { recursive: true, pipes: false };
+        tree.entry(0, &gone, reach, &mut PassedOver::default());
+        tree.entry(0, &dangling, reach, &mut PassedOver::default());
+        assert_eq!(tree.files, [((0, dangling), Sort::Regular)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Objects from files, read again whenever a file changes.
 //!
-//! All files are read on every change, and reported as lists: what a list says already changes nothing, so only what
-//! differs reaches the kernel. What cannot be read stays as it was, see [`files::memory`]; it is told, and while it is so
+//! On every change the files that are not as they were are read, and all is reported as lists: what a list says already
+//! changes nothing, so only what differs reaches the kernel. What cannot be read stays as it was, see [`files::memory`]; it is told, and while it is so
 //! the agent is not ready. An agent that starts beside files that cannot be read reports nothing at all as long as the
 //! kernel holds rules from before.
 
@@ -193,12 +193,10 @@ impl Reader {
     /// Reads the files and reports what is in force. Returns how they were found.
     fn read(&mut self) -> BTreeMap<PathBuf, Option<Stamp>> {
         self.stall.begin();
-        let reading = files::read(&self.paths, self.reach);
+        let in_force = self.memory.read(&self.paths, self.reach);
         self.stall.end();
-        let stamps = reading.stamps.clone();
-        let in_force = self.memory.take(reading);
         let may_begin = self.has_begun || in_force.may_begin(has_rules);
-        let InForce { loaded, faults } = in_force;
+        let InForce { loaded, faults, stamps } = in_force;
         self.tell_files(&faults, &loaded, may_begin);
         if may_begin {
             self.has_begun = true;

@@ -4,8 +4,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::files::{Reach, read};
-
 const REACH: Reach = Reach { recursive: true, pipes: false };
 
 fn pod(name: &str) -> String {
@@ -54,7 +52,7 @@ impl World {
     }
 
     fn read_paths(&mut self, paths: &[PathBuf]) -> (Vec<String>, Vec<String>) {
-        let InForce { loaded, faults } = self.memory.take(read(paths, REACH));
+        let InForce { loaded, faults, .. } = self.memory.read(paths, REACH);
         let objects = loaded.objects.iter().filter(|object| !matches!(object, Object::Namespace(_)));
         let folder = format!("{}", self.folder.display());
         let cut = |text: &String| text.replace(&format!("{folder}/"), "").replace(&folder, "FOLDER");
@@ -78,6 +76,8 @@ fn what_a_file_said_stays_until_it_can_be_read_again() {
         ("", "deny.yaml: holds nothing any more"),
         ("null\n", "deny.yaml: holds nothing any more"),
         ("# all gone\n---\n", "deny.yaml: holds nothing any more"),
+        ("{apiVersion: v1, kind: List, items: null}\n", "deny.yaml:1:1: has no items"),
+        ("{apiVersion: v1, kind: List}\n", "deny.yaml:1:1: has no items"),
         ("\0\0\0\0", "deny.yaml:1:1:"),
         ("- 1\n", "deny.yaml:1:1: is not an object"),
         (&deny.replace("NetworkPolicy", "NetworkPolcy"), "deny.yaml:1:1: NetworkPolcy deny: kind:"),
@@ -106,6 +106,44 @@ fn a_pod_whose_file_breaks_stays() {
     world.write("pod.yaml", "{");
     let (objects, faults) = world.read();
     assert_eq!((objects.len(), faults.len()), (2, 1), "{faults:?}");
+}
+
+#[test]
+fn a_pod_that_loses_what_isolates_it_stays_as_it_was() {
+    let good = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {app: web}}\nstatus: {podIP: 10.0.0.1}\n";
+    for (from, to, fault) in [
+        ("{app: web}", "[app]", "pod.yaml:1:1: Pod default/p: metadata.labels"),
+        ("10.0.0.1", "10.0.0.256", "pod.yaml:1:1: Pod default/p: status.podIP"),
+    ] {
+        let mut world = World::with(&[("pod.yaml", good)]);
+        world.read();
+        let before = world.memory.files.values().next().unwrap().objects[0].object.clone();
+        world.write("pod.yaml", &good.replace(from, to));
+        let (_, faults) = world.read();
+        assert!(faults.len() == 1 && faults[0].starts_with(fault), "{faults:?}");
+        assert_eq!(world.memory.files.values().next().unwrap().objects[0].object, before);
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_not_read_again() {
+    let mut world = fresh();
+    world.write("pod.yaml", "{");
+    // The first reading is too close to the writing for the times of the files to tell.
+    while world.memory.looks.len() < 2 {
+        world.read();
+    }
+    let read_again = |world: &World| {
+        let is_known = |key: &FileKey, now: &Stamp| world.memory.looks.get(key).is_some_and(|(stamp, _)| stamp == now);
+        let reading = read_with(std::slice::from_ref(&world.folder), REACH, is_known, &mut io::empty());
+        reading.files.into_iter().map(|((_, path), _)| path).collect::<Vec<_>>()
+    };
+    assert_eq!(read_again(&world), Vec::<PathBuf>::new());
+    let (objects, faults) = world.read();
+    assert_eq!((objects.len(), faults.len()), (2, 1), "what is wrong stays wrong: {faults:?}");
+    world.write("pod.yaml", &pod("p"));
+    assert_eq!(read_again(&world), [world.path("pod.yaml")]);
+    assert_eq!(world.read(), (vec!["deny".into(), "p".into()], vec![]));
 }
 
 #[test]
@@ -229,7 +267,7 @@ fn a_new_file_counts_as_far_as_it_can_be_read() {
 fn policies_of_others_are_no_fault() {
     let mut world = fresh();
     world.write("cilium.yaml", "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: c}}");
-    let InForce { loaded, faults } = world.memory.take(read(std::slice::from_ref(&world.folder), REACH));
+    let InForce { loaded, faults, .. } = world.memory.read(std::slice::from_ref(&world.folder), REACH);
     assert_eq!(faults, Vec::<String>::new());
     assert!(loaded.findings[0].to_string().contains("Cilium"), "{:?}", loaded.findings);
 }
@@ -239,7 +277,7 @@ fn an_agent_that_starts_replaces_rules_only_by_all_that_there_should_be() {
     let begins = |files: &[(&str, &str)], has_rules: bool| {
         let world = World::with(files);
         let paths = if files.is_empty() { world.path("missing") } else { world.folder.clone() };
-        Memory::default().take(read(&[paths], REACH)).may_begin(|| has_rules)
+        Memory::default().read(&[paths], REACH).may_begin(|| has_rules)
     };
     let (deny, broken) = (policy("deny"), "kind: [");
     for has_rules in [false, true] {
