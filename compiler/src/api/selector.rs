@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Bound;
+use std::sync::Arc;
 
 use super::{Labels, Str};
 
@@ -13,7 +13,8 @@ use super::{Labels, Str};
 /// thousand times. Without requirements it matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Selector {
-    requirements: BTreeSet<Requirement>,
+    /// Sorted, and shared by all copies: a policy may have tens of thousands, and stands in several places.
+    requirements: Arc<[Requirement]>,
     /// How many different labels an object must have, by `In` and `Exists`.
     present: usize,
 }
@@ -71,11 +72,8 @@ impl Selector {
 
     /// The requirements of one label.
     fn about<'a>(&'a self, key: &'a Str) -> impl Iterator<Item = &'a Requirement> {
-        // The operator that stands first in the order, and nothing in it.
-        let first = Requirement { key: key.clone(), operator: Operator::In(BTreeSet::new()) };
-        self.requirements
-            .range((Bound::Included(first), Bound::Unbounded))
-            .take_while(move |requirement| requirement.key == *key)
+        let first = self.requirements.partition_point(|requirement| requirement.key < *key);
+        self.requirements[first..].iter().take_while(move |requirement| requirement.key == *key)
     }
 
     /// Whether the selector matches everything, whatever the labels.
@@ -95,14 +93,15 @@ impl FromIterator<Requirement> for Selector {
         for Requirement { key, operator } in requirements {
             by_label.entry(key).or_default().add(operator);
         }
-        let requirements: BTreeSet<Requirement> = by_label
-            .into_iter()
-            .flat_map(|(key, conditions)| {
-                conditions.operators().map(move |operator| Requirement { key: key.clone(), operator })
-            })
-            .collect();
+        let of_label = |(key, conditions): (Str, Conditions)| {
+            conditions.operators().map(move |operator| Requirement { key: key.clone(), operator })
+        };
+        // Labels come in their order, and the operators of each in theirs.
+        let requirements: Arc<[Requirement]> = by_label.into_iter().flat_map(of_label).collect();
         let wanted = requirements.iter().filter(|requirement| requirement.operator.wants_presence());
-        let present = wanted.map(|requirement| &requirement.key).collect::<BTreeSet<_>>().len();
+        let mut wanted: Vec<&Str> = wanted.map(|requirement| &requirement.key).collect();
+        wanted.dedup();
+        let present = wanted.len();
         Selector { requirements, present }
     }
 }
