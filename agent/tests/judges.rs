@@ -86,7 +86,7 @@ fn packets(cluster: &Cluster, model: &Model, dice: &mut Dice) -> Vec<Packet> {
     let mut packets = Vec::new();
     for _ in 0..PROBES * 10 {
         let packet = edges.packet(dice);
-        let Packet { source, destination, content, of_known_flow } = packet;
+        let Packet { source, destination, content, of_known_flow, .. } = packet;
         let is_probe = match (content, source) {
             // Sockets take port 0 to mean any.
             (Content::Port(_, port), _) => port != 0,

@@ -54,7 +54,7 @@ fn save(failure: &Failure, folder: &Path) -> std::io::Result<()> {
 
 /// The packet as a probe, with what is to be expected.
 fn probe(failure: &Failure) -> Value {
-    let Packet { source, destination, content, of_known_flow: _ } = failure.disagreement.packet;
+    let Packet { source, destination, content, .. } = failure.disagreement.packet;
     let (protocol, port) = match content {
         Content::Port(protocol, port) => (json!(protocol), Some(port)),
         Content::Icmp(..) => (json!("ICMP"), None),

@@ -149,6 +149,7 @@ fn great_sizes_are_compiled() {
         source: "10.0.0.2".parse().expect("an address"),
         destination: "10.0.0.1".parse().expect("an address"),
         content: oracle::Content::Port(compiler::api::Protocol::Udp, port),
+        hop_limit: 64,
         of_known_flow: false,
     };
     let ingress = |port| verdicts(&cluster, &nodes, &[packet(port)])[0][1];

@@ -144,6 +144,7 @@ pub fn first_of_flow(packet: &Packet) -> TracedPacket {
             (PacketProtocol::Echo, Family::V4) => Payload::Icmp(8, 0),
             (PacketProtocol::Echo, Family::V6) => Payload::Icmpv6(128, 0),
         },
+        hop_limit: 64,
         state: None,
     }
 }

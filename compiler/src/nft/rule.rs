@@ -47,8 +47,8 @@ pub enum Match {
     PortIn(Protocol, SetName),
     /// `icmpv6 type 133`, `icmpv6 type 133-137`: first and last type, inclusive (RFC 4443, RFC 4861).
     Icmpv6Type(u8, u8),
-    /// `icmp type destination-unreachable icmp code frag-needed`: the path-MTU error of IPv4 (RFC 1191).
-    IcmpFragNeeded,
+    /// `ip6 hoplimit 255` (RFC 8200).
+    HopLimit(u8),
 }
 
 /// A state of connection tracking.

@@ -103,15 +103,17 @@ fn deny_rules(direction: Direction, deny: Deny) -> Chain {
     Chain { base: None, comment: Some(Comment::new("isolated, and no rule allows it")), rules }
 }
 
+/// Neighbour discovery never passes a router, and by its hop limit shows that it has not (RFC 4861, section 6.1 and 7.1).
+/// Errors, those of path-MTU discovery among them, are `related` to the flow that they are about; one that is about none
+/// could carry anything.
 fn exempt() -> Chain {
-    let accept = |condition, why| rule([Stmt::Match(condition), Stmt::Verdict(Verdict::Accept)], Some(why));
-    let mut rules = vec![
-        accept(Match::Icmpv6Type(133, 137), "neighbour discovery"),
-        accept(Match::Icmpv6Type(2, 2), "packet too big"),
-        accept(Match::IcmpFragNeeded, "packet too big"),
-    ];
+    let accept = |conditions: &[Match], why| {
+        let conditions = conditions.iter().cloned().map(Stmt::Match);
+        rule(conditions.chain([Stmt::Verdict(Verdict::Accept)]), Some(why))
+    };
+    let mut rules = vec![accept(&[Match::HopLimit(255), Match::Icmpv6Type(133, 137)], "neighbour discovery")];
     for family in Family::ALL {
-        rules.push(accept(Match::In(Field::Pair(family), self_set(family)), "a pod to itself"));
+        rules.push(accept(&[Match::In(Field::Pair(family), self_set(family))], "a pod to itself"));
     }
     Chain { base: None, comment: Some(Comment::new("what no policy may block")), rules }
 }

@@ -142,7 +142,7 @@ impl fmt::Display for Match {
             Match::PortIn(protocol, set) => write!(f, "{} dport @{set}", nft_protocol(*protocol)),
             Match::Icmpv6Type(first, last) if first == last => write!(f, "icmpv6 type {first}"),
             Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
-            Match::IcmpFragNeeded => f.write_str("icmp type destination-unreachable icmp code frag-needed"),
+            Match::HopLimit(hops) => write!(f, "ip6 hoplimit {hops}"),
         }
     }
 }

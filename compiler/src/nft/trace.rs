@@ -17,6 +17,8 @@ pub struct TracedPacket {
     pub destination: IpAddr,
     /// What is inside.
     pub payload: Payload,
+    /// How many more routers it may pass: the hop limit of IPv6, or the time to live of IPv4.
+    pub hop_limit: u8,
     /// What connection tracking says of its flow; `None` for the first packet of one.
     pub state: Option<CtState>,
 }
@@ -155,7 +157,7 @@ impl<'a> Walk<'a> {
                 Payload::Icmpv6(kind, _) => (*first..=*last).contains(&kind),
                 Payload::Port(..) | Payload::Icmp(..) => false,
             },
-            Match::IcmpFragNeeded => self.packet.payload == Payload::Icmp(3, 4),
+            Match::HopLimit(hops) => self.packet.source.is_ipv6() && self.packet.hop_limit == *hops,
         }
     }
 

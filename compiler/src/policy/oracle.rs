@@ -31,6 +31,8 @@ pub struct Packet {
     pub destination: IpAddr,
     /// What is inside.
     pub content: Content,
+    /// How many more routers it may pass.
+    pub hop_limit: u8,
     /// Whether it belongs to a flow that has been let through, or answers one.
     pub of_known_flow: bool,
 }
@@ -101,13 +103,12 @@ fn is_reply(packet: &Packet) -> bool {
     packet.of_known_flow
 }
 
-/// *postern*: neighbour discovery (RFC 4861: ICMPv6 types 133 to 137) and the errors of path-MTU discovery (RFC 8201:
-/// ICMPv6 type 2; RFC 1191: ICMP type 3 code 4) always pass. Without them there is no network to police.
+/// *postern*: neighbour discovery (RFC 4861: ICMPv6 types 133 to 137) always passes that no router has passed on, which
+/// its hop limit of 255 says. Without it there is no network to police. Errors belong to the flow that they are about.
 fn is_upkeep_of_the_network(packet: &Packet) -> bool {
     match (packet.content, packet.source) {
-        (Content::Port(..), _) => false,
-        (Content::Icmp(kind, code), IpAddr::V4(_)) => kind == 3 && code == 4,
-        (Content::Icmp(kind, _), IpAddr::V6(_)) => kind == 2 || (133..=137).contains(&kind),
+        (Content::Port(..), _) | (Content::Icmp(..), IpAddr::V4(_)) => false,
+        (Content::Icmp(kind, _), IpAddr::V6(_)) => packet.hop_limit == 255 && (133..=137).contains(&kind),
     }
 }
 

@@ -92,7 +92,7 @@ impl Judges<'_> {
         egress: Option<(&Compiled, bool)>,
         ingress: Option<(&Compiled, bool)>,
     ) -> Option<Verdict> {
-        let Packet { source, destination, content, of_known_flow } = *packet;
+        let Packet { source, destination, content, hop_limit: _, of_known_flow } = *packet;
         let protocol = match (content, source) {
             (Content::Port(protocol, port), _) => PacketProtocol::Port(protocol, port),
             (Content::Icmp(8, 0), IpAddr::V4(_)) | (Content::Icmp(128, 0), IpAddr::V6(_)) => PacketProtocol::Echo,
@@ -145,8 +145,9 @@ impl fmt::Debug for Disagreement {
             format!("{isolated}, {}", if side.allowed { "passes" } else { "refused" })
         };
         let verdict = |v: Verdict| format!("egress {}; ingress {}", side(v.egress), side(v.ingress));
-        let Packet { source, destination, content, of_known_flow } = self.packet;
-        writeln!(f, "{source} -> {destination} {content:?}{}", if of_known_flow { " of a known flow" } else { "" })?;
+        let Packet { source, destination, content, hop_limit, of_known_flow } = self.packet;
+        let flow = if of_known_flow { " of a known flow" } else { "" };
+        writeln!(f, "{source} -> {destination} {content:?} hop limit {hop_limit}{flow}")?;
         writeln!(f, "  API   {}", verdict(self.opinions.oracle))?;
         match self.opinions.ir {
             Some(ir) => writeln!(f, "  IR    {}", verdict(ir))?,

@@ -22,13 +22,13 @@ pub struct Edges {
 
 /// The packet as a hook sees it.
 pub fn traced(packet: &Packet) -> TracedPacket {
-    let Packet { source, destination, content, of_known_flow } = *packet;
+    let Packet { source, destination, content, hop_limit, of_known_flow } = *packet;
     let payload = match (content, source) {
         (Content::Port(protocol, port), _) => Payload::Port(protocol, port),
         (Content::Icmp(kind, code), IpAddr::V4(_)) => Payload::Icmp(kind, code),
         (Content::Icmp(kind, code), IpAddr::V6(_)) => Payload::Icmpv6(kind, code),
     };
-    TracedPacket { source, destination, payload, state: of_known_flow.then_some(CtState::Established) }
+    TracedPacket { source, destination, payload, hop_limit, state: of_known_flow.then_some(CtState::Established) }
 }
 
 impl Edges {
@@ -63,7 +63,9 @@ impl Edges {
             *dice.pick(&pods)
         };
         let (source, destination) = if dice.once_in(2) { (own, other) } else { (other, own) };
-        Packet { source, destination, content: self.content(own, dice), of_known_flow: dice.once_in(40) }
+        let content = self.content(own, dice);
+        let hop_limit = *dice.pick(&[255, 255, 254, 64, 1]);
+        Packet { source, destination, content, hop_limit, of_known_flow: dice.once_in(40) }
     }
 
     fn content(&self, address: IpAddr, dice: &mut Dice) -> Content {

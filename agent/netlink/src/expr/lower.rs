@@ -14,14 +14,13 @@ use super::{Base, CmpOp, CtKey, Data, Expr, MetaKey, Register, RejectWith};
 const V4_LEN: u32 = 4;
 const V6_LEN: u32 = 16;
 /// IANA protocol numbers.
-pub(super) const ICMP: u8 = 1;
 pub(super) const ICMPV6: u8 = 58;
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)` and `NF_CT_STATE_BIT(IP_CT_RELATED)` of
 /// `linux/netfilter/nf_conntrack_common.h`.
 const ESTABLISHED: u32 = 1 << 1;
 const RELATED: u32 = 1 << 2;
-/// Type 3 (destination unreachable) and code 4 (fragmentation needed) of RFC 792, as they stand in the packet.
-pub(super) const FRAG_NEEDED: [u8; 2] = [3, 4];
+/// Where the hop limit stands in the header of IPv6 (RFC 8200, section 3).
+pub(super) const HOP_LIMIT: u32 = 7;
 /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
 pub(super) const ADMIN_PROHIBITED: u8 = 3;
 
@@ -114,11 +113,10 @@ impl Lowering<'_> {
                 self.transport(0, 1);
                 self.between(Data::of([*first]), Data::of([*last]));
             }
-            Match::IcmpFragNeeded => {
-                self.need_family(Family::V4);
-                self.need_protocol(ICMP);
-                self.transport(0, 2);
-                self.equal(Data::of(FRAG_NEEDED));
+            Match::HopLimit(hops) => {
+                self.need_family(Family::V6);
+                self.out.push(Expr::Payload { base: Base::Network, offset: HOP_LIMIT, len: 1, dreg: Register::R1 });
+                self.equal(Data::of([*hops]));
             }
         }
     }

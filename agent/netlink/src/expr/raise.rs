@@ -7,7 +7,7 @@
 use compiler::api::{PortRange, Protocol};
 use compiler::nft::{CtState, Family, Field, Match, Reject, SetName, Stmt};
 
-use super::lower::{ADMIN_PROHIBITED, FRAG_NEEDED, ICMPV6, lower, state_bit};
+use super::lower::{ADMIN_PROHIBITED, HOP_LIMIT, ICMPV6, lower, state_bit};
 use super::{Base, CtKey, Data, Expr, MetaKey, Register, RejectWith};
 
 /// The statements of a rule; `None` is a rule that postern never writes.
@@ -49,6 +49,9 @@ impl<'a> Parser<'a> {
             }
             Expr::Payload { base: Base::Transport, offset, len, .. } => {
                 self.transport(*offset, *len).map(|found| Some(Stmt::Match(found)))
+            }
+            Expr::Payload { base: Base::Network, offset: HOP_LIMIT, .. } => {
+                Some(Some(Stmt::Match(Match::HopLimit(self.byte()?))))
             }
             Expr::Payload { base: Base::Network, offset, .. } => self.field(*offset).map(Some),
             Expr::Ct { key: CtKey::State, .. } => {
@@ -95,7 +98,6 @@ impl<'a> Parser<'a> {
         let (first, last) = self.between()?;
         match (len, first.as_slice(), last.as_slice()) {
             (1, [first], [last]) if number == ICMPV6 => Some(Match::Icmpv6Type(*first, *last)),
-            (2, found, _) if found == FRAG_NEEDED => Some(Match::IcmpFragNeeded),
             _ => None,
         }
     }

@@ -43,7 +43,7 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
         (protocol.clone(), ports).prop_map(|(protocol, ports)| matching(Match::Port(protocol, ports))),
         (protocol, set.clone()).prop_map(|(protocol, set)| matching(Match::PortIn(protocol, set))),
         (any::<u8>(), any::<u8>()).prop_map(|(a, b)| matching(Match::Icmpv6Type(a.min(b), a.max(b)))),
-        Just(matching(Match::IcmpFragNeeded)),
+        any::<u8>().prop_map(|hops| matching(Match::HopLimit(hops))),
         Just(Stmt::Counter),
         Just(Stmt::CounterName(CounterName::from_kernel("denied"))),
         Just(Stmt::Reject(Reject::TcpReset)),

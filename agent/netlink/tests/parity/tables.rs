@@ -166,7 +166,7 @@ fn rules() -> Vec<Rule> {
         matching(Match::PortIn(Protocol::Udp, set_name("ports"))),
         matching(Match::Icmpv6Type(133, 133)),
         matching(Match::Icmpv6Type(133, 137)),
-        matching(Match::IcmpFragNeeded),
+        matching(Match::HopLimit(255)),
         rule(vec![Stmt::VerdictMap(Field::Destination(v4), set_name("pods-v4"))]),
         rule(vec![Stmt::VerdictMap(Field::Source(v6), set_name("pods-v6"))]),
         rule(vec![Stmt::VerdictMap(Field::Pair(v4), set_name("pairs"))]),
@@ -180,7 +180,8 @@ fn rules() -> Vec<Rule> {
         rule(vec![is_in(Field::Source(v4), "v4"), is_in(Field::Destination(v4), "v4-ranges"), tcp(80, 80), accept()]),
         rule(vec![is_in(Field::Source(v6), "v6"), is_in(Field::Endpoint(v6), "named-v6"), accept()]),
         rule(vec![tcp(80, 80), is_in(Field::Source(v4), "v4"), accept()]),
-        rule(vec![is_in(Field::Source(v4), "v4"), Stmt::Match(Match::IcmpFragNeeded), accept()]),
+        rule(vec![Stmt::Match(Match::HopLimit(255)), Stmt::Match(Match::Icmpv6Type(133, 137)), accept()]),
+        rule(vec![is_in(Field::Source(v6), "v6"), Stmt::Match(Match::HopLimit(1)), tcp(80, 80), accept()]),
         rule(vec![is_in(Field::Source(v6), "v6"), Stmt::Match(Match::Icmpv6Type(1, 4)), Stmt::Counter, accept()]),
         rule(vec![tcp(80, 90), Stmt::Match(Match::PortIn(Protocol::Tcp, set_name("ports"))), accept()]),
         Rule {

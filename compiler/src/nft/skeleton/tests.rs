@@ -46,9 +46,7 @@ fn what_no_policy_may_block() {
     assert_eq!(
         chain(&skeleton(Deny::Drop), "exempt"),
         [
-            "icmpv6 type 133-137 accept comment \"neighbour discovery\"",
-            "icmpv6 type 2 accept comment \"packet too big\"",
-            "icmp type destination-unreachable icmp code frag-needed accept comment \"packet too big\"",
+            "ip6 hoplimit 255 icmpv6 type 133-137 accept comment \"neighbour discovery\"",
             "ip saddr . ip daddr @self-v4 accept comment \"a pod to itself\"",
             "ip6 saddr . ip6 daddr @self-v6 accept comment \"a pod to itself\"",
         ]

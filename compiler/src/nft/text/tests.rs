@@ -34,7 +34,7 @@ fn statements() {
         (Stmt::Match(Match::PortIn(Protocol::Sctp, set_name("s"))), "sctp dport @s"),
         (Stmt::Match(Match::Icmpv6Type(2, 2)), "icmpv6 type 2"),
         (Stmt::Match(Match::Icmpv6Type(133, 137)), "icmpv6 type 133-137"),
-        (Stmt::Match(Match::IcmpFragNeeded), "icmp type destination-unreachable icmp code frag-needed"),
+        (Stmt::Match(Match::HopLimit(255)), "ip6 hoplimit 255"),
         (Stmt::Counter, "counter"),
         (Stmt::CounterName(CounterName::from_kernel("n")), "counter name \"n\""),
         (Stmt::Reject(Reject::TcpReset), "reject with tcp reset"),

@@ -29,7 +29,7 @@ fn table(policy: ChainPolicy, rules: Vec<Vec<Stmt>>, others: &[(&str, Arc<Chain>
 }
 
 fn packet(source: &str, destination: &str, payload: Payload) -> TracedPacket {
-    TracedPacket { source: ip(source), destination: ip(destination), payload, state: None }
+    TracedPacket { source: ip(source), destination: ip(destination), payload, hop_limit: 64, state: None }
 }
 
 fn tcp(port: u16) -> TracedPacket {
@@ -154,10 +154,9 @@ fn states_protocols_ports_and_icmp() {
         (Match::Icmpv6Type(133, 137), icmpv6(138), false),
         (Match::Icmpv6Type(3, 3), icmp(3, 3), false),
         (Match::Icmpv6Type(0, 255), tcp(80), false),
-        (Match::IcmpFragNeeded, icmp(3, 4), true),
-        (Match::IcmpFragNeeded, icmp(3, 3), false),
-        (Match::IcmpFragNeeded, icmp(4, 4), false),
-        (Match::IcmpFragNeeded, icmpv6(3), false),
+        (Match::HopLimit(64), icmpv6(135), true),
+        (Match::HopLimit(255), icmpv6(135), false),
+        (Match::HopLimit(64), icmp(8, 0), false),
     ];
     for (condition, packet, expected) in cases {
         assert_eq!(matches(&[], condition.clone(), &packet), expected, "{condition} of {packet:?}");

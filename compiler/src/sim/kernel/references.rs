@@ -27,7 +27,7 @@ fn reference(stmt: &Stmt) -> Reference<'_> {
         Stmt::CounterName(counter) => Reference::Counter(counter),
         Stmt::Verdict(verdict) => Reference::Chain(verdict),
         Stmt::Match(
-            Match::CtState(_) | Match::Protocol(_) | Match::Port(..) | Match::Icmpv6Type(..) | Match::IcmpFragNeeded,
+            Match::CtState(_) | Match::Protocol(_) | Match::Port(..) | Match::Icmpv6Type(..) | Match::HopLimit(_),
         )
         | Stmt::Counter
         | Stmt::Reject(_) => Reference::Nothing,
