@@ -153,10 +153,10 @@ impl Walk {
 fn mixed(before: Option<&Table>, desired: &Table) -> Table {
     let mut mixed = desired.clone();
     let Some(before) = before else { return mixed };
-    for (name, chain) in &mut mixed.chains {
+    for (name, chain) in &desired.chains {
         if let Some(before) = before.chains.get(name).filter(|_| name.is_of_policy()) {
             let rules = chain.rules.iter().chain(&before.rules).cloned().collect();
-            *chain = Arc::new(Chain { rules, ..Chain::clone(chain) });
+            mixed.chains.insert(name.clone(), Arc::new(Chain { rules, ..Chain::clone(chain) }));
         }
     }
     for (name, set) in &before.sets {

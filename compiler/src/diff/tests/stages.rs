@@ -166,7 +166,7 @@ fn ranges_that_are_there_make_room_first() {
 fn many_sets_go_in_several_transactions() {
     let names: Vec<String> = (0..9).map(|i| format!("s{i}")).collect();
     let full = names.iter().fold(Table::default().chain("c", []), |table, name| table.set(name, &[1]));
-    let way = way(&full, &Table::default().chain("c", []), limits(80));
+    let way = way(&full, &Table::default().chain("c", []), limits(30));
     assert_eq!(way.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3], "{way:?}");
 }
 
@@ -174,4 +174,32 @@ fn many_sets_go_in_several_transactions() {
 fn what_cannot_be_divided_goes_whole() {
     let rules = |n: usize| Table::default().chain(P, (0..n).map(|_| drop_all()));
     assert_eq!(short(way(&rules(0), &rules(100), limits(10))), ["add 100 rules to chain ingress-np-p"]);
+}
+
+/// So many policies, each of which looks into a set of its own.
+fn many(policies: usize, version: &str) -> Table {
+    (0..policies).fold(Table::default().chain("c", []), |table, i| {
+        let set = format!("s{i}-{version}");
+        table.set(&set, &[1]).chain(&format!("{P}{i:04}"), [look_up(&set)])
+    })
+}
+
+#[test]
+fn many_changed_policies_take_few_transactions() {
+    let stages = |policies| way(&many(policies, "old"), &many(policies, "new"), Limits::default());
+    assert_eq!(stages(50).len(), 1);
+    let way = stages(500);
+    assert!(way.len() <= 8, "{} transactions", way.len());
+    let ops: usize = way.iter().map(Vec::len).sum();
+    assert_eq!(ops, 5 * 500, "a set and its keys come, a chain is emptied and filled, a set goes: {way:?}");
+    let (last, before) = way.split_last().expect("there are some");
+    assert!(before.iter().all(|ops| ops.len() >= 60 * 5), "each carries as much as it may: {way:?}");
+    assert!(way.iter().all(|ops| ops.len().is_multiple_of(5)), "the set that goes does so with its policy: {last:?}");
+}
+
+#[test]
+fn sets_that_go_weigh_less_than_sets_that_come() {
+    let from = many(500, "old");
+    let to = Table::default().chain("c", []);
+    assert!(way(&from, &to, Limits::default()).len() <= 2);
 }
