@@ -56,6 +56,17 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
     }
 }
 
+/// A table that may stand, on the way from the mirror to the desired table: as far as transactions of this weight in all
+/// lead. `None` if that is far enough for the desired table, or if what is there cannot be built upon.
+pub(super) fn milestone(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Table> {
+    let base = mirror.table.as_ref().filter(|_| mirror.foreign.is_empty())?;
+    let changes = Changes::between(base, desired);
+    if !changes.can_be_made_in_place(base) {
+        return None;
+    }
+    stage::milestone(desired, base, &changes, limits.weight)
+}
+
 /// What differs by name between two tables: what was there, and what is to be.
 pub(super) struct Changes<'a> {
     pub(super) sets: Vec<Change<'a, SetName, Set>>,

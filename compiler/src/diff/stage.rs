@@ -12,7 +12,7 @@
 //! The lightest policies come first. Nothing is remembered between two stages: where the way goes on is seen from the
 //! kernel's table and the desired one, which may be another by then.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::next::{Change, Changes, diff_keys};
@@ -36,6 +36,19 @@ pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>, limit
     Some(plan.content(limit).unwrap_or_else(|| plan.with_lightest_chain()))
 }
 
+/// How far the rules of policies and the sets behind them get with so much weight, the lightest first. `None` if that is
+/// all the way, or if nothing gets so far without content that is loaded first.
+pub(super) fn milestone(desired: &Table, base: &Table, changes: &Changes<'_>, limit: usize) -> Option<Table> {
+    if is_surely_light(changes, base, limit) {
+        return None;
+    }
+    let plan = Plan::of(desired, base, changes, limit);
+    if plan.is_complete() {
+        return None;
+    }
+    Some(plan.first_stage()).filter(|first| first != base)
+}
+
 /// The weight of a key that is added or deleted is 1, which is a microsecond of the kernel's time.
 const RULE: usize = 2;
 /// A set that is added, in a table without others.
@@ -56,9 +69,9 @@ struct Plan<'a> {
     base: &'a Table,
     changes: &'a Changes<'a>,
     /// The sets to which no rule of the kernel's table refers, with what they lack.
-    lacking: HashMap<&'a SetName, Lacking<'a>>,
+    lacking: BTreeMap<&'a SetName, Lacking<'a>>,
     /// The sets that are not desired any more.
-    gone: HashSet<&'a SetName>,
+    gone: BTreeSet<&'a SetName>,
     /// The chains of policies whose rules are left for later, the lightest first.
     held: Vec<&'a ChainName>,
     /// Sets that nothing refers to any more, and that are deleted later.
@@ -103,7 +116,7 @@ fn of_chain(change: &Change<'_, ChainName, Chain>, base: &Table) -> usize {
 impl<'a> Plan<'a> {
     fn of(desired: &'a Table, base: &'a Table, changes: &'a Changes<'a>, limit: usize) -> Plan<'a> {
         let in_use = changed_in_use(base, changes);
-        let (lacking, gone, held, kept) = (HashMap::new(), HashSet::new(), Vec::new(), Vec::new());
+        let (lacking, gone, held, kept) = (BTreeMap::new(), BTreeSet::new(), Vec::new(), Vec::new());
         let mut plan = Plan { desired, base, changes, lacking, gone, held, kept };
         // What is done at once, whatever it weighs: it concerns what is in force.
         let mut spent = 0;
@@ -131,7 +144,7 @@ impl<'a> Plan<'a> {
         };
         let mut waiting: Vec<_> = waiting.into_iter().map(with_sets).collect();
         waiting.sort_by_key(|(weight, chain, _)| (*weight, chain.name));
-        let (mut counted, mut used) = (HashSet::new(), HashSet::new());
+        let (mut counted, mut used) = (BTreeSet::new(), BTreeSet::new());
         for (_, chain, mut sets) in waiting {
             sets.retain(|set| !counted.contains(set));
             let weight = of_chain(chain, base) + sets.iter().map(|set| plan.weight_of_set(set)).sum::<usize>();
@@ -180,10 +193,10 @@ impl<'a> Plan<'a> {
 
     /// The desired table, where these chains of policies are as they were, or empty if they were not.
     fn without(&self, held: &[&ChainName]) -> Table {
-        let names: HashSet<&ChainName> = held.iter().copied().collect();
+        let names: BTreeSet<&ChainName> = held.iter().copied().collect();
         let (held, others): (Vec<_>, Vec<_>) = self.changes.chains.iter().partition(|chain| names.contains(chain.name));
         // A set that lacks something is in no use yet, and so only chains that change can want it.
-        let wanted: HashSet<&SetName> =
+        let wanted: BTreeSet<&SetName> =
             others.into_iter().filter_map(|chain| chain.new).flat_map(|chain| sets_of(chain)).collect();
         let mut target = self.desired.clone();
         for Change { name, old, new } in &held {
@@ -268,9 +281,9 @@ impl<'a> Lacking<'a> {
 }
 
 /// The sets that are there, get other keys, and are referred to by some rule of the kernel's table.
-fn changed_in_use<'a>(base: &'a Table, changes: &Changes<'a>) -> HashSet<&'a SetName> {
+fn changed_in_use<'a>(base: &'a Table, changes: &Changes<'a>) -> BTreeSet<&'a SetName> {
     let stays = |set: &&Change<'a, SetName, Set>| set.old.is_some() && set.new.is_some();
-    let changed: HashSet<&SetName> = changes.sets.iter().filter(stays).map(|set| set.name).collect();
+    let changed: BTreeSet<&SetName> = changes.sets.iter().filter(stays).map(|set| set.name).collect();
     if changed.is_empty() {
         return changed;
     }

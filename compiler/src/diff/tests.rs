@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::{Limits, Mirror, next};
+use super::{Limits, Mirror, Way, next};
 use crate::nft::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, Family, Field, Hook, Key, KeyType, MapElement,
     Match, Rule, Set, SetName, Stmt, Table, Verdict, VerdictMap,

@@ -27,3 +27,13 @@ pub struct Table {
     /// Base chains and regular chains, by name.
     pub chains: OrdMap<ChainName, Arc<Chain>>,
 }
+
+impl Table {
+    /// Whether this is a copy of the other and neither has changed since, by a look at no object. Tables that are equal by
+    /// chance are not the same.
+    pub fn is_same(&self, other: &Table) -> bool {
+        let same_objects =
+            self.sets.ptr_eq(&other.sets) && self.maps.ptr_eq(&other.maps) && self.chains.ptr_eq(&other.chains);
+        same_objects && self.counters == other.counters
+    }
+}

@@ -203,3 +203,30 @@ fn sets_that_go_weigh_less_than_sets_that_come() {
     let to = Table::default().chain("c", []);
     assert!(way(&from, &to, Limits::default()).len() <= 2);
 }
+
+#[test]
+fn what_is_remembered_of_a_way_gives_way_to_news() {
+    let (mut kernel, mut mirror) = kernel_with(&many(500, "old"), Release::AtOnce);
+    let mut way = Way::default();
+    let mut step = |desired: &Table| -> Option<Vec<String>> {
+        let transaction = way.next(desired, &mirror, limits(1_000))?;
+        let generation = kernel.commit(&transaction).expect("the kernel takes it");
+        let ops = transaction.ops().iter().map(ToString::to_string).collect();
+        mirror.committed(transaction, generation);
+        Some(ops)
+    };
+    let desired = many(500, "new");
+    for _ in 0..5 {
+        let ops = step(&desired).expect("there is more to do");
+        assert_eq!(ops.len(), 8 * 5, "as much as there is room for: {ops:?}");
+    }
+    // The lightest comes first, also before those that were to be next.
+    let desired = desired.chain(&format!("{P}0499"), []);
+    let mut desired_now = desired.clone();
+    desired_now.sets.remove(&SetName::from_kernel("s499-new"));
+    let ops = step(&desired_now).expect("there is more to do");
+    assert!(ops.contains(&format!("flush chain {P}0499")), "{ops:?}");
+    let rest = std::iter::from_fn(|| step(&desired_now)).count();
+    assert!(rest < 70, "{rest} more transactions");
+    assert_eq!(mirror.table, Some(desired_now));
+}
