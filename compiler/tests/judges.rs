@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use compiler::nft::{Deny, Match, Stmt};
+use compiler::nft::{Chain, Deny, Match, Stmt};
 use compiler::sim::{Cluster, Compiled, Report, Search};
 use serde_json::{Value, json};
 
@@ -183,10 +183,12 @@ fn finds_neighbour_discovery_policed() {
     assert_found_out(|cluster, deny| {
         let mut nodes = cluster.compile(deny);
         for node in nodes.values_mut() {
-            for chain in node.table.chains.values_mut() {
-                Arc::make_mut(chain).rules.retain(|rule| {
+            for (name, chain) in node.table.chains.clone() {
+                let mut chain = Chain::clone(&chain);
+                chain.rules.retain(|rule| {
                     !rule.stmts.iter().any(|stmt| matches!(stmt, Stmt::Match(Match::Icmpv6Type(133, _))))
                 });
+                node.table.chains.insert(name, Arc::new(chain));
             }
         }
         nodes

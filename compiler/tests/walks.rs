@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use compiler::Compiler;
 use compiler::api::NodeName;
-use compiler::diff::{Limits, Mirror, next};
+use compiler::diff::{Limits, Mirror, Way};
 use compiler::nft::trace::{TracedPacket, trace};
 use compiler::nft::{Chain, Deny, Table};
 use compiler::sim::events::{Reported, Watches};
@@ -27,6 +27,7 @@ struct Walk {
     compiler: Compiler,
     kernel: Kernel,
     mirror: Mirror,
+    way: Way,
     /// By which tables are compared: packets at the edges of all clusters of the walk.
     packets: Vec<TracedPacket>,
     dice: Dice,
@@ -51,6 +52,7 @@ impl Walk {
         Walk {
             compiler: Compiler::new(node, deny),
             mirror: kernel.dump(),
+            way: Way::default(),
             log: format!("walk {seed}, {limits:?}\n"),
             transactions: 0,
             restarts: 0,
@@ -85,7 +87,7 @@ impl Walk {
         let desired = self.compiler.table();
         // Every transaction loads at least one key, or is one of the last two.
         for _ in 0..10_000 {
-            let Some(transaction) = next(&desired, &self.mirror, self.limits) else {
+            let Some(transaction) = self.way.next(&desired, &self.mirror, self.limits) else {
                 assert_eq!(self.kernel.dump().table.as_ref(), Some(&desired), "not the desired table: {}", self.log);
                 self.mirror.settled(desired);
                 return;
@@ -142,6 +144,7 @@ impl Walk {
         self.restarts += 1;
         self.compiler = self.reported.fresh_compiler(self.deny);
         self.mirror = self.kernel.dump();
+        self.way = Way::default();
         if self.dice.once_in(4) {
             // Something that another version of the agent wrote: the table is replaced.
             self.mirror.foreign.push("chain from-elsewhere".to_string());
@@ -153,10 +156,10 @@ impl Walk {
 fn mixed(before: Option<&Table>, desired: &Table) -> Table {
     let mut mixed = desired.clone();
     let Some(before) = before else { return mixed };
-    for (name, chain) in &mut mixed.chains {
+    for (name, chain) in &desired.chains {
         if let Some(before) = before.chains.get(name).filter(|_| name.is_of_policy()) {
             let rules = chain.rules.iter().chain(&before.rules).cloned().collect();
-            *chain = Arc::new(Chain { rules, ..Chain::clone(chain) });
+            mixed.chains.insert(name.clone(), Arc::new(Chain { rules, ..Chain::clone(chain) }));
         }
     }
     for (name, set) in &before.sets {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use compiler::Compiler;
 use compiler::cluster::{Change, Event, Interest};
-use compiler::diff::{self, Limits};
+use compiler::diff::Limits;
 use compiler::nft::Table;
 use compiler::policy::Ir;
 use netlink::Error;
@@ -289,7 +289,7 @@ impl<K: Kernel> Engine<K> {
         let mut may_retry = !is_failing;
         let mut restarts = 0;
         let bond = self.bond.as_mut().expect("a turn begins with a connection");
-        while let Some(transaction) = diff::next(&desired, &bond.mirror, self.limits) {
+        while let Some(transaction) = bond.way.next(&desired, &bond.mirror, self.limits) {
             let Err(failed) = bond.commit(transaction, self.unenforced.count(), &self.clock, &self.metrics) else {
                 self.commits += 1;
                 if bond.mirror.table.as_ref() == Some(&*desired) {

@@ -1,8 +1,10 @@
 //! The next transaction.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use super::ahead::{self, chain_of};
 use super::{Mirror, Op, Transaction, stage};
@@ -54,6 +56,17 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
     }
 }
 
+/// A table that may stand, on the way from the mirror to the desired table: as far as transactions of this weight in all
+/// lead. `None` if that is far enough for the desired table, or if what is there cannot be built upon.
+pub(super) fn milestone(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Table> {
+    let base = mirror.table.as_ref().filter(|_| mirror.foreign.is_empty())?;
+    let changes = Changes::between(base, desired);
+    if !changes.can_be_made_in_place(base) {
+        return None;
+    }
+    stage::milestone(desired, base, &changes, limits.weight)
+}
+
 /// What differs by name between two tables: what was there, and what is to be.
 pub(super) struct Changes<'a> {
     pub(super) sets: Vec<Change<'a, SetName, Set>>,
@@ -99,30 +112,14 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// The names under which two sorted maps do not hold the same. What is the same reference is not looked at.
-fn differing<'a, N: Ord, T: PartialEq>(
-    old: &'a BTreeMap<N, Arc<T>>,
-    new: &'a BTreeMap<N, Arc<T>>,
-) -> Vec<Change<'a, N, T>> {
-    let mut changes = Vec::new();
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => return changes,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((old_name, _)), Some((new_name, _))) => old_name.cmp(new_name),
-        };
-        let before = if order.is_le() { old.next() } else { None };
-        let after = if order.is_ge() { new.next() } else { None };
-        match (before, after) {
-            (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) || old == new => {}
-            (Some((name, _)), _) | (None, Some((name, _))) => {
-                changes.push(Change { name, old: before.map(|(_, old)| old), new: after.map(|(_, new)| new) });
-            }
-            (None, None) => {}
-        }
-    }
+/// The names under which two maps do not hold the same. What they share is not looked at.
+fn differing<'a, N: Ord, T: Eq>(old: &'a OrdMap<N, Arc<T>>, new: &'a OrdMap<N, Arc<T>>) -> Vec<Change<'a, N, T>> {
+    let change = |item| match item {
+        DiffItem::Add(name, new) => Change { name, old: None, new: Some(new) },
+        DiffItem::Update { old: (_, old), new: (name, new) } => Change { name, old: Some(old), new: Some(new) },
+        DiffItem::Remove(name, old) => Change { name, old: Some(old), new: None },
+    };
+    old.diff(new).map(change).collect()
 }
 
 /// All changes in one transaction, after the given operations.

@@ -36,68 +36,96 @@ pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>, limit
     Some(plan.content(limit).unwrap_or_else(|| plan.with_lightest_chain()))
 }
 
+/// How far the rules of policies and the sets behind them get with so much weight, the lightest first. `None` if that is
+/// all the way, or if nothing gets so far without content that is loaded first.
+pub(super) fn milestone(desired: &Table, base: &Table, changes: &Changes<'_>, limit: usize) -> Option<Table> {
+    if is_surely_light(changes, base, limit) {
+        return None;
+    }
+    let plan = Plan::of(desired, base, changes, limit);
+    if plan.is_complete() {
+        return None;
+    }
+    Some(plan.first_stage()).filter(|first| first != base)
+}
+
 /// The weight of a key that is added or deleted is 1, which is a microsecond of the kernel's time.
 const RULE: usize = 2;
-/// A set or a map that is added or deleted, in a table without others.
-const SET: usize = 25;
-/// The kernel finds sets by name in a list, several times for a set that comes or goes: so many weigh 1.
-const SETS_A_SET: usize = 9;
-/// The same for a rule, which is looked up once.
-const SETS_A_RULE: usize = 50;
+/// A set that is added, in a table without others.
+const ADDED_SET: usize = 25;
+/// A set that is deleted, likewise.
+const DELETED_SET: usize = 10;
+/// The kernel finds sets by name in a list, several times for a set that comes: so many weigh 1.
+const SETS_AN_ADDED_SET: usize = 9;
+/// The same for a set that goes and for a rule that looks into one, for which it is found once.
+const SETS_A_LOOK_UP: usize = 50;
 /// The kernel rebuilds a set of ranges with every change: so many ranges weigh 1.
 const RANGES: usize = 3;
 
-/// What is to be done, and what of it is left for later.
+/// What is to be done, and what of it is left for later. To find it costs as much as there is left to do, not as much as
+/// there is: what is the same in both tables is looked at only where a set that is there gets other keys.
 struct Plan<'a> {
     desired: &'a Table,
     base: &'a Table,
+    changes: &'a Changes<'a>,
     /// The sets to which no rule of the kernel's table refers, with what they lack.
     lacking: BTreeMap<&'a SetName, Lacking<'a>>,
+    /// The sets that are not desired any more.
+    gone: BTreeSet<&'a SetName>,
     /// The chains of policies whose rules are left for later, the lightest first.
     held: Vec<&'a ChainName>,
     /// Sets that nothing refers to any more, and that are deleted later.
     kept: Vec<&'a SetName>,
 }
 
-/// What a set has too few and too many of; a set that is not there yet lacks itself.
+/// A set that is not as it should be, or not there yet.
 struct Lacking<'a> {
+    old: Option<&'a Arc<Set>>,
     new: &'a Arc<Set>,
-    to_add: Vec<Key>,
-    to_delete: Vec<Key>,
     weight: usize,
 }
 
 /// Whether the changes cannot weigh more than the limit, by a look at their sizes alone: nearly all are small.
 fn is_surely_light(changes: &Changes<'_>, base: &Table, limit: usize) -> bool {
     let size = |set: Option<&Arc<Set>>| set.map_or(0, |set| set.keys.len());
-    let sets: usize = changes.sets.iter().map(|set| size(set.old) + size(set.new) + of_set(base)).sum();
+    let sets: usize = changes.sets.iter().map(|set| size(set.old) + size(set.new) + of_added_set(base)).sum();
     let elements = |map: Option<&Arc<VerdictMap>>| map.map_or(0, |map| map.elements.len());
     let maps: usize = changes.maps.iter().map(|map| elements(map.old) + elements(map.new)).sum();
     sets + maps + changes.chains.iter().map(|chain| of_chain(chain, base)).sum::<usize>() <= limit
 }
 
-/// Adding or deleting a set.
-fn of_set(base: &Table) -> usize {
-    SET + base.sets.len() / SETS_A_SET
+/// Adding a set.
+fn of_added_set(base: &Table) -> usize {
+    ADDED_SET + base.sets.len() / SETS_AN_ADDED_SET
+}
+
+/// Deleting a set.
+fn of_deleted_set(base: &Table) -> usize {
+    DELETED_SET + base.sets.len() / SETS_A_LOOK_UP
 }
 
 /// Flushing a chain and filling it.
 fn of_chain(change: &Change<'_, ChainName, Chain>, base: &Table) -> usize {
     let rules = |chain: Option<&Arc<Chain>>| chain.map_or(0, |chain| chain.rules.len());
-    RULE * rules(change.old) + (RULE + base.sets.len() / SETS_A_RULE) * rules(change.new)
+    let look_ups = change.new.map_or(0, |chain| sets_of(chain).count());
+    RULE * (rules(change.old) + rules(change.new)) + look_ups * (base.sets.len() / SETS_A_LOOK_UP)
 }
 
 // === impl Plan ===
 
 impl<'a> Plan<'a> {
-    fn of(desired: &'a Table, base: &'a Table, changes: &Changes<'a>, limit: usize) -> Plan<'a> {
-        let in_use = referenced_sets(base);
-        let mut plan = Plan { desired, base, lacking: BTreeMap::new(), held: Vec::new(), kept: Vec::new() };
+    fn of(desired: &'a Table, base: &'a Table, changes: &'a Changes<'a>, limit: usize) -> Plan<'a> {
+        let in_use = changed_in_use(base, changes);
+        let (lacking, gone, held, kept) = (BTreeMap::new(), BTreeSet::new(), Vec::new(), Vec::new());
+        let mut plan = Plan { desired, base, changes, lacking, gone, held, kept };
         // What is done at once, whatever it weighs: it concerns what is in force.
         let mut spent = 0;
         for set in &changes.sets {
-            let Some(new) = set.new else { continue };
-            let lacking = Lacking::of(set, new, base);
+            let Some(new) = set.new else {
+                plan.gone.insert(set.name);
+                continue;
+            };
+            let lacking = Lacking::of(set.old, new, base);
             if in_use.contains(set.name) {
                 spent += lacking.weight;
             } else {
@@ -109,24 +137,32 @@ impl<'a> Plan<'a> {
             changes.chains.iter().partition(|chain| chain.new.is_some() && chain.name.is_of_policy());
         spent += others.into_iter().map(|chain| of_chain(chain, base)).sum::<usize>();
 
-        let mut waiting: Vec<_> = waiting.into_iter().map(|chain| (plan.weight(chain), chain)).collect();
-        waiting.sort_by_key(|(weight, chain)| (*weight, chain.name));
-        let mut filled = BTreeSet::new();
-        for (_, chain) in waiting {
-            let new = chain.new.expect("only chains that stay were taken");
-            let sets: Vec<_> = sets_of(new).filter(|set| !filled.contains(set)).collect();
+        let with_sets = |chain: &'a Change<'a, ChainName, Chain>| {
+            let sets = plan.sets_behind(chain);
+            let weight = of_chain(chain, base) + sets.iter().map(|set| plan.weight_of_set(set)).sum::<usize>();
+            (weight, chain, sets)
+        };
+        let mut waiting: Vec<_> = waiting.into_iter().map(with_sets).collect();
+        waiting.sort_by_key(|(weight, chain, _)| (*weight, chain.name));
+        let (mut counted, mut used) = (BTreeSet::new(), BTreeSet::new());
+        for (_, chain, mut sets) in waiting {
+            sets.retain(|set| !counted.contains(set));
             let weight = of_chain(chain, base) + sets.iter().map(|set| plan.weight_of_set(set)).sum::<usize>();
             if spent + weight <= limit {
                 spent += weight;
-                filled.extend(sets);
+                counted.extend(sets);
             } else {
                 plan.held.push(chain.name);
+                used.extend(chain.old.into_iter().flat_map(|old| sets_of(old)));
             }
         }
         for set in changes.sets.iter().filter(|set| set.new.is_none()) {
+            if used.contains(set.name) || counted.contains(set.name) {
+                continue;
+            }
             // At least one, so that there is an end.
-            if spent == 0 || spent + of_set(base) <= limit {
-                spent += of_set(base);
+            if spent == 0 || spent + of_deleted_set(base) <= limit {
+                spent += of_deleted_set(base);
             } else {
                 plan.kept.push(set.name);
             }
@@ -134,13 +170,16 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    fn weight(&self, chain: &Change<'_, ChainName, Chain>) -> usize {
-        let sets: BTreeSet<_> = chain.new.into_iter().flat_map(|chain| sets_of(chain)).collect();
-        of_chain(chain, self.base) + sets.into_iter().map(|set| self.weight_of_set(set)).sum::<usize>()
+    /// The sets that come or change for the new rules of a chain, and those that may go with the old ones. That they go
+    /// together keeps the kernel's list of sets short.
+    fn sets_behind(&self, chain: &Change<'a, ChainName, Chain>) -> BTreeSet<&'a SetName> {
+        let come = chain.new.into_iter().flat_map(|new| sets_of(new)).filter(|set| self.lacking.contains_key(set));
+        let go = chain.old.into_iter().flat_map(|old| sets_of(old)).filter(|set| self.gone.contains(set));
+        come.chain(go).collect()
     }
 
     fn weight_of_set(&self, set: &SetName) -> usize {
-        self.lacking.get(set).map_or(0, |lacking| lacking.weight)
+        self.lacking.get(set).map_or_else(|| of_deleted_set(self.base), |lacking| lacking.weight)
     }
 
     fn is_complete(&self) -> bool {
@@ -154,25 +193,27 @@ impl<'a> Plan<'a> {
 
     /// The desired table, where these chains of policies are as they were, or empty if they were not.
     fn without(&self, held: &[&ChainName]) -> Table {
+        let names: BTreeSet<&ChainName> = held.iter().copied().collect();
+        let (held, others): (Vec<_>, Vec<_>) = self.changes.chains.iter().partition(|chain| names.contains(chain.name));
+        // A set that lacks something is in no use yet, and so only chains that change can want it.
+        let wanted: BTreeSet<&SetName> =
+            others.into_iter().filter_map(|chain| chain.new).flat_map(|chain| sets_of(chain)).collect();
         let mut target = self.desired.clone();
-        for name in held {
-            let Some(chain) = target.chains.get_mut(*name) else { continue };
-            *chain = match self.base.chains.get(*name) {
-                Some(before) => before.clone(),
-                None => Arc::new(Chain { rules: Vec::new(), ..Chain::clone(chain) }),
-            };
-        }
-        let referenced: BTreeSet<SetName> = referenced_sets(&target).into_iter().cloned().collect();
-        let of_held = held.iter().filter_map(|name| self.desired.chains.get(*name)).flat_map(|chain| sets_of(chain));
-        for name in of_held.filter(|name| self.lacking.contains_key(name) && !referenced.contains(*name)) {
-            match self.base.sets.get(name) {
-                Some(partial) => target.sets.insert(name.clone(), partial.clone()),
-                None => target.sets.remove(name),
-            };
+        for Change { name, old, new } in &held {
+            let Some(new) = new else { continue };
+            let before = old.map_or_else(|| Arc::new(Chain { rules: Vec::new(), ..Chain::clone(new) }), Arc::clone);
+            target.chains.insert((*name).clone(), before);
+            let unwanted = |set: &&SetName| self.lacking.contains_key(set) && !wanted.contains(set);
+            for set in sets_of(new).filter(unwanted) {
+                match self.base.sets.get(set) {
+                    Some(partial) => target.sets.insert(set.clone(), partial.clone()),
+                    None => target.sets.remove(set),
+                };
+            }
         }
         // What the rules of before refer to stays as long as they do.
-        let stay = referenced.iter().filter(|name| !target.sets.contains_key(*name)).cloned().collect::<Vec<_>>();
-        for name in stay.iter().chain(self.kept.iter().copied()) {
+        let used = held.iter().filter_map(|chain| chain.old).flat_map(|old| sets_of(old));
+        for name in used.filter(|set| self.gone.contains(set)).chain(self.kept.iter().copied()) {
             if let Some(set) = self.base.sets.get(name) {
                 target.sets.insert(name.clone(), set.clone());
             }
@@ -195,13 +236,14 @@ impl<'a> Plan<'a> {
                 break;
             }
             let known = known.unwrap_or_else(|| {
-                room = room.saturating_sub(of_set(self.base));
+                room = room.saturating_sub(of_added_set(self.base));
                 Arc::new(Set { keys: Arc::default(), ..Set::clone(lacking.new) })
             });
+            let (to_add, to_delete) = lacking.keys();
             // At least one, so that each slice is a step.
-            let added = &lacking.to_add[..lacking.to_add.len().min(room.max(1))];
+            let added = &to_add[..to_add.len().min(room.max(1))];
             room = room.saturating_sub(added.len());
-            let stay = known.keys.iter().filter(|key| lacking.to_delete.binary_search(key).is_err());
+            let stay = known.keys.iter().filter(|key| to_delete.binary_search(key).is_err());
             let mut keys: Vec<Key> = stay.chain(added).copied().collect();
             keys.sort_unstable();
             target.sets.insert(name.clone(), Arc::new(Set { keys: Arc::new(keys), ..Set::clone(lacking.new) }));
@@ -218,20 +260,32 @@ impl<'a> Plan<'a> {
 // === impl Lacking ===
 
 impl<'a> Lacking<'a> {
-    fn of(set: &Change<'a, SetName, Set>, new: &'a Arc<Set>, base: &Table) -> Lacking<'a> {
-        let (to_add, to_delete) = diff_keys(set.old.map_or(&[][..], |old| &old.keys), &new.keys);
-        let mut weight = to_add.len() + to_delete.len();
-        if set.old.is_none() {
-            weight += of_set(base);
-        }
+    fn of(old: Option<&'a Arc<Set>>, new: &'a Arc<Set>, base: &Table) -> Lacking<'a> {
+        let mut weight = match old {
+            None => of_added_set(base) + new.keys.len(),
+            Some(old) => {
+                let (to_add, to_delete) = diff_keys(&old.keys, &new.keys);
+                to_add.len() + to_delete.len()
+            }
+        };
         if weight > 0 && new.key_type.is_interval() {
             weight += new.keys.len() / RANGES;
         }
-        Lacking { new, to_add, to_delete, weight }
+        Lacking { old, new, weight }
+    }
+
+    /// The keys of which it has too few, and those of which it has too many.
+    fn keys(&self) -> (Vec<Key>, Vec<Key>) {
+        diff_keys(self.old.map_or(&[][..], |old| &old.keys), &self.new.keys)
     }
 }
 
-/// The sets and maps to which some rule refers.
-fn referenced_sets(table: &Table) -> BTreeSet<&SetName> {
-    table.chains.values().flat_map(|chain| sets_of(chain)).collect()
+/// The sets that are there, get other keys, and are referred to by some rule of the kernel's table.
+fn changed_in_use<'a>(base: &'a Table, changes: &Changes<'a>) -> BTreeSet<&'a SetName> {
+    let stays = |set: &&Change<'a, SetName, Set>| set.old.is_some() && set.new.is_some();
+    let changed: BTreeSet<&SetName> = changes.sets.iter().filter(stays).map(|set| set.name).collect();
+    if changed.is_empty() {
+        return changed;
+    }
+    base.chains.values().flat_map(|chain| sets_of(chain)).filter(|set| changed.contains(set)).collect()
 }

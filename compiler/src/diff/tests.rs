@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::{Limits, Mirror, next};
+use super::{Limits, Mirror, Way, next};
 use crate::nft::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, Family, Field, Hook, Key, KeyType, MapElement,
     Match, Rule, Set, SetName, Stmt, Table, Verdict, VerdictMap,
@@ -113,7 +113,7 @@ fn drop_all() -> Stmt {
 #[track_caller]
 fn kernel_with(table: &Table, release: Release) -> (Kernel, Mirror) {
     let mut kernel = Kernel::new(release);
-    if let Some(transaction) = next(table, &kernel.dump(), Limits::default()) {
+    if let Some(transaction) = next(table, &kernel.dump(), Limits { weight: usize::MAX, ..Limits::default() }) {
         kernel.commit(&transaction).expect("a first load is taken");
     }
     let mirror = kernel.dump();

@@ -17,6 +17,8 @@ mod sets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use super::skeleton::{self, Deny};
 use super::{Family, Table};
 use crate::api::{Direction, PolicyKey};
@@ -134,12 +136,8 @@ impl Lowerer {
 
 /// Takes one part of the table out and puts another in its place.
 fn replace(table: &mut Table, old: &Table, new: &Table) {
-    fn replace_in<K: Ord + Clone, V>(
-        all: &mut BTreeMap<K, Arc<V>>,
-        old: &BTreeMap<K, Arc<V>>,
-        new: &BTreeMap<K, Arc<V>>,
-    ) {
-        for name in old.keys().filter(|name| !new.contains_key(name)) {
+    fn replace_in<K: Ord + Clone, V>(all: &mut OrdMap<K, Arc<V>>, old: &OrdMap<K, Arc<V>>, new: &OrdMap<K, Arc<V>>) {
+        for name in old.keys().filter(|name| !new.contains_key(*name)) {
             all.remove(name);
         }
         for (name, object) in new {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use compiler::diff::{self, Generation, Limits, Mirror, Op, Transaction};
+use compiler::diff::{self, Generation, Limits, Mirror, Op, Transaction, Way};
 use compiler::nft::Table;
 use netlink::{Claim, Error};
 use tracing::{debug, info, warn};
@@ -15,6 +15,8 @@ use crate::metrics::{CommitResult, SyncMetrics};
 pub(super) struct Bond<K> {
     pub(super) kernel: K,
     pub(super) mirror: Mirror,
+    /// From there to what is desired.
+    pub(super) way: Way,
     /// Whose the table was when it was last asked for.
     claim: Claim,
 }
@@ -29,7 +31,7 @@ impl<K: Kernel> Bond<K> {
         if claim == Claim::Foreign {
             warn!("somebody else made or changed table inet postern: what is in it is not believed but replaced");
         }
-        Ok(Bond { kernel, mirror, claim })
+        Ok(Bond { kernel, mirror, way: Way::default(), claim })
     }
 
     /// Nobody else can edit the table.

@@ -166,7 +166,7 @@ fn ranges_that_are_there_make_room_first() {
 fn many_sets_go_in_several_transactions() {
     let names: Vec<String> = (0..9).map(|i| format!("s{i}")).collect();
     let full = names.iter().fold(Table::default().chain("c", []), |table, name| table.set(name, &[1]));
-    let way = way(&full, &Table::default().chain("c", []), limits(80));
+    let way = way(&full, &Table::default().chain("c", []), limits(30));
     assert_eq!(way.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3], "{way:?}");
 }
 
@@ -174,4 +174,59 @@ fn many_sets_go_in_several_transactions() {
 fn what_cannot_be_divided_goes_whole() {
     let rules = |n: usize| Table::default().chain(P, (0..n).map(|_| drop_all()));
     assert_eq!(short(way(&rules(0), &rules(100), limits(10))), ["add 100 rules to chain ingress-np-p"]);
+}
+
+/// So many policies, each of which looks into a set of its own.
+fn many(policies: usize, version: &str) -> Table {
+    (0..policies).fold(Table::default().chain("c", []), |table, i| {
+        let set = format!("s{i}-{version}");
+        table.set(&set, &[1]).chain(&format!("{P}{i:04}"), [look_up(&set)])
+    })
+}
+
+#[test]
+fn many_changed_policies_take_few_transactions() {
+    let stages = |policies| way(&many(policies, "old"), &many(policies, "new"), Limits::default());
+    assert_eq!(stages(50).len(), 1);
+    let way = stages(500);
+    assert!(way.len() <= 8, "{} transactions", way.len());
+    let ops: usize = way.iter().map(Vec::len).sum();
+    assert_eq!(ops, 5 * 500, "a set and its keys come, a chain is emptied and filled, a set goes: {way:?}");
+    let (last, before) = way.split_last().expect("there are some");
+    assert!(before.iter().all(|ops| ops.len() >= 60 * 5), "each carries as much as it may: {way:?}");
+    assert!(way.iter().all(|ops| ops.len().is_multiple_of(5)), "the set that goes does so with its policy: {last:?}");
+}
+
+#[test]
+fn sets_that_go_weigh_less_than_sets_that_come() {
+    let from = many(500, "old");
+    let to = Table::default().chain("c", []);
+    assert!(way(&from, &to, Limits::default()).len() <= 2);
+}
+
+#[test]
+fn what_is_remembered_of_a_way_gives_way_to_news() {
+    let (mut kernel, mut mirror) = kernel_with(&many(500, "old"), Release::AtOnce);
+    let mut way = Way::default();
+    let mut step = |desired: &Table| -> Option<Vec<String>> {
+        let transaction = way.next(desired, &mirror, limits(1_000))?;
+        let generation = kernel.commit(&transaction).expect("the kernel takes it");
+        let ops = transaction.ops().iter().map(ToString::to_string).collect();
+        mirror.committed(transaction, generation);
+        Some(ops)
+    };
+    let desired = many(500, "new");
+    for _ in 0..5 {
+        let ops = step(&desired).expect("there is more to do");
+        assert_eq!(ops.len(), 8 * 5, "as much as there is room for: {ops:?}");
+    }
+    // The lightest comes first, also before those that were to be next.
+    let desired = desired.chain(&format!("{P}0499"), []);
+    let mut desired_now = desired.clone();
+    desired_now.sets.remove(&SetName::from_kernel("s499-new"));
+    let ops = step(&desired_now).expect("there is more to do");
+    assert!(ops.contains(&format!("flush chain {P}0499")), "{ops:?}");
+    let rest = std::iter::from_fn(|| step(&desired_now)).count();
+    assert!(rest < 70, "{rest} more transactions");
+    assert_eq!(mirror.table, Some(desired_now));
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use super::super::skeleton::{deny_chain, dispatch_map, rule, self_set};
 use super::super::{
     Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Table, Verdict, VerdictMap,
@@ -91,8 +93,8 @@ fn group_chain(direction: Direction, isolation: &Isolation, left_out: &BTreeSet<
 }
 
 /// All dispatch maps, also the empty ones: the base chains refer to them.
-fn maps(mut elements: BTreeMap<(Direction, Family), Elements>) -> BTreeMap<SetName, Arc<VerdictMap>> {
-    let mut maps = BTreeMap::new();
+fn maps(mut elements: BTreeMap<(Direction, Family), Elements>) -> OrdMap<SetName, Arc<VerdictMap>> {
+    let mut maps = OrdMap::new();
     for direction in Direction::ALL {
         for family in Family::ALL {
             let map = VerdictMap {
@@ -106,7 +108,7 @@ fn maps(mut elements: BTreeMap<(Direction, Family), Elements>) -> BTreeMap<SetNa
     maps
 }
 
-fn self_sets(mut pairs: BTreeMap<Family, Vec<Key>>) -> BTreeMap<SetName, Arc<Set>> {
+fn self_sets(mut pairs: BTreeMap<Family, Vec<Key>>) -> OrdMap<SetName, Arc<Set>> {
     let set = |family| {
         let mut keys = pairs.remove(&family).unwrap_or_default();
         keys.sort_unstable();
