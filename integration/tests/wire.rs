@@ -7,17 +7,12 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use compiler::nft::{Deny, Family};
-use integration::agent::nft;
 use integration::scene::{Scene, Shape, pod, policy};
 use lab::{Endpoint, Flow, Netns, Outcome, Probe, Protocol, isolated};
+use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 
 /// For what must come: a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A table for the tests beside the agent's, in a node.
-fn load(netns: &Netns, rules: &str) {
-    netns.run(|| nft(&[rules])).unwrap().unwrap();
-}
 
 fn ip(netns: &Netns, arguments: &str) -> String {
     let run = || std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
@@ -98,38 +93,92 @@ fn datagrams_received(netns: &Netns, family: Family) -> u64 {
 #[test]
 fn packet_too_big_reaches_an_isolated_pod() {
     isolated(async {
-        // Known to conntrack as belonging to a flow, and, where ICMP is not tracked, not known at all.
-        for untracked in [false, true] {
-            let scene = Scene::start(&udp_only(), &[], Shape::ALL[1], Deny::Drop).await.unwrap();
-            let (node_1, node_2) = (scene.netns("node/node-1").unwrap(), scene.netns("node/node-2").unwrap());
-            if untracked {
-                let chain =
-                    "chain raw { type filter hook prerouting priority raw; meta l4proto { icmp, icmpv6 } notrack; }";
-                load(&node_2, &format!("table inet test {{ {chain}; }}"));
-            }
-            // The last link, from its node to the pod, takes no more than 1280 bytes; the far pod is not told.
-            let near = scene.address("shop/near", Family::V4).unwrap();
-            let route = ip(&node_1, &format!("-o route get {near}"));
-            let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
-            let link = words.nth(1).unwrap_or_else(|| panic!("no link in {route}"));
-            ip(&node_1, &format!("link set {link} mtu 1280"));
-            ip(&scene.netns("shop/near").unwrap(), "link set eth0 mtu 1280");
-            for family in Family::ALL {
-                let (far, near) =
-                    (scene.endpoint("shop/far", family).unwrap(), scene.endpoint("shop/near", family).unwrap());
-                let opened = Flow::open(&Probe::new(far.clone(), near.clone(), Protocol::Udp, 7), PATIENCE).await;
-                let mut flow = opened.unwrap_or_else(|outcome| panic!("{family}: {outcome}"));
-                // The kernel forbids fragments on the way until it is told that the packet is too big. Then it tells the
-                // program, or sends fragments.
-                let first = flow.exchange(1_400, PATIENCE).await;
-                assert_ne!(first, Outcome::Refused, "{family}, ICMP untracked: {untracked}");
-                let second = flow.exchange(1_400, PATIENCE).await;
-                assert_eq!(second, Outcome::Allowed, "{family}, ICMP untracked: {untracked}");
-                let learnt = ip(&far.netns, &format!("route get {}", near.address));
-                assert!(learnt.contains("mtu 1280"), "{family}, ICMP untracked: {untracked}: {learnt}");
+        let scene = Scene::start(&udp_only(), &[], Shape::ALL[1], Deny::Drop).await.unwrap();
+        let node_1 = scene.netns("node/node-1").unwrap();
+        // The last link, from its node to the pod, takes no more than 1280 bytes; the far pod is not told.
+        let near = scene.address("shop/near", Family::V4).unwrap();
+        let route = ip(&node_1, &format!("-o route get {near}"));
+        let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
+        let link = words.nth(1).unwrap_or_else(|| panic!("no link in {route}"));
+        ip(&node_1, &format!("link set {link} mtu 1280"));
+        ip(&scene.netns("shop/near").unwrap(), "link set eth0 mtu 1280");
+        for family in Family::ALL {
+            let (far, near) =
+                (scene.endpoint("shop/far", family).unwrap(), scene.endpoint("shop/near", family).unwrap());
+            let opened = Flow::open(&Probe::new(far.clone(), near.clone(), Protocol::Udp, 7), PATIENCE).await;
+            let mut flow = opened.unwrap_or_else(|outcome| panic!("{family}: {outcome}"));
+            // The kernel forbids fragments on the way until it is told that the packet is too big. Then it tells the
+            // program, or sends fragments.
+            let first = flow.exchange(1_400, PATIENCE).await;
+            assert_ne!(first, Outcome::Refused, "{family}");
+            let second = flow.exchange(1_400, PATIENCE).await;
+            assert_eq!(second, Outcome::Allowed, "{family}");
+            let learnt = ip(&far.netns, &format!("route get {}", near.address));
+            assert!(learnt.contains("mtu 1280"), "{family}: {learnt}");
+        }
+    });
+}
+
+#[test]
+fn icmp_of_no_flow_does_not_pass_for_upkeep_of_the_network() {
+    isolated(async {
+        for shape in Shape::ALL {
+            let scene = Scene::start(&udp_only(), &[], shape, Deny::Drop).await.unwrap();
+            for (family, kinds) in [(Family::V4, &[3][..]), (Family::V6, &[2, 133, 137])] {
+                let (near, far) =
+                    (scene.endpoint("shop/near", family).unwrap(), scene.endpoint("shop/far", family).unwrap());
+                let opened = Flow::open(&Probe::new(near.clone(), far.clone(), Protocol::Udp, 7), PATIENCE).await;
+                let mut flow = opened.unwrap_or_else(|outcome| panic!("{shape:?} {family}: {outcome}"));
+                for &kind in kinds {
+                    let before = icmp_received(&far.netns, family, kind);
+                    (0..3).for_each(|_| send_icmp(&near, &far, kind));
+                    assert_eq!(flow.exchange(8, PATIENCE).await, Outcome::Allowed, "{shape:?} {family}");
+                    let received = icmp_received(&far.netns, family, kind) - before;
+                    assert_eq!(received, 0, "{shape:?} {family}: messages of type {kind} that reached the pod");
+                }
             }
         }
     });
+}
+
+/// Sends data in an ICMP message of a type that says that it is about the network.
+fn send_icmp(from: &Endpoint, to: &Endpoint, kind: u8) {
+    let to = SocketAddr::new(to.address, 0);
+    let (domain, protocol) =
+        (Domain::for_address(to), if to.is_ipv4() { IpProtocol::ICMPV4 } else { IpProtocol::ICMPV6 });
+    let socket = from.netns.run(|| Socket::new(domain, Type::RAW, Some(protocol))).unwrap().unwrap();
+    let mut message = [0; 64];
+    message[0] = kind;
+    if to.is_ipv4() {
+        // Fragmentation needed, for an MTU of 1280, with the checksum of that. The kernel adds that of ICMPv6.
+        message[1..8].copy_from_slice(&[4, 0xf7, 0xfb, 0, 0, 5, 0]);
+    } else {
+        // Neighbour discovery with 255 passes where no router is between.
+        socket.set_unicast_hops_v6(254).unwrap();
+    }
+    socket.send_to(&message, &to.into()).unwrap();
+}
+
+/// How many ICMP messages of a type a namespace has received.
+fn icmp_received(netns: &Netns, family: Family, kind: u8) -> u64 {
+    let read = |file: &str| netns.run(|| std::fs::read_to_string(file)).unwrap().unwrap();
+    // The kernel lists the types of which there were any.
+    match family {
+        Family::V4 => {
+            let text = read("/proc/thread-self/net/snmp");
+            let mut rows = text.lines().filter_map(|line| line.strip_prefix("IcmpMsg: "));
+            let (Some(names), Some(values)) = (rows.next(), rows.next()) else { return 0 };
+            let name = format!("InType{kind}");
+            let mut pairs = names.split(' ').zip(values.split(' '));
+            pairs.find(|(found, _)| *found == name).map_or(0, |(_, value)| value.parse().unwrap())
+        }
+        Family::V6 => {
+            let text = read("/proc/thread-self/net/snmp6");
+            let name = format!("Icmp6InType{kind}");
+            let mut pairs = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+            pairs.find(|(found, _)| *found == name).map_or(0, |(_, value)| value.trim().parse().unwrap())
+        }
+    }
 }
 
 #[test]
