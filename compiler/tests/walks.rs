@@ -70,7 +70,7 @@ impl Walk {
         for event in self.reported.events_to(&state.parse(), watches, &mut self.dice) {
             writeln!(self.log, "{event:?}").expect("a String takes all that is written");
             self.compiler.apply(event.clone());
-            self.reported.take(&event);
+            self.reported.apply(&event);
             let fresh = self.reported.fresh_compiler(self.deny).table();
             assert_eq!(self.compiler.table(), fresh, "history decides the table: {}", self.log);
             if self.dice.once_in(3) {

@@ -79,7 +79,7 @@ impl Content {
         let values = document.values();
         self.documents += usize::from(!values.as_ref().is_ok_and(Vec::is_empty));
         match values {
-            Ok(values) => self.take(path, number, document, &values),
+            Ok(values) => self.gather(path, number, document, &values),
             Err(error) => self.errors.push(error.at(path)),
         }
         if let (Some(line), true) = (document.template_line(), self.errors.len() > errors) {
@@ -91,7 +91,7 @@ impl Content {
     }
 
     /// Takes over the values of a document.
-    fn take(&mut self, path: &Path, number: usize, document: &Document<'_>, values: &[Value]) {
+    fn gather(&mut self, path: &Path, number: usize, document: &Document<'_>, values: &[Value]) {
         // With the whole path, so that nameless objects of files of one name stay apart.
         let stand_in = format!("{}-document-{number}", path.to_string_lossy());
         let place = Place { path: path.to_owned(), line: document.first_line, column: 1 };

@@ -46,7 +46,7 @@ impl Bytes {
     /// The next line that is not empty. One that has begun is waited for no longer than [`PATIENCE`].
     pub(super) async fn line(&mut self, until: Instant) -> Result<Line, Failure> {
         loop {
-            match self.take() {
+            match self.next_line() {
                 Some(Line::Text(text)) if text.iter().all(u8::is_ascii_whitespace) => continue,
                 Some(line) => return Ok(line),
                 None => {}
@@ -74,7 +74,7 @@ impl Bytes {
     }
 
     /// Takes a line out of what has come.
-    fn take(&mut self) -> Option<Line> {
+    fn next_line(&mut self) -> Option<Line> {
         let end = self.line[self.searched..].iter().position(|byte| *byte == b'\n').map(|at| at + self.searched);
         let Some(end) = end else {
             self.searched = self.line.len();

@@ -75,7 +75,7 @@ pub fn follow(
             }
         }
         let (changed, changes) = mpsc::channel();
-        let mut watcher = watch(&changed);
+        let mut watcher = watcher(&changed);
         let mut folders = around(&reader.paths);
         loop {
             // Before reading, so that no change is missed; and each time, for folders that came or were replaced.
@@ -117,7 +117,7 @@ struct Reader {
 }
 
 /// Something that tells of changes by sending on the channel.
-fn watch(changed: &Sender<()>) -> Box<dyn Watcher> {
+fn watcher(changed: &Sender<()>) -> Box<dyn Watcher> {
     let tell = |changed: Sender<()>| {
         move |event: notify::Result<notify::Event>| {
             // Reading a file is an event too, and no change. What is lost in an error may have been one.

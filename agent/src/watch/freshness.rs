@@ -63,7 +63,7 @@ enum State {
 
 impl Freshness {
     /// One more watch.
-    pub(super) fn watch(&self, kind: &'static str, name: &str) -> Pulse {
+    pub(super) fn pulse(&self, kind: &'static str, name: &str) -> Pulse {
         let mut entries = self.lock();
         let id = entries.next_id;
         entries.next_id += 1;
@@ -197,7 +197,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_watch_is_fresh_and_one_that_is_away_is_told() {
         let freshness = Freshness::default();
-        let pulse = freshness.watch("Pod", "Pods of node n1");
+        let pulse = freshness.pulse("Pod", "Pods of node n1");
         pulse.open(true);
         assert_eq!(freshness.to_string(), "", "the list is waited for by its guard");
         pulse.listed();

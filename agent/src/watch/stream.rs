@@ -136,7 +136,7 @@ impl<K: Kind> Stream<K> {
     pub(super) async fn run(self, shared: Shared) {
         let mut follower = Follower {
             seat: shared.access.seat().await,
-            pulse: shared.metrics.freshness.watch(K::KIND, &self.name),
+            pulse: shared.metrics.freshness.pulse(K::KIND, &self.name),
             findings: Findings::new(K::KIND, shared.metrics.clone()),
             guard: Some(shared.readiness.guard_start(format!("the list of {}", self.name))),
             stream: self,
@@ -189,7 +189,7 @@ impl<K: Kind> Follower<K> {
         self.pinged = answer.pinged;
         self.pulse.open(answer.pinged);
         self.breaks += 1;
-        self.follow(answer.body, time + GRACE).await
+        self.read_events(answer.body, time + GRACE).await
     }
 
     async fn list(&mut self, client: &Client) -> Result<(), Failure> {
@@ -256,7 +256,7 @@ impl<K: Kind> Follower<K> {
             return Ok(());
         }
         self.pulse.open(true);
-        self.follow(body, time + GRACE).await
+        self.read_events(body, time + GRACE).await
     }
 
     async fn list_pages(&mut self, client: &Client) -> Result<(), Failure> {
@@ -327,7 +327,7 @@ impl<K: Kind> Follower<K> {
     }
 
     /// Takes events until the watch ends.
-    async fn follow(&mut self, mut body: Bytes, ends_within: Duration) -> Result<(), Failure> {
+    async fn read_events(&mut self, mut body: Bytes, ends_within: Duration) -> Result<(), Failure> {
         let begun = Instant::now();
         let (mut is_proven, mut last) = (false, begun);
         let silence = ends_within.min(LONGEST_SILENCE);
@@ -343,7 +343,7 @@ impl<K: Kind> Follower<K> {
                 Line::Text(line) => {
                     last = Instant::now();
                     self.pulse.word();
-                    self.take(WatchEvent::read(&line).map_err(Failure::Odd)?, || changed_at(&line))?;
+                    self.pass_on(WatchEvent::read(&line).map_err(Failure::Odd)?, || changed_at(&line))?;
                 }
                 Line::Nothing if Instant::now() < silent_at => {}
                 Line::Nothing => return Err(Failure::Silent { waited_for: "event or bookmark", time: silence }),
@@ -355,7 +355,7 @@ impl<K: Kind> Follower<K> {
     }
 
     /// Takes over an event. What it is about was changed at a time, if that is known.
-    fn take(&mut self, event: WatchEvent<K>, changed_at: impl Fn() -> Option<SystemTime>) -> Result<(), Failure> {
+    fn pass_on(&mut self, event: WatchEvent<K>, changed_at: impl Fn() -> Option<SystemTime>) -> Result<(), Failure> {
         match event {
             WatchEvent::Applied { object, .. } => {
                 self.advance(K::resource_version(&object));

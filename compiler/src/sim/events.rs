@@ -36,12 +36,12 @@ impl Reported {
     }
 
     /// Takes over an event.
-    pub fn take(&mut self, event: &Event) {
+    pub fn apply(&mut self, event: &Event) {
         match event {
-            Event::Namespaces(change) => take(&mut self.namespaces, change, |namespace| namespace.name.clone()),
-            Event::Policies(change) => take(&mut self.policies, change, |policy| policy.key.clone()),
+            Event::Namespaces(change) => apply(&mut self.namespaces, change, |namespace| namespace.name.clone()),
+            Event::Policies(change) => apply(&mut self.policies, change, |policy| policy.key.clone()),
             Event::Pods(source, change) => {
-                take(self.pods.entry(source.clone()).or_default(), change, |pod| pod.key.clone());
+                apply(self.pods.entry(source.clone()).or_default(), change, |pod| pod.key.clone());
             }
         }
     }
@@ -100,7 +100,7 @@ impl Watches {
     }
 }
 
-fn take<T: Clone, K: Ord + Clone>(known: &mut BTreeMap<K, T>, change: &Change<T, K>, key: impl Fn(&T) -> K) {
+fn apply<T: Clone, K: Ord + Clone>(known: &mut BTreeMap<K, T>, change: &Change<T, K>, key: impl Fn(&T) -> K) {
     match change {
         Change::Applied(object) => {
             known.insert(key(object), object.clone());

@@ -69,7 +69,7 @@ impl Walk {
         for event in self.reported.events_to(&state.parse(), watches, &mut self.dice) {
             writeln!(self.log, "{event:?}").unwrap();
             self.compiler.apply(event.clone());
-            self.reported.take(&event);
+            self.reported.apply(&event);
             if self.dice.once_in(3) {
                 self.commit(true);
             }

@@ -23,7 +23,7 @@ impl Stall {
     /// Starts the thread. While a reading lasts longer than `patience` the agent is not ready.
     pub(super) fn spawn(patience: Duration, readiness: Readiness) -> io::Result<Stall> {
         let (steps, seen) = mpsc::channel();
-        thread::Builder::new().name("files-stall".to_owned()).spawn(move || watch(&seen, patience, &readiness))?;
+        thread::Builder::new().name("files-stall".to_owned()).spawn(move || look_after(&seen, patience, &readiness))?;
         Ok(Stall(steps))
     }
 
@@ -39,7 +39,7 @@ impl Stall {
     }
 }
 
-fn watch(steps: &Receiver<Step>, patience: Duration, readiness: &Readiness) {
+fn look_after(steps: &Receiver<Step>, patience: Duration, readiness: &Readiness) {
     while steps.recv().is_ok() {
         if !matches!(steps.recv_timeout(patience), Err(RecvTimeoutError::Timeout)) {
             continue;
