@@ -58,3 +58,25 @@ impl Interest {
         if needed.len() > MOST_NAMESPACES { Interest::Cluster } else { Interest::Namespaces(needed) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_needs_of_two_become_the_cluster_where_they_are_many() {
+        let named = |range: std::ops::Range<usize>| {
+            Interest::Namespaces(range.map(|i| Str::from(format!("ns-{i:02}"))).collect())
+        };
+        for (one, other, both) in [
+            (named(0..10), named(0..10), named(0..10)),
+            (named(0..MOST_NAMESPACES), named(0..0), named(0..MOST_NAMESPACES)),
+            (named(0..10), named(8..MOST_NAMESPACES), named(0..MOST_NAMESPACES)),
+            (named(0..10), named(8..MOST_NAMESPACES + 1), Interest::Cluster),
+            (named(0..1), Interest::Cluster, Interest::Cluster),
+            (Interest::Cluster, named(0..1), Interest::Cluster),
+        ] {
+            assert_eq!(one.clone().and(other.clone()), both, "{one:?} and {other:?}");
+        }
+    }
+}
