@@ -379,6 +379,22 @@ async fn a_token_that_expires_begins_the_list_again() {
     assert_eq!(run.changes(), ["=a,b"]);
 }
 
+/// Also the list that is asked for all at once is given in pages here, as by a server that has a limit of its own.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_always_expire_are_a_failure_with_a_pause() {
+    let run = Run::of(120 * SECOND, |_, query| match query {
+        _ if is_list(query) => refusal(400, "BadRequest", "unknown parameter"),
+        _ if query.contains("continue=") => refusal(410, "Expired", "the continue token has expired"),
+        _ => page(&["a"], 5, "next"),
+    });
+    let run = run.await;
+    assert_eq!(run.changes(), Vec::<String>::new(), "half a list is none");
+    let requests = run.times().len();
+    // Four or five in each attempt.
+    assert!((8..=80).contains(&requests), "{requests} in two minutes");
+    assert!(!run.readiness.status().is_ready());
+}
+
 /// Seen: a policy in force 279 s after a hole in the network.
 #[tokio::test(start_paused = true)]
 async fn silence_is_given_up_within_30_s() {
