@@ -390,9 +390,8 @@ async fn tokens_that_always_expire_are_a_failure_with_a_pause() {
     let run = run.await;
     assert_eq!(run.changes(), Vec::<String>::new(), "half a list is none");
     let requests = run.times().len();
-    // Four or five in each attempt.
-    assert!((8..=80).contains(&requests), "{requests} in two minutes");
-    assert!(!run.readiness.status().is_ready());
+    // Four or five in each attempt, and the pauses are drawn. Without them there would be thousands.
+    assert!((8..=250).contains(&requests), "{requests} in two minutes");
 }
 
 /// Seen: a policy in force 279 s after a hole in the network.
