@@ -51,7 +51,12 @@ pub(crate) struct Ack {
 
 /// The type of a message of nf_tables.
 pub(crate) fn nftables(kind: u16) -> u16 {
-    (nfnl::SUBSYS_NFTABLES << 8) | kind
+    of(nfnl::SUBSYS_NFTABLES, kind)
+}
+
+/// The type of a message of one of netfilter's subsystems (`NFNL_SUBSYS_*`).
+pub(crate) fn of(subsystem: u16, kind: u16) -> u16 {
+    (subsystem << 8) | kind
 }
 
 /// Appends a message and gives the place of its first byte.
@@ -75,7 +80,12 @@ pub(crate) fn write(buffer: &mut Vec<u8>, header: Header, attributes: impl FnOnc
 impl<'a> Message<'a> {
     /// The type of a message of nf_tables; `None` for every other message.
     pub(crate) fn nftables(&self) -> Option<u16> {
-        (self.kind >> 8 == nfnl::SUBSYS_NFTABLES).then_some(self.kind & 0xff)
+        self.of(nfnl::SUBSYS_NFTABLES)
+    }
+
+    /// The type of a message of this subsystem of netfilter; `None` for every other message.
+    pub(crate) fn of(&self, subsystem: u16) -> Option<u16> {
+        (self.kind >> 8 == subsystem).then_some(self.kind & 0xff)
     }
 
     /// `nfgen_family`; 0 where the message is too short.

@@ -11,7 +11,9 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::Error;
-use crate::message::Messages;
+use crate::attr::AttrWriter;
+use crate::constants::nl;
+use crate::message::{self, Header, Message, Messages};
 
 /// The kernel cuts a dump into datagrams of at most 32 KiB (`netlink_recvmsg`), and answers are far shorter.
 const RECEIVE: usize = 64 * 1024;
@@ -72,12 +74,46 @@ impl NetlinkSocket {
         }
     }
 
-    /// Waits for a datagram.
-    pub(crate) fn receive(&mut self) -> Result<Messages<'_>, Errno> {
+    /// Sends a request and hands over each message until the answer is complete; `false` where it was disturbed. The
+    /// header's flags are F_DUMP, which ends with a message of its own, or F_ACK. `what` is what is asked for, which
+    /// the error of a refusal names.
+    ///
+    /// An answer that is cut, or of which something was lost, is an error; what is still under way then is passed over
+    /// by a later request for its sequence number, which is to be another one.
+    pub(crate) fn ask(
+        &mut self,
+        what: &'static str,
+        header: Header,
+        attributes: impl FnOnce(&mut AttrWriter<'_>),
+        mut on_message: impl FnMut(&Message<'_>),
+    ) -> Result<bool, Error> {
+        let mut request = Vec::with_capacity(64);
+        message::write(&mut request, header, attributes);
+        self.send(&request)?;
+        let mut undisturbed = true;
+        loop {
+            let messages = self
+                .receive()
+                .map_err(|errno| Error::Socket { what: "receive the kernel's answer", source: errno.into() })?;
+            for message in messages.filter(|message| message.sequence == header.sequence) {
+                undisturbed &= message.flags & nl::F_DUMP_INTR == 0;
+                if let Some(errno) = message.end() {
+                    return match errno {
+                        None => Ok(undisturbed),
+                        Some(source) => Err(Error::Query { what, source }),
+                    };
+                }
+                on_message(&message);
+            }
+        }
+    }
+
+    /// Waits for a datagram (EMSGSIZE where it does not fit the memory for it, and is cut).
+    fn receive(&mut self) -> Result<Messages<'_>, Errno> {
         self.receive_with(RecvFlags::empty())
     }
 
-    /// Takes a datagram if one is there (EAGAIN if not).
+    /// Takes a datagram if one is there (EAGAIN if not, EMSGSIZE as in [`receive`](Self::receive)).
     pub(crate) fn try_receive(&mut self) -> Result<Messages<'_>, Errno> {
         self.receive_with(RecvFlags::DONTWAIT)
     }
@@ -86,8 +122,7 @@ impl NetlinkSocket {
         let (_, len) = rustix::io::retry_on_intr(|| {
             rustix::net::recv(&self.socket, &mut self.receive[..], flags | RecvFlags::TRUNC)
         })?;
-        // A longer datagram was cut; its last message is passed over, and whoever waits for it finds that out.
-        Ok(Messages::new(self.receive.get(..len).unwrap_or(&self.receive)))
+        Ok(Messages::new(self.receive.get(..len).ok_or(Errno::MSGSIZE)?))
     }
 
     /// Enlarges the send buffer so that a datagram of this length fits.
@@ -105,5 +140,31 @@ impl NetlinkSocket {
             .map_err(|errno| Error::Socket { what: "read the size of the send buffer", source: errno.into() })?;
         self.fits = granted.saturating_sub(SEND_SLACK);
         if len > self.fits { Err(Error::TooLarge { bytes: len }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::constants::{msg, nfproto};
+
+    #[test]
+    fn an_answer_that_is_cut_is_an_error_and_the_next_is_not() {
+        let mut socket = NetlinkSocket::open().unwrap();
+        // Without CAP_NET_ADMIN the answer is a refusal, which is of no interest here.
+        let mut ask = |sequence, room| {
+            socket.receive = vec![0; room];
+            let header = Header {
+                kind: message::nftables(msg::GETGEN),
+                flags: nl::F_ACK,
+                sequence,
+                family: nfproto::INET,
+                resource: 0,
+            };
+            socket.ask("the generation", header, |_| {}, |_| {})
+        };
+        let Err(Error::Socket { source, .. }) = ask(1, nl::HEADER) else { panic!("half an answer is no answer") };
+        assert_eq!(source.raw_os_error(), Some(Errno::MSGSIZE.raw_os_error()));
+        assert!(matches!(ask(2, RECEIVE), Ok(true) | Err(Error::Query { source: Errno::PERM, .. })));
     }
 }

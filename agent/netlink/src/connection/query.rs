@@ -108,37 +108,17 @@ pub(super) fn dump(
     }
 }
 
-/// Sends a request and hands over each message until the answer is complete; `false` where it was disturbed. `flags`
-/// is F_DUMP, which ends with a message of its own, or F_ACK.
+/// Sends a request about tables of family `inet`: see [`NetlinkSocket::ask`](crate::socket::NetlinkSocket::ask).
 fn ask(
     connection: &mut Connection,
     what: &'static str,
     kind: u16,
     flags: u16,
     attributes: impl FnOnce(&mut AttrWriter<'_>),
-    mut on_message: impl FnMut(&Message<'_>),
+    on_message: impl FnMut(&Message<'_>),
 ) -> Result<bool, Error> {
     let sequence = connection.sequence;
     connection.sequence = sequence.wrapping_add(1);
-    let mut request = Vec::with_capacity(64);
     let header = Header { kind: message::nftables(kind), flags, sequence, family: nfproto::INET, resource: 0 };
-    message::write(&mut request, header, attributes);
-    connection.socket.send(&request)?;
-    let mut undisturbed = true;
-    loop {
-        let messages = connection
-            .socket
-            .receive()
-            .map_err(|errno| Error::Socket { what: "receive the kernel's answer", source: errno.into() })?;
-        for message in messages.filter(|message| message.sequence == sequence) {
-            undisturbed &= message.flags & nl::F_DUMP_INTR == 0;
-            if let Some(errno) = message.end() {
-                return match errno {
-                    None => Ok(undisturbed),
-                    Some(source) => Err(Error::Query { what, source }),
-                };
-            }
-            on_message(&message);
-        }
-    }
+    connection.socket.ask(what, header, attributes, on_message)
 }
