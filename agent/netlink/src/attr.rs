@@ -130,6 +130,10 @@ impl<'a> AttrReader<'a> {
         Some(*byte)
     }
 
+    pub(crate) fn be16(self, kind: u16) -> Option<u16> {
+        Some(u16::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
+
     pub(crate) fn be32(self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.get(kind)?.try_into().ok()?))
     }

@@ -33,6 +33,7 @@ pub(crate) mod nl {
 
 /// `linux/netfilter/nfnetlink.h`
 pub(crate) mod nfnl {
+    pub(crate) const SUBSYS_CTNETLINK: u16 = 1;
     pub(crate) const SUBSYS_NFTABLES: u16 = 10;
     pub(crate) const MSG_BATCH_BEGIN: u16 = 16;
     pub(crate) const MSG_BATCH_END: u16 = 17;
@@ -41,6 +42,7 @@ pub(crate) mod nfnl {
 
 /// `linux/netfilter.h`: `NFPROTO_*`
 pub(crate) mod nfproto {
+    pub(crate) const UNSPEC: u8 = 0;
     pub(crate) const INET: u8 = 1;
     pub(crate) const IPV4: u8 = 2;
     pub(crate) const IPV6: u8 = 10;
@@ -219,4 +221,30 @@ pub(crate) mod udata {
     pub(crate) const COMMENT: u8 = 0;
     /// `NFTNL_UDATA_SET_COMMENT`
     pub(crate) const SET_COMMENT: u8 = 7;
+}
+
+/// `linux/netfilter/nfnetlink_conntrack.h`: `IPCTNL_MSG_CT_*`
+pub(crate) mod ct_msg {
+    pub(crate) const NEW: u16 = 0;
+    pub(crate) const GET: u16 = 1;
+}
+
+/// `linux/netfilter/nfnetlink_conntrack.h`: `CTA_*`
+pub(crate) mod cta {
+    pub(crate) const TUPLE_ORIG: u16 = 1;
+    pub(crate) const TUPLE_REPLY: u16 = 2;
+    pub(crate) const PROTOINFO: u16 = 4;
+    pub(crate) const ZONE: u16 = 18;
+    pub(crate) const TUPLE_IP: u16 = 1;
+    pub(crate) const TUPLE_PROTO: u16 = 2;
+    pub(crate) const TUPLE_ZONE: u16 = 3;
+    pub(crate) const IP_V4_SRC: u16 = 1;
+    pub(crate) const IP_V4_DST: u16 = 2;
+    pub(crate) const IP_V6_SRC: u16 = 3;
+    pub(crate) const IP_V6_DST: u16 = 4;
+    pub(crate) const PROTO_NUM: u16 = 1;
+    pub(crate) const PROTO_SRC_PORT: u16 = 2;
+    pub(crate) const PROTO_DST_PORT: u16 = 3;
+    pub(crate) const PROTOINFO_TCP: u16 = 1;
+    pub(crate) const PROTOINFO_TCP_STATE: u16 = 1;
 }

@@ -116,7 +116,7 @@ impl Error {
         }
     }
 
-    /// The kernel has no nf_tables.
+    /// The kernel has no nf_tables, or, of [`conntrack::flows`](crate::conntrack::flows), no nf_conntrack_netlink.
     pub fn is_unsupported(&self) -> bool {
         match self {
             // nfnetlink answers EOPNOTSUPP to a batch, and EINVAL to a query, for a subsystem that is not there.

@@ -1,8 +1,9 @@
-//! The nf_tables netlink codec and its socket.
+//! The nf_tables netlink codec and its socket, and a reader of connection tracking.
 //!
 //! ```text
 //! Connection::commit   Transaction -> encode -> one batch, one sendmsg -> answers -> Committed
 //! Connection::dump     requests    -> dump bytes -> decode -> Mirror
+//! conntrack::flows     request     -> dump bytes -> Flow, Flow, Flow...
 //! ```
 //!
 //! One [`Connection`] is the one writer of table `inet postern`. It is opened in the network namespace of the calling
@@ -11,13 +12,15 @@
 //!
 //! From the bytes up: `constants` holds the kernel's numbers, `attr` and `message` read and write the format, [`expr`]
 //! holds what rules are made of, `encode` and [`Decoder`] translate between the compiler's types and messages,
-//! `batch` frames messages as one transaction, `socket` carries them.
+//! `batch` frames messages as one transaction, `socket` carries them. [`conntrack`] needs of these `attr`, `message` and
+//! `socket` only.
 //!
 //! Nothing here is `unsafe`: `netlink-sys` and `rustix` make the system calls.
 
 mod attr;
 mod batch;
 mod connection;
+pub mod conntrack;
 mod constants;
 mod decode;
 mod encode;

@@ -1,4 +1,4 @@
-//! Our batches on a real kernel, beside what `nft` does.
+//! Our batches on a real kernel, beside what `nft` does, and its connection tracking as we read it.
 //!
 //! Every test runs in a network namespace of its own, inside a user namespace in which the test is root; nothing of
 //! the host is touched. It needs unprivileged user namespaces and `nft`, and fails where they are missing.
@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test is to stop it there")]
 
 mod parity {
+    pub(crate) mod conntrack;
     pub(crate) mod errors;
     pub(crate) mod generated;
     pub(crate) mod listing;
@@ -22,7 +23,7 @@ use std::panic;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use parity::{errors, generated, listing, load, owner, peers, raw, support, walks};
+use parity::{conntrack, errors, generated, listing, load, owner, peers, raw, support, walks};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -62,6 +63,11 @@ fn main() -> ExitCode {
         ("peers::rustables_reads_tables_chains_and_rules", peers::rustables_reads_tables_chains_and_rules),
         ("raw::services_are_translated", raw::services_are_translated),
         ("raw::errors_name_the_message", raw::errors_name_the_message),
+        ("conntrack::flows_are_told_as_the_kernel_tracks_them", conntrack::flows_are_told_as_the_kernel_tracks_them),
+        ("conntrack::translated_flows_differ_by_direction", conntrack::translated_flows_differ_by_direction),
+        ("conntrack::zones_are_told", conntrack::zones_are_told),
+        ("conntrack::each_of_thousands_is_shown_once", conntrack::each_of_thousands_is_shown_once),
+        ("conntrack::without_the_capability_nothing_is_told", conntrack::without_the_capability_nothing_is_told),
     ];
     let of_owners: &[(&str, fn())] = &[
         ("owner::others_are_kept_out_while_the_owner_lives", owner::others_are_kept_out_while_the_owner_lives),

@@ -7,7 +7,7 @@ use compiler::diff::{Generation, Op, Transaction};
 use compiler::nft::{Key, KeyType, Stmt, Table, Verdict};
 use netlink::{At, Connection, Errno, Error, Refusal};
 
-use super::support::{commit_new, nft_load, open};
+use super::support::{commit_new, give_up_capabilities, nft_load, open};
 use super::tables::{base, chain_name, element, everything, rule, set, set_name, v4};
 
 fn started() -> (Connection, Generation) {
@@ -134,11 +134,8 @@ pub(crate) fn what_answers_do_not_fit_is_a_refusal_all_the_same() {
 }
 
 pub(crate) fn without_the_capability_all_is_refused() {
-    // Of the thread only, which ends with the test.
     let (mut connection, generation) = started();
-    let capabilities = rustix::thread::capabilities(None).unwrap();
-    let none = rustix::thread::CapabilitySets { effective: rustix::thread::CapabilitySet::empty(), ..capabilities };
-    rustix::thread::set_capabilities(None, none).unwrap();
+    give_up_capabilities();
     let add = Transaction::new(vec![Op::AddKeys(set_name("v4"), vec![v4(9)])], None);
     let mut unprivileged = open();
     for connection in [&mut connection, &mut unprivileged] {

@@ -25,6 +25,13 @@ pub(crate) fn enter_network_namespace() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
 }
 
+/// Takes the calling thread's capabilities away. They do not come back: it is to end with the test.
+pub(crate) fn give_up_capabilities() {
+    let capabilities = rustix::thread::capabilities(None).unwrap();
+    let none = rustix::thread::CapabilitySets { effective: rustix::thread::CapabilitySet::empty(), ..capabilities };
+    rustix::thread::set_capabilities(None, none).unwrap();
+}
+
 /// Major and minor number of the running kernel.
 pub(crate) fn kernel() -> (u32, u32) {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
