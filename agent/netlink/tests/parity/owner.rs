@@ -1,5 +1,7 @@
 //! `flags owner, persist`, on kernels that have them, and what there is instead on those that do not.
 
+use std::time::{Duration, Instant};
+
 use compiler::diff::{Op, Transaction};
 use netlink::{Claim, Connection, Errno, Error, Ownership};
 
@@ -13,6 +15,18 @@ fn owner() -> Connection {
     assert_eq!(connection.generation().unwrap(), generation, "asking changes nothing");
     assert_eq!(connection.dump().unwrap().table, None);
     connection
+}
+
+/// Ends an owner, and waits until its table is an orphan: a child process that another test starts at this moment has
+/// the socket too, until it runs its program.
+fn end(owner: Connection) {
+    drop(owner);
+    let mut plain = open();
+    let begun = Instant::now();
+    while let Err(error) = plain.adopt() {
+        assert!(error.is_owned_by_other() && begun.elapsed() < Duration::from_secs(60), "{error:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 pub(crate) fn others_are_kept_out_while_the_owner_lives() {
@@ -43,7 +57,7 @@ fn owner_generation(connection: &mut Connection) -> compiler::diff::Generation {
 pub(crate) fn an_orphan_is_adopted_with_its_content() {
     let mut first = owner();
     commit_new(&mut first, &everything());
-    drop(first);
+    end(first);
     assert_eq!(open().adopt().unwrap(), Claim::Plain, "a connection that owns nothing leaves the orphan");
 
     let mut second = Connection::open(Ownership::OwnerPersist).unwrap();
@@ -88,7 +102,7 @@ pub(crate) fn an_owned_table_can_be_replaced() {
     ops.extend(create(&everything()).ops().iter().cloned());
     let committed = owner.commit(&Transaction::new(ops, Some(everything())), generation).unwrap();
     assert_eq!(owner.adopt().unwrap(), Claim::Owned);
-    drop(owner);
+    end(owner);
     // An orphan is removed by anybody.
     let mut plain = open();
     let generation = plain.generation().unwrap();
