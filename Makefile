@@ -10,7 +10,7 @@ KERNELS = 5.10 6.1 6.12
 EVENTS = 100000
 # For how long `make fuzz` runs each target.
 SECONDS = 1200
-FUZZERS = decode answers manifests objects watched
+FUZZERS = decode answers flows manifests objects watched
 
 # What is missing is said before anything is built.
 .NOTPARALLEL:

@@ -38,7 +38,7 @@ pub struct Tuple {
     pub source: IpAddr,
     /// Where they go to.
     pub destination: IpAddr,
-    /// Their source and destination port; `None` for protocols without ports, such as ICMP.
+    /// Their source and destination port; `None` for protocols without ports, such as ICMP. Of GRE they are its keys.
     pub ports: Option<(u16, u16)>,
 }
 

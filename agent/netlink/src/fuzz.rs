@@ -12,6 +12,7 @@ use compiler::nft::{Chain, ChainName, Family, Key, KeyType, MapElement, Rule, Se
 
 use crate::batch::{Answers, Batch, Buffers};
 use crate::connection::answer;
+use crate::conntrack;
 use crate::encode::{Context, encode};
 use crate::message::Messages;
 use crate::{Decoded, Decoder, Encoder, Error};
@@ -43,6 +44,13 @@ pub fn answers(bytes: &[u8]) {
     let refusals = answers.refused.into_iter();
     let refusals = refusals.map(|(slot, errno, at)| answer::refusal(&transaction, slot, errno, at, &batch)).collect();
     assert!(!Error::Refused(refusals).to_string().is_empty());
+}
+
+/// Reads bytes as a dump of connection tracking.
+pub fn flows(bytes: &[u8]) {
+    for message in Messages::new(bytes) {
+        std::hint::black_box(conntrack::flow(&message));
+    }
 }
 
 /// The table as it comes back when it is written by as many transactions as it takes.
@@ -110,5 +118,10 @@ mod tests {
     #[test]
     fn what_is_kept_answers() {
         replay("answers", super::answers);
+    }
+
+    #[test]
+    fn what_is_kept_tells_flows() {
+        replay("flows", super::flows);
     }
 }
