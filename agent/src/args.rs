@@ -122,6 +122,9 @@ pub struct AgentArgs {
     /// Honour the Namespace annotation of Kubernetes 1.3 on live Namespaces (it always counts in files)
     #[arg(long)]
     pub legacy_namespace_isolation: bool,
+    /// What becomes of open flows that policies do not allow any more
+    #[arg(long, value_enum, default_value = "cut")]
+    pub established: EstablishedArg,
     /// Seconds between two comparisons of the kernel's table with what it should be
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub verify_interval: u64,
@@ -139,6 +142,15 @@ fn policy_budget(text: &str) -> Result<Cost, InvalidCost> {
 
 fn namespace_budget(text: &str) -> Result<Cost, InvalidCost> {
     Budget::default().namespace.with(text)
+}
+
+/// What becomes of open flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EstablishedArg {
+    /// They are refused from the change on
+    Cut,
+    /// They go on until they end
+    Keep,
 }
 
 /// What `try` and `explain` are asked.

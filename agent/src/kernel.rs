@@ -2,11 +2,13 @@
 
 pub mod bridge;
 mod counters;
+mod open_flows;
 
 use compiler::diff::{Generation, Limits, Mirror, Transaction};
 use netlink::{Claim, Committed, Connection, Error, Ownership};
 
 pub use counters::Counters;
+pub use open_flows::look;
 
 /// What holds table `inet postern`.
 ///

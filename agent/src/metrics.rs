@@ -65,6 +65,8 @@ pub struct SyncMetrics {
     drift_repairs: Counter,
     failing: Gauge,
     quarantined: Gauge,
+    rejudged: Gauge,
+    cut_flows: Gauge,
     bridge_unfiltered: Gauge,
 }
 
@@ -198,6 +200,8 @@ impl SyncMetrics {
             drift_repairs: Counter::default(),
             failing: Gauge::default(),
             quarantined: Gauge::default(),
+            rejudged: Gauge::default(),
+            cut_flows: Gauge::default(),
             bridge_unfiltered: Gauge::default(),
         }
     }
@@ -230,6 +234,10 @@ impl SyncMetrics {
         registry.register("commit_failing", "1 while the kernel does not take what it should", self.failing.clone());
         let help = "Policies that cost too much or that the kernel refuses: they isolate and allow nothing";
         registry.register("quarantined_policies", help, self.quarantined.clone());
+        let help = "Addresses of pods whose open flows are judged again, because policies changed";
+        registry.register("rejudged_addresses", help, self.rejudged.clone());
+        let help = "Open flows that are refused because policies do not allow them any more";
+        registry.register("cut_flows", help, self.cut_flows.clone());
         registry.register(
             "bridge_unfiltered",
             "1 while packets between pods of one bridge do not meet the rules",
@@ -274,6 +282,12 @@ impl SyncMetrics {
     /// How many policies are not enforced as they are written.
     pub fn set_quarantined(&self, policies: usize) {
         self.quarantined.set(i64::try_from(policies).unwrap_or(i64::MAX));
+    }
+
+    /// How many addresses are rejudged, and how many flows are cut.
+    pub fn set_open_flows(&self, rejudged: usize, cut: usize) {
+        self.rejudged.set(i64::try_from(rejudged).unwrap_or(i64::MAX));
+        self.cut_flows.set(i64::try_from(cut).unwrap_or(i64::MAX));
     }
 
     /// Whether packets pass bridges unseen.

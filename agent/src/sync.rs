@@ -12,6 +12,7 @@
 
 mod engine;
 mod heartbeat;
+mod reviewer;
 mod snapshot;
 mod sources;
 
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use compiler::api::NodeName;
 use compiler::cluster::{Budget, Event};
 use compiler::diff::Limits;
+use compiler::flows::Reviewed;
 use compiler::nft::Deny;
 use netlink::Error;
 use tokio::sync::{oneshot, watch};
@@ -34,6 +36,7 @@ use crate::readiness::Readiness;
 
 use engine::Engine;
 pub use heartbeat::Heartbeat;
+pub use reviewer::Look;
 pub use snapshot::{Enforced, Snapshot};
 use sources::Sources;
 pub use sources::{SubscriptionId, Subscriptions};
@@ -80,10 +83,12 @@ pub struct Handle {
 
 /// What the sync thread is told.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "all messages but the last are events")]
+#[allow(clippy::large_enum_variant, reason = "nearly all messages are events")]
 enum Message {
     /// A watch reports something.
     Event { event: Event, subscription: Option<SubscriptionId>, arrival: Arrival },
+    /// Open flows have been looked at, or could not be.
+    Reviewed(Result<Reviewed, String>),
     /// End; the rules stay.
     Stop,
 }
@@ -97,7 +102,8 @@ struct Arrival {
     changed: Option<Instant>,
 }
 
-/// Starts the sync thread. `connect` is called on it, and again when the connection breaks.
+/// Starts the sync thread. `connect` is called on it, and again when the connection breaks. `look` looks at the open flows
+/// of the node, on a thread of its own; without it they are left alone.
 ///
 /// The thread ends when it is told to, or when it lacks the permission to do its work, which is the error that the
 /// receiver gets. It leaves the rules in either case.
@@ -108,6 +114,7 @@ struct Arrival {
 pub fn spawn<K: Kernel + Send + 'static>(
     settings: Settings,
     connect: impl FnMut() -> Result<K, Error> + Send + 'static,
+    look: Option<Look>,
     readiness: &Readiness,
     metrics: SyncMetrics,
 ) -> io::Result<(Handle, oneshot::Receiver<Result<(), Error>>)> {
@@ -115,7 +122,9 @@ pub fn spawn<K: Kernel + Send + 'static>(
     let (running, subscriptions) = watch::channel(Subscriptions::new());
     let sources = Sources::new(settings.origin, running);
     let clock = Box::new(Instant::now);
-    let (mut engine, snapshots) = Engine::new(settings, sources, Box::new(connect), clock, readiness.clone(), metrics);
+    let review = look.map(|look| reviewer::spawn(look, inbox.clone())).transpose()?;
+    let (mut engine, snapshots) =
+        Engine::new(settings, sources, Box::new(connect), review, clock, readiness.clone(), metrics);
     let heartbeat = Arc::new(Heartbeat::new());
     let handle = Handle { inbox, subscription: None, subscriptions, snapshots, heartbeat: heartbeat.clone() };
     let (ended, end) = oneshot::channel();
@@ -138,12 +147,11 @@ fn run<K: Kernel>(engine: &mut Engine<K>, messages: &Receiver<Message>, heartbea
             match messages.recv_timeout(wait) {
                 Ok(Message::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(mpsc::RecvTimeoutError::Timeout) => break,
-                Ok(Message::Event { event, subscription, arrival }) => {
-                    engine.admit(event, subscription, arrival);
-                    // What has come by now is admitted too; what comes later waits for this commit.
-                    next = *admitting_since.get_or_insert_with(Instant::now);
-                }
+                Ok(Message::Event { event, subscription, arrival }) => engine.admit(event, subscription, arrival),
+                Ok(Message::Reviewed(found)) => engine.reviewed(found),
             }
+            // What has come by now is admitted too; what comes later waits for this commit.
+            next = *admitting_since.get_or_insert_with(Instant::now);
         }
     }
 }

@@ -134,7 +134,7 @@ async fn start_agent(settings: Settings, netns: Netns, model: &Model) -> anyhow:
     let readiness = Readiness::new();
     let metrics = Metrics::new();
     let connect = move || netns.run(kernel::connect).unwrap_or_else(|source| Err(cannot_enter(source)));
-    let (agent, mut end) = sync::spawn(settings, connect, &readiness, metrics.sync.clone())?;
+    let (agent, mut end) = sync::spawn(settings, connect, None, &readiness, metrics.sync.clone())?;
     for event in model.events() {
         agent.event(event);
     }

@@ -16,6 +16,7 @@
 pub mod api;
 pub mod cluster;
 pub mod diff;
+pub mod flows;
 pub mod nft;
 mod pipeline;
 pub mod policy;

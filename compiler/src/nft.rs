@@ -10,6 +10,7 @@
 mod chain;
 mod lower;
 mod name;
+mod open_flows;
 mod rule;
 mod set;
 mod skeleton;
@@ -21,6 +22,7 @@ pub(crate) use chain::sets_of;
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
 pub use lower::{Lowerer, lower};
 pub use name::{ChainName, Comment, CounterName, SetName};
+pub(crate) use open_flows::add_open_flows;
 pub use rule::{CtState, Field, Match, Reject, Rule, Stmt, Verdict};
 pub use set::{Key, KeyType, MapElement, Set, VerdictMap};
 pub use skeleton::{Deny, denied_counter};

@@ -2,17 +2,20 @@
 
 use crate::api::{NodeName, PolicyKey};
 use crate::cluster::{Budget, Event, State};
+use crate::flows::OpenFlows;
 use crate::nft::{Deny, Lowerer, Table};
 use crate::policy::{Ir, Resolver};
 
 /// The compiler of one node: its state, and what later stages remember of unchanged parts.
 ///
-/// What it compiles is a function of the objects in the state and of [`Deny`]; the memory only saves work.
+/// What it compiles is a function of the objects in the state and of [`Deny`]; the memory only saves work. What
+/// [`OpenFlows`] adds to the table is the one thing that depends on what was in force before.
 #[derive(Debug)]
 pub struct Compiler {
     state: State,
     resolver: Resolver,
     lowerer: Lowerer,
+    flows: Option<OpenFlows>,
 }
 
 impl Compiler {
@@ -23,7 +26,27 @@ impl Compiler {
 
     /// The same, where policies may cost so much.
     pub fn with_budget(node: NodeName, deny: Deny, budget: Budget) -> Compiler {
-        Compiler { state: State::with_budget(node, budget), resolver: Resolver::default(), lowerer: Lowerer::new(deny) }
+        Compiler {
+            state: State::with_budget(node, budget),
+            resolver: Resolver::default(),
+            lowerer: Lowerer::new(deny),
+            flows: None,
+        }
+    }
+
+    /// The same, whose tables refuse open flows that are not allowed any more.
+    pub fn cutting_flows(self) -> Compiler {
+        Compiler { flows: Some(OpenFlows::default()), ..self }
+    }
+
+    /// The open flows, if they are taken care of.
+    pub fn flows(&self) -> Option<&OpenFlows> {
+        self.flows.as_ref()
+    }
+
+    /// The same, to tell what was found of them.
+    pub fn flows_mut(&mut self) -> Option<&mut OpenFlows> {
+        self.flows.as_mut()
     }
 
     /// Takes over an event, and says whether anything is different afterwards.
@@ -65,7 +88,14 @@ impl Compiler {
     /// The table that enforces the state.
     pub fn table(&mut self) -> Table {
         let ir = self.ir();
-        self.lowerer.lower(&ir)
+        let table = self.lowerer.lower(&ir);
+        match &mut self.flows {
+            None => table,
+            Some(flows) => {
+                flows.follow(&ir);
+                flows.add_to(table)
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod resolve;
 
 pub use cidr::{AddressRange, subtract_and_merge};
 pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule};
+pub(crate) use judge::judge_pod;
 pub use judge::{Judgement, Packet, PacketProtocol, judge};
 pub use ports::merge_ports;
 pub use resolve::Resolver;

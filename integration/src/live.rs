@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod, PodKey};
 use compiler::cluster::{Budget, Change, Event, PodSource};
+use compiler::flows::Review;
 use compiler::nft::{Deny, Family};
 use lab::{Attachment, Endpoint, Lab, Netns, Topology};
 use netlink::{Connection, Error, Ownership};
@@ -21,6 +22,7 @@ use postern::readiness::Readiness;
 use postern::sync::{self, Handle, Origin, Settings};
 use tokio::sync::oneshot;
 
+use crate::open_flows::without_open_flows;
 use crate::{line, scene};
 
 pub use hammer::{Echo, Hammer};
@@ -157,7 +159,8 @@ impl Live {
         Ok(self.lab.remove_pod(name).await?)
     }
 
-    /// Waits until every node has exactly the table that the objects mean, as one that never saw any others would.
+    /// Waits until every node has exactly the table that the objects mean, as one that never saw any others would. Open
+    /// flows may be rejudged and cut besides.
     ///
     /// # Errors
     ///
@@ -168,7 +171,7 @@ impl Live {
             let Some(agent) = &node.agent else { continue };
             let desired = node.compiler.table();
             loop {
-                if agent.handle.snapshot().table().is_some_and(|table| **table == desired) {
+                if agent.handle.snapshot().table().is_some_and(|table| without_open_flows(table) == desired) {
                     break;
                 }
                 ensure!(begun.elapsed() < PATIENCE, "node {} has another table than it should", node.name);
@@ -239,10 +242,14 @@ impl Live {
             Protection::Owned => kernel::connect(),
             Protection::Plain => Connection::open(Ownership::Plain),
         };
-        let cannot_enter = |source| Err(Error::Socket { what: "enter the node's network namespace", source });
-        let connect = move || netns.run(open).unwrap_or_else(cannot_enter);
+        let cannot_enter = |source| Error::Socket { what: "enter the node's network namespace", source };
+        let inside = netns.clone();
+        let connect = move || netns.run(open).unwrap_or_else(|source| Err(cannot_enter(source)));
+        let look = move |review: &Review| {
+            inside.run(|| kernel::look(review)).unwrap_or_else(|source| Err(cannot_enter(source)))
+        };
         let metrics = Metrics::new();
-        let (handle, end) = sync::spawn(settings, connect, &readiness, metrics.sync.clone())?;
+        let (handle, end) = sync::spawn(settings, connect, Some(Box::new(look)), &readiness, metrics.sync.clone())?;
         for event in &self.told {
             handle.event(event.clone());
         }

@@ -162,7 +162,7 @@ impl Engine {
             count.fetch_add(1, Ordering::Relaxed);
             connect()
         };
-        let (handle, _) = sync::spawn(settings, connect, &readiness, metrics.sync.clone()).unwrap();
+        let (handle, _) = sync::spawn(settings, connect, None, &readiness, metrics.sync.clone()).unwrap();
         Engine { handle, metrics, readiness, connected, compiler: Compiler::new(node, Deny::Drop) }
     }
 

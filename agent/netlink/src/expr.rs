@@ -179,6 +179,8 @@ pub enum CmpOp {
 pub enum CtKey {
     /// One bit for each state, four bytes in host order.
     State = 0,
+    /// `IP_CT_DIR_ORIGINAL` (0) or `IP_CT_DIR_REPLY` (1), one byte.
+    Direction = 1,
     /// `IPS_*` of `linux/netfilter/nf_conntrack_common.h`, four bytes in host order.
     Status = 2,
 }

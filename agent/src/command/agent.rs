@@ -22,13 +22,13 @@ use tokio::sync::oneshot::error::RecvError;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
-use crate::args::{AgentArgs, LogFormatArg};
+use crate::args::{AgentArgs, EstablishedArg, LogFormatArg};
 use crate::kernel::bridge::{self, Bridges};
 use crate::kernel::{self, Counters};
 use crate::metrics::{Metrics, SyncMetrics, WatchMetrics};
 use crate::quarantine;
 use crate::readiness::{Guard, Readiness};
-use crate::sync::{self, Handle, Origin, Settings};
+use crate::sync::{self, Handle, Look, Origin, Settings};
 use crate::telemetry::{self, LogConfig, LogFormat};
 use crate::watch::{self, Access, Options, files};
 
@@ -52,6 +52,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Whether the Namespace annotation of Kubernetes 1.3 isolates when it comes from the API. In files it always does.
     pub legacy_namespace_isolation: bool,
+    /// Whether open flows are cut that policies do not allow any more.
+    pub cuts_flows: bool,
     /// How often the table is read back and compared.
     pub verify_interval: Duration,
     /// What policies may cost.
@@ -86,6 +88,7 @@ impl From<AgentArgs> for Config {
             log_format,
             log_level,
             legacy_namespace_isolation,
+            established,
             verify_interval,
             policy_budget,
             namespace_budget,
@@ -106,6 +109,10 @@ impl From<AgentArgs> for Config {
             admin_address,
             log: LogConfig { format, filter: log_level },
             legacy_namespace_isolation,
+            cuts_flows: match established {
+                EstablishedArg::Cut => true,
+                EstablishedArg::Keep => false,
+            },
             verify_interval: Duration::from_secs(verify_interval),
             budget: Budget { policy: policy_budget, namespace: namespace_budget },
         }
@@ -128,10 +135,20 @@ pub fn run(config: Config) -> Result<()> {
 }
 
 async fn follow(config: Config) -> Result<()> {
-    let Config { node, source, deny, admin_address, log, legacy_namespace_isolation, verify_interval, budget } = config;
+    let Config {
+        node,
+        source,
+        deny,
+        admin_address,
+        log,
+        legacy_namespace_isolation,
+        cuts_flows,
+        verify_interval,
+        budget,
+    } = config;
     telemetry::init(&log)?;
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, ?verify_interval, "starting");
+    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, cuts_flows, ?verify_interval, "starting");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A terminal that is closed is no reason to end. It is enough that somebody listens to the signal.
@@ -147,7 +164,8 @@ async fn follow(config: Config) -> Result<()> {
     let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::new()));
     let origin = if access.is_some() { Origin::Api } else { Origin::Files };
     let settings = Settings { node: node.clone(), deny, budget, origin, limits: kernel::limits(), verify_interval };
-    let (sync, mut end) = sync::spawn(settings, kernel::connect, &readiness, metrics.sync.clone())?;
+    let look = cuts_flows.then(|| Box::new(kernel::look) as Look);
+    let (sync, mut end) = sync::spawn(settings, kernel::connect, look, &readiness, metrics.sync.clone())?;
     if let Source::Files { paths, recursive } = source {
         files::follow(paths, recursive, sync.clone(), &readiness, metrics.watch.clone())?;
     }

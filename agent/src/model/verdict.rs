@@ -146,6 +146,8 @@ pub fn first_of_flow(packet: &Packet) -> TracedPacket {
         },
         hop_limit: 64,
         state: None,
+        is_reply: false,
+        source_port: None,
     }
 }
 

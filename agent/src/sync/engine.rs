@@ -11,6 +11,7 @@
 
 mod bond;
 mod held;
+mod reviews;
 mod state;
 mod suspects;
 mod unenforced;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use compiler::Compiler;
 use compiler::cluster::{Change, Event, Interest};
 use compiler::diff::Limits;
+use compiler::flows::Reviewed;
 use compiler::nft::Table;
 use compiler::policy::Ir;
 use netlink::Error;
@@ -37,6 +39,8 @@ use crate::readiness::Readiness;
 use crate::telemetry::Causes;
 use bond::{Bond, Objects};
 use held::Held;
+pub(super) use reviews::Begin;
+use reviews::Reviews;
 use state::{Due, FIRST_RETRY, Failing, Start, State, describe};
 use suspects::Suspects;
 use unenforced::Unenforced;
@@ -75,6 +79,8 @@ pub(super) struct Engine<K> {
     /// When the objects were changed of which they are, as far as that is known.
     unenforced_changes: Unenforced,
     suspects: Suspects,
+    /// `None` where open flows are left alone.
+    reviews: Option<Reviews>,
     /// When policies in quarantine get another chance, if there are any.
     reconsider_at: Instant,
     /// Transactions that have landed since the kernel last held what it should.
@@ -118,6 +124,7 @@ impl<K: Kernel> Engine<K> {
         settings: Settings,
         sources: Sources,
         connect: Connect<K>,
+        review: Option<Begin>,
         clock: Clock,
         readiness: Readiness,
         metrics: SyncMetrics,
@@ -125,6 +132,7 @@ impl<K: Kernel> Engine<K> {
         let Settings { node, deny, budget, origin: _, limits, verify_interval } = settings;
         let now = clock();
         let compiler = Compiler::with_budget(node, deny, budget);
+        let compiler = if review.is_some() { compiler.cutting_flows() } else { compiler };
         let (publisher, snapshots) = Publisher::new(compiler.state());
         let engine = Engine {
             compiler,
@@ -140,6 +148,7 @@ impl<K: Kernel> Engine<K> {
             unenforced: Unenforced::default(),
             unenforced_changes: Unenforced::default(),
             suspects: Suspects::default(),
+            reviews: review.map(|begin| Reviews::new(begin, now)),
             reconsider_at: now + RECONSIDER_INTERVAL,
             commits: 0,
             verify_at: now + verify_interval,
@@ -187,8 +196,30 @@ impl<K: Kernel> Engine<K> {
                 Err(setback) => self.failed(setback, (self.clock)()),
             }
         }
+        self.review(now);
         self.publisher.publish(self.compiler.state(), None);
         Ok(self.wake_at(now))
+    }
+
+    /// Takes over what was found of open flows, or why they could not be looked at.
+    pub(super) fn reviewed(&mut self, found: Result<Reviewed, String>) {
+        let now = (self.clock)();
+        let (Some(reviews), Some(flows)) = (&mut self.reviews, self.compiler.flows_mut()) else { return };
+        if let Some(found) = reviews.ended(found, now, &self.readiness) {
+            flows.reviewed(found);
+            self.state.desired_changed();
+        }
+    }
+
+    /// Has open flows reviewed, if that is due. The kernel has to hold what was compiled: flows that begin later are
+    /// judged by that.
+    fn review(&mut self, now: Instant) {
+        if let (Some(reviews), Some(flows), State::InForce) = (&mut self.reviews, self.compiler.flows(), &self.state)
+            && reviews.due_at(flows.need()).is_some_and(|due| due <= now)
+            && let Some(review) = flows.review()
+        {
+            reviews.begin(review, now);
+        }
     }
 
     fn apply(&mut self, event: Event, arrival: Option<Arrival>) {
@@ -250,6 +281,12 @@ impl<K: Kernel> Engine<K> {
             Some(bond) => bond,
             empty @ None => empty.insert(Bond::new((self.connect)()?)?),
         };
+        if is_new
+            && self.start.is_some()
+            && let (Some(flows), Some(table)) = (self.compiler.flows_mut(), &bond.mirror.table)
+        {
+            flows.adopt(table);
+        }
         if let Some(start) = &mut self.start
             && let Some(waits) = start.wait(&self.sources, bond.has_rules(), now)
         {
@@ -333,6 +370,9 @@ impl<K: Kernel> Engine<K> {
     fn arrived(&mut self, ir: Ir, desired: Arc<Table>) {
         let bond = self.bond.as_mut().expect("a turn begins with a connection");
         let commits = std::mem::take(&mut self.commits);
+        if let Some(flows) = self.compiler.flows() {
+            self.metrics.set_open_flows(flows.rejudged().len(), flows.cut().len());
+        }
         if commits == 0 {
             // Else the last transaction has left a mirror that shares its parts with what is desired.
             bond.mirror.settled(Table::clone(&desired));
@@ -406,7 +446,11 @@ impl<K: Kernel> Engine<K> {
 
     fn wake_at(&self, now: Instant) -> Instant {
         let checks_at = self.verify_at.min(self.poll_at);
-        let due = [self.state.due_at(now, checks_at), self.held.release_at(), self.sources.ends_at()];
+        let review_at = match (&self.reviews, self.compiler.flows(), &self.state) {
+            (Some(reviews), Some(flows), State::InForce) => reviews.due_at(flows.need()),
+            _ => None,
+        };
+        let due = [self.state.due_at(now, checks_at), self.held.release_at(), self.sources.ends_at(), review_at];
         due.into_iter().flatten().fold(now + POLL_INTERVAL, Instant::min)
     }
 }

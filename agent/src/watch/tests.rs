@@ -108,7 +108,7 @@ pub(super) fn without_kernel(readiness: &Readiness, metrics: &Metrics) -> Handle
         let source = std::io::Error::other("there is none");
         Err::<netlink::Connection, _>(netlink::Error::Socket { what: "reach the kernel", source })
     };
-    sync::spawn(settings, no_kernel, readiness, metrics.sync.clone()).unwrap().0
+    sync::spawn(settings, no_kernel, None, readiness, metrics.sync.clone()).unwrap().0
 }
 
 /// Follows a server until it is known what it holds, without a kernel to write to. Returns the metrics.

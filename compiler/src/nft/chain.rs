@@ -48,7 +48,12 @@ pub(crate) fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
         Stmt::Match(Match::In(_, set) | Match::PortIn(_, set)) => Some(set),
         Stmt::VerdictMap(_, map) => Some(map),
         Stmt::Match(
-            Match::CtState(_) | Match::Protocol(_) | Match::Port(..) | Match::Icmpv6Type(..) | Match::HopLimit(_),
+            Match::CtState(_)
+            | Match::Protocol(_)
+            | Match::Port(..)
+            | Match::Icmpv6Type(..)
+            | Match::HopLimit(_)
+            | Match::Original,
         )
         | Stmt::Counter
         | Stmt::CounterName(_)

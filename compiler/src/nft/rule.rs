@@ -49,6 +49,9 @@ pub enum Match {
     Icmpv6Type(u8, u8),
     /// `ip6 hoplimit 255` (RFC 8200).
     HopLimit(u8),
+    /// `ct direction original`: the packet goes the way of the first packet of its flow. One that belongs to no flow does
+    /// not.
+    Original,
 }
 
 /// A state of connection tracking.
@@ -71,6 +74,8 @@ pub enum Field {
     Endpoint(Family),
     /// `ip saddr . ip daddr`, and the same with `ip6`.
     Pair(Family),
+    /// `ip saddr . ip daddr . meta l4proto . th sport . th dport`, and the same with `ip6`.
+    Flow(Family),
 }
 
 impl Field {
@@ -80,6 +85,7 @@ impl Field {
             Field::Source(family) | Field::Destination(family) => KeyType::Address(family),
             Field::Endpoint(family) => KeyType::Endpoint(family),
             Field::Pair(family) => KeyType::Pair(family),
+            Field::Flow(family) => KeyType::Flow(family),
         }
     }
 }

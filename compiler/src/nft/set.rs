@@ -58,6 +58,8 @@ pub enum KeyType {
     Endpoint(Family),
     /// `ipv4_addr . ipv4_addr`, or of `ipv6_addr`; a hash set.
     Pair(Family),
+    /// `ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service`, or of `ipv6_addr`; a hash set.
+    Flow(Family),
 }
 
 /// One key of a set or map. Ranges hold their first and last member.
@@ -81,6 +83,10 @@ pub enum Key {
     V4Pair(Ipv4Addr, Ipv4Addr),
     /// Source and destination.
     V6Pair(Ipv6Addr, Ipv6Addr),
+    /// Source and destination, a protocol, and the ports of source and destination in host order.
+    V4Flow(Ipv4Addr, Ipv4Addr, Protocol, u16, u16),
+    /// Source and destination, a protocol, and the ports of source and destination in host order.
+    V6Flow(Ipv6Addr, Ipv6Addr, Protocol, u16, u16),
 }
 
 impl VerdictMap {
@@ -122,6 +128,36 @@ impl Key {
         }
     }
 
+    /// Source and destination with their ports; `None` where the addresses are not of one family.
+    pub fn flow(source: IpAddr, destination: IpAddr, protocol: Protocol, from: u16, to: u16) -> Option<Key> {
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => Some(Key::V4Flow(source, destination, protocol, from, to)),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Some(Key::V6Flow(source, destination, protocol, from, to)),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+        }
+    }
+
+    /// The key of the packets of the same flow that go the other way; `None` where it is no key of a flow.
+    pub fn reverse(&self) -> Option<Key> {
+        match *self {
+            Key::V4Flow(source, destination, protocol, from, to) => {
+                Some(Key::V4Flow(destination, source, protocol, to, from))
+            }
+            Key::V6Flow(source, destination, protocol, from, to) => {
+                Some(Key::V6Flow(destination, source, protocol, to, from))
+            }
+            Key::V4(_)
+            | Key::V6(_)
+            | Key::V4Range(..)
+            | Key::V6Range(..)
+            | Key::Ports(_)
+            | Key::V4Endpoint(..)
+            | Key::V6Endpoint(..)
+            | Key::V4Pair(..)
+            | Key::V6Pair(..) => None,
+        }
+    }
+
     /// The type of this key.
     pub fn key_type(&self) -> KeyType {
         match self {
@@ -134,6 +170,8 @@ impl Key {
             Key::V6Endpoint(..) => KeyType::Endpoint(Family::V6),
             Key::V4Pair(..) => KeyType::Pair(Family::V4),
             Key::V6Pair(..) => KeyType::Pair(Family::V6),
+            Key::V4Flow(..) => KeyType::Flow(Family::V4),
+            Key::V6Flow(..) => KeyType::Flow(Family::V6),
         }
     }
 }

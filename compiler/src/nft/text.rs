@@ -143,6 +143,7 @@ impl fmt::Display for Match {
             Match::Icmpv6Type(first, last) if first == last => write!(f, "icmpv6 type {first}"),
             Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
             Match::HopLimit(hops) => write!(f, "ip6 hoplimit {hops}"),
+            Match::Original => f.write_str("ct direction original"),
         }
     }
 }
@@ -166,6 +167,7 @@ impl fmt::Display for Field {
             Field::Destination(family) => write!(f, "{} daddr", ip(family)),
             Field::Endpoint(family) => write!(f, "{} daddr . meta l4proto . th dport", ip(family)),
             Field::Pair(family) => write!(f, "{0} saddr . {0} daddr", ip(family)),
+            Field::Flow(family) => write!(f, "{0} saddr . {0} daddr . meta l4proto . th sport . th dport", ip(family)),
         }
     }
 }
@@ -181,6 +183,7 @@ impl fmt::Display for KeyType {
             KeyType::PortRange => f.write_str("inet_service"),
             KeyType::Endpoint(family) => write!(f, "{} . inet_proto . inet_service", addr(family)),
             KeyType::Pair(family) => write!(f, "{0} . {0}", addr(family)),
+            KeyType::Flow(family) => write!(f, "{0} . {0} . inet_proto . inet_service . inet_service", addr(family)),
         }
     }
 }
@@ -197,6 +200,12 @@ impl fmt::Display for Key {
             Key::V6Endpoint(address, protocol, port) => write!(f, "{address} . {} . {port}", nft_protocol(*protocol)),
             Key::V4Pair(source, destination) => write!(f, "{source} . {destination}"),
             Key::V6Pair(source, destination) => write!(f, "{source} . {destination}"),
+            Key::V4Flow(source, destination, protocol, from, to) => {
+                write!(f, "{source} . {destination} . {} . {from} . {to}", nft_protocol(*protocol))
+            }
+            Key::V6Flow(source, destination, protocol, from, to) => {
+                write!(f, "{source} . {destination} . {} . {from} . {to}", nft_protocol(*protocol))
+            }
         }
     }
 }

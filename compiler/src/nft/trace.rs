@@ -21,6 +21,10 @@ pub struct TracedPacket {
     pub hop_limit: u8,
     /// What connection tracking says of its flow; `None` for the first packet of one.
     pub state: Option<CtState>,
+    /// Whether it goes the other way than the first packet of its flow.
+    pub is_reply: bool,
+    /// The port of the sender in host order, where the protocol has ports and it is known.
+    pub source_port: Option<u16>,
 }
 
 /// What is inside a packet.
@@ -158,6 +162,7 @@ impl<'a> Walk<'a> {
                 Payload::Port(..) | Payload::Icmp(..) => false,
             },
             Match::HopLimit(hops) => self.packet.source.is_ipv6() && self.packet.hop_limit == *hops,
+            Match::Original => !self.packet.is_reply,
         }
     }
 
@@ -183,6 +188,12 @@ impl<'a> Walk<'a> {
                 (IpAddr::V6(source), IpAddr::V6(destination)) => Key::V6Pair(source, destination),
                 (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
             },
+            Field::Flow(_) => match packet.payload {
+                Payload::Port(protocol, port) => {
+                    Key::flow(packet.source, packet.destination, protocol, packet.source_port?, port)?
+                }
+                Payload::Icmp(..) | Payload::Icmpv6(..) => return None,
+            },
         };
         (key.key_type() == field.key_type()).then_some(key)
     }
@@ -204,9 +215,14 @@ fn bounds(key: &Key) -> (Key, Key) {
         Key::Ports(PortRange { first, last }) => {
             (Key::Ports(PortRange::single(first)), Key::Ports(PortRange::single(last)))
         }
-        Key::V4(_) | Key::V6(_) | Key::V4Endpoint(..) | Key::V6Endpoint(..) | Key::V4Pair(..) | Key::V6Pair(..) => {
-            (*key, *key)
-        }
+        Key::V4(_)
+        | Key::V6(_)
+        | Key::V4Endpoint(..)
+        | Key::V6Endpoint(..)
+        | Key::V4Pair(..)
+        | Key::V6Pair(..)
+        | Key::V4Flow(..)
+        | Key::V6Flow(..) => (*key, *key),
     }
 }
 

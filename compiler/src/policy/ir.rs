@@ -114,6 +114,11 @@ impl LocalPod {
             Direction::Egress => self.egress.as_ref(),
         }
     }
+
+    /// Whether the pod is isolated in any direction.
+    pub fn is_isolated(&self) -> bool {
+        self.ingress.is_some() || self.egress.is_some()
+    }
 }
 
 impl PolicyRules {

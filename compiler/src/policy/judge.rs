@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Ir, Isolation, PeerSet, PortSet, ResolvedRule};
+use super::{Ir, Isolation, LocalPod, PeerSet, PortSet, ResolvedRule};
 
 use crate::api::{Direction, PolicyKey, Protocol};
 use crate::cluster::{PodPeers, PortSelector};
@@ -61,11 +61,13 @@ impl Judgement {
 /// What the policies of this node say of a packet in one direction: egress for its source, ingress for its
 /// destination. An end that is no local pod is not judged here and passes, and a pod always reaches itself.
 pub fn judge(ir: &Ir, direction: Direction, packet: &Packet) -> Judgement {
-    let (own, peer) = match direction {
-        Direction::Egress => (packet.source, packet.destination),
-        Direction::Ingress => (packet.destination, packet.source),
-    };
-    let pod = ir.pods.iter().find(|pod| pod.addresses.contains(&own));
+    let (own, _) = ends(direction, packet);
+    judge_pod(ir, ir.pods.iter().find(|pod| pod.addresses.contains(&own)), direction, packet)
+}
+
+/// The same, where it is known which local pod is judged, if any.
+pub(crate) fn judge_pod(ir: &Ir, pod: Option<&LocalPod>, direction: Direction, packet: &Packet) -> Judgement {
+    let (own, peer) = ends(direction, packet);
     let Some(isolation) = pod.and_then(|pod| pod.isolation(direction)) else { return Judgement::free() };
     let rule = allowing_rule(ir, direction, isolation, peer, packet);
     let isolates = |key: &&PolicyKey| ir.policies.get(*key).is_some_and(|rules| rules.isolates);
@@ -74,6 +76,14 @@ pub fn judge(ir: &Ir, direction: Direction, packet: &Packet) -> Judgement {
         isolated_by: isolation.policies.iter().filter(isolates).cloned().collect(),
         isolated_by_namespace: isolation.by_namespace.as_deref().map(str::to_string),
         rule,
+    }
+}
+
+/// The end that is judged, and the other one.
+fn ends(direction: Direction, packet: &Packet) -> (IpAddr, IpAddr) {
+    match direction {
+        Direction::Egress => (packet.source, packet.destination),
+        Direction::Ingress => (packet.destination, packet.source),
     }
 }
 

@@ -28,7 +28,8 @@ pub fn traced(packet: &Packet) -> TracedPacket {
         (Content::Icmp(kind, code), IpAddr::V4(_)) => Payload::Icmp(kind, code),
         (Content::Icmp(kind, code), IpAddr::V6(_)) => Payload::Icmpv6(kind, code),
     };
-    TracedPacket { source, destination, payload, hop_limit, state: of_known_flow.then_some(CtState::Established) }
+    let state = of_known_flow.then_some(CtState::Established);
+    TracedPacket { source, destination, payload, hop_limit, state, is_reply: false, source_port: None }
 }
 
 impl Edges {

@@ -26,6 +26,18 @@ pub(super) fn decode_key(key_type: KeyType, bytes: &[u8]) -> Option<Key> {
             let (source, destination) = bytes.split_at_checked(16)?;
             Some(Key::V6Pair(v6(source)?, v6(destination)?))
         }
+        KeyType::Flow(Family::V4) => {
+            let (source, rest) = bytes.split_at_checked(4)?;
+            let (destination, rest) = rest.split_at_checked(4)?;
+            let (protocol, from, to) = protocol_and_ports(rest)?;
+            Some(Key::V4Flow(v4(source)?, v4(destination)?, protocol, from, to))
+        }
+        KeyType::Flow(Family::V6) => {
+            let (source, rest) = bytes.split_at_checked(16)?;
+            let (destination, rest) = rest.split_at_checked(16)?;
+            let (protocol, from, to) = protocol_and_ports(rest)?;
+            Some(Key::V6Flow(v6(source)?, v6(destination)?, protocol, from, to))
+        }
         KeyType::AddressRange(_) | KeyType::PortRange => None,
     }
 }
@@ -36,7 +48,7 @@ pub(super) fn decode_bound(key_type: KeyType, bytes: &[u8]) -> Option<u128> {
         KeyType::AddressRange(Family::V4) => Some(v4(bytes)?.to_bits().into()),
         KeyType::AddressRange(Family::V6) => Some(v6(bytes)?.to_bits()),
         KeyType::PortRange => Some(u16::from_be_bytes(bytes.try_into().ok()?).into()),
-        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) => None,
+        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) | KeyType::Flow(_) => None,
     }
 }
 
@@ -54,7 +66,7 @@ pub(super) fn range(key_type: KeyType, first: u128, last: Option<u128>) -> Optio
             let number = |bits: u128| u16::try_from(bits).ok();
             Some(Key::Ports(PortRange { first: number(first)?, last: last.map_or(Some(u16::MAX), number)? }))
         }
-        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) => None,
+        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) | KeyType::Flow(_) => None,
     }
 }
 
@@ -70,6 +82,16 @@ fn v6(bytes: &[u8]) -> Option<Ipv6Addr> {
 fn endpoint(bytes: &[u8]) -> Option<(&[u8], Protocol, u16)> {
     let (address, tail) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
     let [number, 0, 0, 0, high, low, 0, 0] = *tail else { return None };
-    let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == number)?;
-    Some((address, protocol, u16::from_be_bytes([high, low])))
+    Some((address, protocol(number)?, u16::from_be_bytes([high, low])))
+}
+
+/// Reads `protocol . port . port`, each padded to four bytes with zeros.
+fn protocol_and_ports(bytes: &[u8]) -> Option<(Protocol, u16, u16)> {
+    let [number, 0, 0, 0, from_high, from_low, 0, 0, to_high, to_low, 0, 0] = *bytes else { return None };
+    let port = |high, low| u16::from_be_bytes([high, low]);
+    Some((protocol(number)?, port(from_high, from_low), port(to_high, to_low)))
+}
+
+fn protocol(number: u8) -> Option<Protocol> {
+    Protocol::ALL.into_iter().find(|protocol| protocol.number() == number)
 }

@@ -38,7 +38,7 @@ pub(super) enum Built {
 }
 
 /// Every type of keys.
-const KEY_TYPES: [KeyType; 9] = [
+const KEY_TYPES: [KeyType; 11] = [
     KeyType::Address(Family::V4),
     KeyType::Address(Family::V6),
     KeyType::AddressRange(Family::V4),
@@ -48,6 +48,8 @@ const KEY_TYPES: [KeyType; 9] = [
     KeyType::Endpoint(Family::V6),
     KeyType::Pair(Family::V4),
     KeyType::Pair(Family::V6),
+    KeyType::Flow(Family::V4),
+    KeyType::Flow(Family::V6),
 ];
 
 impl SetBuilder {

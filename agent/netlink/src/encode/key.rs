@@ -40,12 +40,20 @@ pub(crate) fn elements_of(key: &Key) -> (KeyBytes, Option<KeyBytes>) {
         }
         Key::V4Pair(source, destination) => (KeyBytes::EMPTY.part(&source.octets()).part(&destination.octets()), None),
         Key::V6Pair(source, destination) => (KeyBytes::EMPTY.part(&source.octets()).part(&destination.octets()), None),
+        Key::V4Flow(source, destination, protocol, from, to) => {
+            let ends = KeyBytes::EMPTY.part(&source.octets()).part(&destination.octets());
+            (ends.part(&[protocol.number()]).part(&from.to_be_bytes()).part(&to.to_be_bytes()), None)
+        }
+        Key::V6Flow(source, destination, protocol, from, to) => {
+            let ends = KeyBytes::EMPTY.part(&source.octets()).part(&destination.octets());
+            (ends.part(&[protocol.number()]).part(&from.to_be_bytes()).part(&to.to_be_bytes()), None)
+        }
     }
 }
 
 impl KeyBytes {
-    /// The longest key is that of two IPv6 addresses.
-    const MAX: usize = 32;
+    /// The longest key is that of two IPv6 addresses, a protocol and two ports.
+    const MAX: usize = 44;
     const EMPTY: KeyBytes = KeyBytes { bytes: [0; KeyBytes::MAX], len: 0 };
 
     fn single(value: &[u8]) -> KeyBytes {
@@ -103,5 +111,9 @@ mod tests {
         check(Key::V4Pair(v4("10.0.0.1"), v4("10.0.0.2")), &[10, 0, 0, 1, 10, 0, 0, 2], None);
         let pair = elements_of(&Key::V6Pair("::1".parse().unwrap(), "::2".parse().unwrap())).0;
         assert_eq!((pair.as_slice().len(), pair.as_slice()[15], pair.as_slice()[31]), (32, 1, 2));
+        let flow = Key::V4Flow(v4("10.0.0.1"), v4("10.0.0.2"), Protocol::Tcp, 258, 80);
+        check(flow, &[10, 0, 0, 1, 10, 0, 0, 2, 6, 0, 0, 0, 1, 2, 0, 0, 0, 80, 0, 0], None);
+        let flow = Key::V6Flow("::1".parse().unwrap(), "::2".parse().unwrap(), Protocol::Udp, 1, 2);
+        assert_eq!(elements_of(&flow).0.as_slice()[28..], [0, 0, 0, 2, 17, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]);
     }
 }

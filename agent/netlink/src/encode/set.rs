@@ -9,7 +9,7 @@ use crate::constants::{LIST_ELEM, data, datatype, elem, set, udata};
 use crate::expr::encode_verdict;
 
 /// A list of elements ends at this length, so that one element more still fits the `u16` of an attribute's length:
-/// an element holds at most a key of 32 bytes (twice, for a range), a name and a comment of 255 bytes each, and
+/// an element holds at most a key of 44 bytes (twice, for a range), a name and a comment of 255 bytes each, and
 /// headers.
 const LIST_LIMIT: usize = 64_000;
 
@@ -53,6 +53,17 @@ pub(crate) fn set_type(key_type: KeyType) -> SetType {
             fields: match family {
                 Family::V4 => &[4, 4],
                 Family::V6 => &[16, 16],
+            },
+        },
+        KeyType::Flow(family) => SetType {
+            datatype: [address(family), INET_PROTOCOL, INET_SERVICE, INET_SERVICE]
+                .into_iter()
+                .fold(address(family), |types, next| (types << BITS) | next),
+            key_len: 2 * address_len(family) + 12,
+            flags: set::F_CONCAT,
+            fields: match family {
+                Family::V4 => &[4, 4, 1, 2, 2],
+                Family::V6 => &[16, 16, 1, 2, 2],
             },
         },
     }

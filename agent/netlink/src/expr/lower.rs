@@ -19,6 +19,8 @@ pub(super) const ICMPV6: u8 = 58;
 /// `linux/netfilter/nf_conntrack_common.h`.
 const ESTABLISHED: u32 = 1 << 1;
 const RELATED: u32 = 1 << 2;
+/// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
+const ORIGINAL: u8 = 0;
 /// Where the hop limit stands in the header of IPv6 (RFC 8200, section 3).
 pub(super) const HOP_LIMIT: u32 = 7;
 /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
@@ -118,6 +120,10 @@ impl Lowering<'_> {
                 self.out.push(Expr::Payload { base: Base::Network, offset: HOP_LIMIT, len: 1, dreg: Register::R1 });
                 self.equal(Data::of([*hops]));
             }
+            Match::Original => {
+                self.out.push(Expr::Ct { key: CtKey::Direction, dreg: Register::R1 });
+                self.equal(Data::of([ORIGINAL]));
+            }
         }
     }
 
@@ -145,6 +151,18 @@ impl Lowering<'_> {
                 self.need_family(family);
                 self.source(family, Register::R1);
                 self.destination(family, Register::at(address_len(family)));
+            }
+            Field::Flow(family) => {
+                self.need_family(family);
+                let address = address_len(family);
+                self.source(family, Register::R1);
+                self.destination(family, Register::at(address));
+                let port = |offset, at| Expr::Payload { base: Base::Transport, offset, len: 2, dreg: Register::at(at) };
+                self.out.extend([
+                    Expr::Meta { key: MetaKey::L4Proto, dreg: Register::at(2 * address) },
+                    port(0, 2 * address + 4),
+                    port(2, 2 * address + 8),
+                ]);
             }
         }
     }

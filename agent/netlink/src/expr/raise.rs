@@ -62,6 +62,10 @@ impl<'a> Parser<'a> {
                 let states = states.into_iter().filter(|state| bits & state_bit(*state) != 0).collect();
                 Some(Some(Stmt::Match(Match::CtState(states))))
             }
+            Expr::Ct { key: CtKey::Direction, .. } => {
+                self.byte()?;
+                Some(Some(Stmt::Match(Match::Original)))
+            }
             Expr::Counter => Some(Some(Stmt::Counter)),
             Expr::CounterRef(name) => Some(Some(Stmt::CounterName(name.clone()))),
             Expr::Reject(RejectWith::TcpReset) => Some(Some(Stmt::Reject(Reject::TcpReset))),
@@ -106,7 +110,14 @@ impl<'a> Parser<'a> {
         let family = self.family?;
         let field = if let Some(Expr::Payload { .. }) = self.rest.first() {
             self.take()?;
-            Field::Pair(family)
+            if let Some(Expr::Meta { .. }) = self.rest.first() {
+                for _ in 0..3 {
+                    self.take()?;
+                }
+                Field::Flow(family)
+            } else {
+                Field::Pair(family)
+            }
         } else if let Some(Expr::Meta { .. }) = self.rest.first() {
             self.take()?;
             self.take()?;

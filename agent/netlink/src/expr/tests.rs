@@ -24,11 +24,12 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
     let protocol = prop::sample::select(Protocol::ALL.to_vec());
     let set = prop::sample::select(vec!["a", "pods-1"]).prop_map(SetName::from_kernel);
     let chain = Just(ChainName::from_kernel("leaf"));
-    let field = (family, 0..4).prop_map(|(family, kind)| match kind {
+    let field = (family, 0..5).prop_map(|(family, kind)| match kind {
         0 => Field::Source(family),
         1 => Field::Destination(family),
         2 => Field::Endpoint(family),
-        _ => Field::Pair(family),
+        3 => Field::Pair(family),
+        _ => Field::Flow(family),
     });
     let states = prop::sample::select(vec![
         vec![CtState::Established],
@@ -44,6 +45,7 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
         (protocol, set.clone()).prop_map(|(protocol, set)| matching(Match::PortIn(protocol, set))),
         (any::<u8>(), any::<u8>()).prop_map(|(a, b)| matching(Match::Icmpv6Type(a.min(b), a.max(b)))),
         any::<u8>().prop_map(|hops| matching(Match::HopLimit(hops))),
+        Just(matching(Match::Original)),
         Just(Stmt::Counter),
         Just(Stmt::CounterName(CounterName::from_kernel("denied"))),
         Just(Stmt::Reject(Reject::TcpReset)),
@@ -129,6 +131,7 @@ fn every_expression_comes_back() {
         Expr::Range { sreg, negated: true, first: Data::of([0, 1]), last: Data::of([0, 9]) },
         Expr::Range { sreg, negated: false, first: Data::of([0, 1]), last: Data::of([0, 9]) },
         Expr::Ct { key: CtKey::State, dreg },
+        Expr::Ct { key: CtKey::Direction, dreg },
         Expr::Ct { key: CtKey::Status, dreg },
         Expr::Lookup { set: set.clone(), sreg, dreg: None, negated: true },
         Expr::Lookup { set, sreg, dreg: Some(dreg), negated: false },

@@ -375,5 +375,5 @@ fn cmp_op(number: u32) -> Option<CmpOp> {
 }
 
 fn ct_key(number: u32) -> Option<CtKey> {
-    [CtKey::State, CtKey::Status].into_iter().find(|key| *key as u32 == number)
+    [CtKey::State, CtKey::Direction, CtKey::Status].into_iter().find(|key| *key as u32 == number)
 }

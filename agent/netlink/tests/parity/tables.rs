@@ -143,6 +143,22 @@ fn sets() -> Vec<(&'static str, Set)> {
             set(KeyType::Pair(Family::V4), vec![Key::V4Pair(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2))]),
         ),
         ("pair-v6", set(KeyType::Pair(Family::V6), vec![Key::V6Pair(Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED)])),
+        (
+            "flow-v4",
+            set(
+                KeyType::Flow(Family::V4),
+                Protocol::ALL
+                    .map(|p| Key::V4Flow(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2), p, 65535, 80))
+                    .to_vec(),
+            ),
+        ),
+        (
+            "flow-v6",
+            set(
+                KeyType::Flow(Family::V6),
+                vec![Key::V6Flow(Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED, Protocol::Udp, 1, 65535)],
+            ),
+        ),
     ]
 }
 
@@ -163,6 +179,9 @@ fn rules() -> Vec<Rule> {
         matching(Match::In(Field::Endpoint(v6), set_name("named-v6"))),
         matching(Match::In(Field::Pair(v4), set_name("pair-v4"))),
         matching(Match::In(Field::Pair(v6), set_name("pair-v6"))),
+        matching(Match::In(Field::Flow(v4), set_name("flow-v4"))),
+        matching(Match::In(Field::Flow(v6), set_name("flow-v6"))),
+        matching(Match::Original),
         matching(Match::PortIn(Protocol::Udp, set_name("ports"))),
         matching(Match::Icmpv6Type(133, 133)),
         matching(Match::Icmpv6Type(133, 137)),

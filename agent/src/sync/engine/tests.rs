@@ -4,6 +4,7 @@ mod commits;
 mod failures;
 mod policies;
 mod quarantine;
+mod reviews;
 mod start;
 mod wakes;
 
@@ -145,6 +146,10 @@ impl Bench {
     }
 
     fn with_limits(origin: Origin, world: Arc<Mutex<World>>, limits: Limits) -> Bench {
+        Bench::build(origin, world, limits, None)
+    }
+
+    fn build(origin: Origin, world: Arc<Mutex<World>>, limits: Limits, review: Option<Begin>) -> Bench {
         let (readiness, metrics) = (Readiness::new(), Metrics::new());
         let clock = Arc::new(Mutex::new(Instant::now()));
         let (running, subscriptions) = watch::channel(Subscriptions::new());
@@ -172,6 +177,7 @@ impl Bench {
             settings,
             Sources::new(origin, running),
             Box::new(connect),
+            review,
             Box::new(now),
             readiness.clone(),
             metrics.sync.clone(),

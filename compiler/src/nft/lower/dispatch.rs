@@ -39,7 +39,7 @@ pub(super) fn lower(pods: &[LocalPod], policies: &BTreeMap<PolicyKey, Arc<Policy
                 elements.entry(slot).or_default().insert(Key::address(*address), element);
             }
         }
-        if pod.ingress.is_some() || pod.egress.is_some() {
+        if pod.is_isolated() {
             for address in &pod.addresses {
                 pairs.entry(Family::of(*address)).or_default().push(Key::pair(*address));
             }

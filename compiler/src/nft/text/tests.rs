@@ -28,6 +28,9 @@ fn statements() {
         (in_set(Field::Endpoint(Family::V6)), "ip6 daddr . meta l4proto . th dport @s"),
         (in_set(Field::Pair(Family::V4)), "ip saddr . ip daddr @s"),
         (in_set(Field::Pair(Family::V6)), "ip6 saddr . ip6 daddr @s"),
+        (in_set(Field::Flow(Family::V4)), "ip saddr . ip daddr . meta l4proto . th sport . th dport @s"),
+        (in_set(Field::Flow(Family::V6)), "ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport @s"),
+        (Stmt::Match(Match::Original), "ct direction original"),
         (Stmt::Match(Match::Protocol(Protocol::Sctp)), "meta l4proto sctp"),
         (Stmt::Match(Match::Port(Protocol::Tcp, range(80, 80))), "tcp dport 80"),
         (Stmt::Match(Match::Port(Protocol::Udp, range(80, 90))), "udp dport 80-90"),
@@ -73,6 +76,16 @@ fn keys_and_their_types() {
         (Key::V6Endpoint(c, Protocol::Tcp, 80), "fd00::1 . tcp . 80", "ipv6_addr . inet_proto . inet_service"),
         (Key::V4Pair(a, b), "10.0.0.1 . 10.0.0.9", "ipv4_addr . ipv4_addr"),
         (Key::V6Pair(c, d), "fd00::1 . fd00::9", "ipv6_addr . ipv6_addr"),
+        (
+            Key::V4Flow(a, b, Protocol::Udp, 1, 53),
+            "10.0.0.1 . 10.0.0.9 . udp . 1 . 53",
+            "ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service",
+        ),
+        (
+            Key::V6Flow(c, d, Protocol::Tcp, 1, 80),
+            "fd00::1 . fd00::9 . tcp . 1 . 80",
+            "ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service",
+        ),
     ];
     for (key, text, key_type) in cases {
         assert_eq!(key.to_string(), text);

@@ -29,7 +29,8 @@ fn table(policy: ChainPolicy, rules: Vec<Vec<Stmt>>, others: &[(&str, Arc<Chain>
 }
 
 fn packet(source: &str, destination: &str, payload: Payload) -> TracedPacket {
-    TracedPacket { source: ip(source), destination: ip(destination), payload, hop_limit: 64, state: None }
+    let (source, destination) = (ip(source), ip(destination));
+    TracedPacket { source, destination, payload, hop_limit: 64, state: None, is_reply: false, source_port: Some(4321) }
 }
 
 fn tcp(port: u16) -> TracedPacket {
@@ -157,6 +158,8 @@ fn states_protocols_ports_and_icmp() {
         (Match::HopLimit(64), icmpv6(135), true),
         (Match::HopLimit(255), icmpv6(135), false),
         (Match::HopLimit(64), icmp(8, 0), false),
+        (Match::Original, tcp(80), true),
+        (Match::Original, TracedPacket { is_reply: true, ..tcp(80) }, false),
     ];
     for (condition, packet, expected) in cases {
         assert_eq!(matches(&[], condition.clone(), &packet), expected, "{condition} of {packet:?}");
@@ -175,6 +178,7 @@ fn fields_are_looked_up_with_their_own_family() {
     let address = |family| KeyType::Address(family);
     let pair = Key::V4Pair([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
     let pair6 = Key::V6Pair([0xfd00, 0, 0, 0, 0, 0, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 2].into());
+    let flow = |from, to| Key::V4Flow([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), Protocol::Tcp, from, to);
     let (four, ours6) = (Family::V4, Family::V6);
     let cases = [
         (Field::Source(four), sets(address(four), vec![v4(1)]), tcp(80), true),
@@ -193,6 +197,9 @@ fn fields_are_looked_up_with_their_own_family() {
         (Field::Pair(four), sets(KeyType::Pair(four), vec![Key::pair(ip("10.0.0.1"))]), tcp(80), false),
         (Field::Pair(ours6), sets(KeyType::Pair(ours6), vec![pair6]), six, true),
         (Field::Pair(ours6), sets(KeyType::Pair(ours6), vec![pair6]), mixed, false),
+        (Field::Flow(four), sets(KeyType::Flow(four), vec![flow(4321, 80)]), tcp(80), true),
+        (Field::Flow(four), sets(KeyType::Flow(four), vec![flow(80, 4321)]), tcp(80), false),
+        (Field::Flow(four), sets(KeyType::Flow(four), vec![flow(4321, 80)]), ping, false),
     ];
     for (field, sets, packet, expected) in cases {
         let condition = Match::In(field, SetName::from_kernel("s"));

@@ -236,7 +236,14 @@ fn bounds(key: &Key) -> Option<(u128, u128)> {
         Key::V4Range(first, last) => Some((first.to_bits().into(), last.to_bits().into())),
         Key::V6Range(first, last) => Some((first.to_bits(), last.to_bits())),
         Key::Ports(range) => Some((range.first.into(), range.last.into())),
-        Key::V4(_) | Key::V6(_) | Key::V4Endpoint(..) | Key::V6Endpoint(..) | Key::V4Pair(..) | Key::V6Pair(..) => None,
+        Key::V4(_)
+        | Key::V6(_)
+        | Key::V4Endpoint(..)
+        | Key::V6Endpoint(..)
+        | Key::V4Pair(..)
+        | Key::V6Pair(..)
+        | Key::V4Flow(..)
+        | Key::V6Flow(..) => None,
     }
 }
 

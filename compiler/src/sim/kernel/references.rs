@@ -27,7 +27,12 @@ fn reference(stmt: &Stmt) -> Reference<'_> {
         Stmt::CounterName(counter) => Reference::Counter(counter),
         Stmt::Verdict(verdict) => Reference::Chain(verdict),
         Stmt::Match(
-            Match::CtState(_) | Match::Protocol(_) | Match::Port(..) | Match::Icmpv6Type(..) | Match::HopLimit(_),
+            Match::CtState(_)
+            | Match::Protocol(_)
+            | Match::Port(..)
+            | Match::Icmpv6Type(..)
+            | Match::HopLimit(_)
+            | Match::Original,
         )
         | Stmt::Counter
         | Stmt::Reject(_) => Reference::Nothing,

@@ -1,0 +1,157 @@
+//! What becomes of open flows when policies change.
+//!
+//! The rules let packets of established flows pass without another look, and so a flow that was allowed when it began
+//! would go on for as long as it likes. To delete its entry in connection tracking does not end it: a reply that is on
+//! its way makes a new entry, the wrong way round, whose "replies" are what was to be cut.
+//!
+//! So nothing is deleted. When the verdict on a pod's flows may have become stricter, its addresses are *rejudged* in the
+//! same transaction: what the first sender of such a flow sends is judged like a packet of a new flow, by the same chains.
+//! From then on no refused flow is of use to whoever opened it, with or without the agent. Then the open flows are
+//! reviewed, once, outside the kernel: those that are refused are *cut*, which holds for both directions, and the pods
+//! need no rejudging any more. A flow stays cut until it is gone, or is allowed again.
+//!
+//! New addresses are rejudged too, so that a pod does not inherit flows of the one that had the address before.
+
+mod changes;
+mod review;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::nft::{Key, Table, add_open_flows};
+use crate::policy::Ir;
+use changes::Changes;
+pub use review::{Flow, Inspection, Review, Reviewed};
+use review::{Judge, ends};
+
+/// The most flows that are cut at once. Pods with more refused flows are rejudged for as long as they have them.
+pub const MOST_CUT: usize = 4096;
+
+/// The open flows that the rules take care of, as they follow one IR after the other.
+#[derive(Debug, Default)]
+pub struct OpenFlows {
+    /// The last IR.
+    before: Option<Ir>,
+    /// The addresses that are rejudged, each with the number of the change since which it is.
+    rejudged: BTreeMap<IpAddr, u64>,
+    /// The flows that are cut, as [`Key`]s from client to server.
+    cut: Arc<BTreeSet<Key>>,
+    /// Counts changes.
+    number: u64,
+    /// The change up to which flows have been reviewed.
+    reviewed: u64,
+    /// What was last made of which table.
+    made: Option<(Table, Table)>,
+}
+
+/// Whether open flows are to be reviewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// There is nothing to look for.
+    Nothing,
+    /// Only whether what was found is still there.
+    Again,
+    /// Flows that nobody has looked at since the policies changed.
+    News,
+}
+
+// === impl OpenFlows ===
+
+impl OpenFlows {
+    /// Takes over what is cut in a table that the kernel already holds.
+    pub fn adopt(&mut self, table: &Table) {
+        let keys = table.sets.iter().filter(|(name, _)| name.is_of_cut_flows()).flat_map(|(_, set)| set.keys.iter());
+        let known: BTreeSet<Key> = keys.copied().collect();
+        // Each flow is there in both directions, and which one it began with is not: both are kept until they are reviewed.
+        Arc::make_mut(&mut self.cut).extend(known);
+        self.made = None;
+    }
+
+    /// Takes over who may talk to whom from now on.
+    pub fn follow(&mut self, ir: &Ir) {
+        let Changes { touched, narrowed, pods_changed } = Changes::between(self.before.as_ref(), ir);
+        self.before = Some(ir.clone());
+        if touched.is_empty() {
+            return;
+        }
+        self.made = None;
+        if !narrowed.is_empty() {
+            self.number += 1;
+            self.rejudged.extend(narrowed.into_iter().map(|address| (address, self.number)));
+        }
+        if pods_changed && !self.rejudged.is_empty() {
+            let isolated = ir.pods.iter().filter(|pod| pod.is_isolated()).flat_map(|pod| &pod.addresses);
+            let isolated: BTreeSet<&IpAddr> = isolated.collect();
+            self.rejudged.retain(|address, _| isolated.contains(address));
+        }
+        if !self.cut.is_empty() {
+            let judge = Judge::new(ir);
+            let concerns = |key: &Key| ends(key).is_some_and(|ends| ends.iter().any(|end| touched.contains(end)));
+            Arc::make_mut(&mut self.cut).retain(|key| !concerns(key) || judge.refuses_key(key));
+        }
+    }
+
+    /// Adds what open flows need to the table of the last IR.
+    pub fn add_to(&mut self, table: Table) -> Table {
+        if self.rejudged.is_empty() && self.cut.is_empty() {
+            return table;
+        }
+        if let Some((from, made)) = &self.made
+            && from.is_same(&table)
+        {
+            return made.clone();
+        }
+        let mut made = table.clone();
+        add_open_flows(&mut made, self.rejudged.keys().copied(), &self.cut);
+        self.made = Some((table, made.clone()));
+        made
+    }
+
+    /// Whether open flows are to be reviewed.
+    pub fn need(&self) -> Need {
+        if self.rejudged.values().any(|number| *number > self.reviewed) {
+            Need::News
+        } else if self.rejudged.is_empty() && self.cut.is_empty() {
+            Need::Nothing
+        } else {
+            Need::Again
+        }
+    }
+
+    /// What to look for among the open flows; `None` before there is an IR. Nothing is missed if that is done when the
+    /// kernel holds what [`OpenFlows::add_to`] made: later flows are judged as they begin.
+    pub fn review(&self) -> Option<Review> {
+        let ir = self.before.clone()?;
+        let addresses = self.rejudged.keys().copied().collect();
+        Some(Review { number: self.number, ir, addresses, cut: self.cut.clone() })
+    }
+
+    /// Takes over what a review found. What has been narrowed again since then is reviewed again.
+    pub fn reviewed(&mut self, found: Reviewed) {
+        let Reviewed { number, mut refused, gone, unfinished } = found;
+        self.reviewed = self.reviewed.max(number);
+        self.made = None;
+        self.rejudged.retain(|address, since| *since > number || unfinished.contains(address));
+        if let Some(ir) = self.before.as_ref().filter(|_| self.number > number) {
+            let judge = Judge::new(ir);
+            refused.retain(|key| judge.refuses_key(key));
+        }
+        let cut = Arc::make_mut(&mut self.cut);
+        cut.retain(|key| !gone.contains(key));
+        cut.extend(refused);
+    }
+
+    /// The addresses that are rejudged.
+    pub fn rejudged(&self) -> impl ExactSizeIterator<Item = IpAddr> {
+        self.rejudged.keys().copied()
+    }
+
+    /// The flows that are cut, from client to server.
+    pub fn cut(&self) -> &BTreeSet<Key> {
+        &self.cut
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! On which pods the verdict may differ between two IRs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::api::{Direction, PodKey, PolicyKey};
+use crate::cluster::{PodPeers, PortSelector};
+use crate::policy::{Ir, LocalPod, PeerSet, PolicyRules, PortSet};
+
+/// The addresses of local pods on which the verdict may not be what it was. It errs on the side of too many.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// In whatever way it differs, also of pods that are gone.
+    pub(super) touched: BTreeSet<IpAddr>,
+    /// Of isolated pods, where something may be refused that was allowed.
+    pub(super) narrowed: BTreeSet<IpAddr>,
+    /// Whether the local pods, their addresses or how they are isolated differ.
+    pub(super) pods_changed: bool,
+}
+
+/// What happened to the policies of the second IR.
+#[derive(Debug, Default)]
+struct Policies<'a> {
+    touched: BTreeSet<&'a PolicyKey>,
+    narrowed: BTreeSet<&'a PolicyKey>,
+}
+
+/// What happened to what the selectors mean.
+#[derive(Debug)]
+struct Meanings<K> {
+    touched: BTreeSet<Arc<K>>,
+    narrowed: BTreeSet<Arc<K>>,
+}
+
+impl Changes {
+    pub(super) fn between(before: Option<&Ir>, now: &Ir) -> Changes {
+        let Some(before) = before else {
+            let addresses =
+                now.pods.iter().filter(|pod| pod.is_isolated()).flat_map(|pod| pod.addresses.iter().copied());
+            let narrowed: BTreeSet<IpAddr> = addresses.collect();
+            let touched = now.pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
+            return Changes { touched, narrowed, pods_changed: true };
+        };
+        let policies = Policies::between(before, now);
+        let pods_changed = !Arc::ptr_eq(&before.pods, &now.pods);
+        let mut changes = Changes { pods_changed, ..Changes::default() };
+        if pods_changed {
+            changes.compare_pods(&before.pods, &now.pods);
+        }
+        if !policies.touched.is_empty() {
+            for pod in now.pods.iter() {
+                let lists = Direction::ALL.into_iter().filter_map(|direction| pod.isolation(direction));
+                let is_in = |keys: &BTreeSet<&PolicyKey>| {
+                    lists.clone().any(|isolation| keys.iter().any(|key| isolation.policies.binary_search(key).is_ok()))
+                };
+                changes.add(pod, is_in(&policies.touched), is_in(&policies.narrowed));
+            }
+        }
+        changes
+    }
+
+    fn compare_pods(&mut self, before: &[LocalPod], now: &[LocalPod]) {
+        let mut known: BTreeMap<&PodKey, &LocalPod> = before.iter().map(|pod| (&pod.key, pod)).collect();
+        for pod in now {
+            let Some(old) = known.remove(&pod.key) else {
+                self.add(pod, true, true);
+                continue;
+            };
+            self.touched.extend(old.addresses.iter().filter(|address| !pod.addresses.contains(address)));
+            let differs = |direction| match (old.isolation(direction), pod.isolation(direction)) {
+                (None, None) => false,
+                (Some(old), Some(new)) => {
+                    old.policies.id() != new.policies.id() || old.by_namespace != new.by_namespace
+                }
+                (None, Some(_)) | (Some(_), None) => true,
+            };
+            let differs = Direction::ALL.into_iter().any(differs) || old.addresses != pod.addresses;
+            self.add(pod, differs, differs);
+        }
+        self.touched.extend(known.into_values().flat_map(|pod| pod.addresses.iter()));
+    }
+
+    fn add(&mut self, pod: &LocalPod, touched: bool, narrowed: bool) {
+        if touched {
+            self.touched.extend(&pod.addresses);
+        }
+        if narrowed && pod.is_isolated() {
+            self.narrowed.extend(&pod.addresses);
+        }
+    }
+}
+
+impl<'a> Policies<'a> {
+    /// A policy that comes or goes changes the lists of its pods, and is not among these.
+    fn between(before: &Ir, now: &'a Ir) -> Policies<'a> {
+        let mut policies = Policies::default();
+        if !Arc::ptr_eq(&before.policies, &now.policies) {
+            let is_another = |(key, rules): &(&PolicyKey, &Arc<PolicyRules>)| {
+                before.policies.get(*key).is_some_and(|old| !Arc::ptr_eq(old, rules))
+            };
+            policies.touched.extend(now.policies.iter().filter(is_another).map(|(key, _)| key));
+            policies.narrowed.clone_from(&policies.touched);
+        }
+        let members = Meanings::between(&before.members, &now.members);
+        let endpoints = Meanings::between(&before.endpoints, &now.endpoints);
+        if members.touched.is_empty() && endpoints.touched.is_empty() {
+            return policies;
+        }
+        for (key, rules) in now.policies.iter() {
+            if speaks_of(rules, &members.touched, &endpoints.touched) {
+                policies.touched.insert(key);
+            }
+            if speaks_of(rules, &members.narrowed, &endpoints.narrowed) {
+                policies.narrowed.insert(key);
+            }
+        }
+        policies
+    }
+}
+
+impl<K: Ord> Meanings<K> {
+    /// Selectors that come or go do so with policies that change.
+    fn between<T: Ord>(before: &BTreeMap<Arc<K>, Arc<Vec<T>>>, now: &BTreeMap<Arc<K>, Arc<Vec<T>>>) -> Meanings<K> {
+        let mut meanings = Meanings { touched: BTreeSet::new(), narrowed: BTreeSet::new() };
+        if std::ptr::eq(before, now) {
+            return meanings;
+        }
+        for (selector, members) in now {
+            let Some(old) = before.get(selector).filter(|old| !Arc::ptr_eq(old, members)) else { continue };
+            meanings.touched.insert(selector.clone());
+            if old.iter().any(|member| members.binary_search(member).is_err()) {
+                meanings.narrowed.insert(selector.clone());
+            }
+        }
+        meanings
+    }
+}
+
+/// Whether a rule of the policy names these pods or ports.
+fn speaks_of(rules: &PolicyRules, pods: &BTreeSet<Arc<PodPeers>>, ports: &BTreeSet<Arc<PortSelector>>) -> bool {
+    let of_direction = |direction| {
+        let rules = rules.rules(direction).unwrap_or_default();
+        rules.iter().any(|rule| {
+            let peers = match &rule.peers {
+                PeerSet::Any => None,
+                PeerSet::These { pods, .. } => pods.as_ref(),
+            };
+            let names = match &rule.ports {
+                PortSet::These { names, .. } if !names.is_empty() && !ports.is_empty() => Some(names),
+                PortSet::These { .. } | PortSet::Any => None,
+            };
+            peers.is_some_and(|peers| pods.contains(peers))
+                || names.is_some_and(|names| {
+                    [peers, None]
+                        .into_iter()
+                        .any(|peers| ports.contains(&PortSelector::of_rule(direction, peers, names)))
+                })
+        })
+    };
+    Direction::ALL.into_iter().any(of_direction)
+}
