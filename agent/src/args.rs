@@ -122,6 +122,12 @@ pub struct AgentArgs {
     /// Honour the Namespace annotation of Kubernetes 1.3 on live Namespaces (it always counts in files)
     #[arg(long)]
     pub legacy_namespace_isolation: bool,
+    /// Whose packets must have a source that the node routes to their pod
+    #[arg(long, value_enum, default_value = "all")]
+    pub own_addresses: OwnAddressesArg,
+    /// Namespaces whose pods route for others (gateways, virtual machines), and may send with any source
+    #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
+    pub routing_namespaces: Vec<String>,
     /// What becomes of open flows that policies do not allow any more
     #[arg(long, value_enum, default_value = "cut")]
     pub established: EstablishedArg,
@@ -142,6 +148,17 @@ fn policy_budget(text: &str) -> Result<Cost, InvalidCost> {
 
 fn namespace_budget(text: &str) -> Result<Cost, InvalidCost> {
     Budget::default().namespace.with(text)
+}
+
+/// Whose packets must have a source of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OwnAddressesArg {
+    /// Those of all pods of the node
+    All,
+    /// Those of pods that a policy isolates
+    Isolated,
+    /// Nobody's
+    Off,
 }
 
 /// What becomes of open flows.

@@ -37,6 +37,15 @@ pub fn connect() -> Result<Connection, Error> {
     if connection.supports_ownership()? { Connection::open(Ownership::OwnerPersist) } else { Ok(connection) }
 }
 
+/// Whether the kernel can say if the source of a packet is routed to the link from which it came.
+///
+/// # Errors
+///
+/// If there is no nf_tables, or no permission to use it.
+pub fn supports_source_routes() -> Result<bool, Error> {
+    Ok(!is_before((5, 19)) && Connection::open(Ownership::Plain)?.supports_source_routes()?)
+}
+
 /// What transactions may do on the running kernel.
 pub fn limits() -> Limits {
     Limits { defer_chain_delete: is_before((6, 2)), ..Limits::default() }

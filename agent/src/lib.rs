@@ -5,6 +5,7 @@
 //! ```text
 //! watch    API server or files  -> events
 //! sync     events               -> compiler -> diff -> kernel, on a thread of its own
+//! links    the node's routes        -> events
 //! kernel   the seam behind which the netlink connection sits
 //! admin    what it tells: readiness, metrics, explanation; quarantine tells of policies that cost too much
 //! ```
@@ -20,6 +21,7 @@ pub mod command;
 pub mod explanation;
 pub mod files;
 pub mod kernel;
+pub mod links;
 pub mod metrics;
 pub mod model;
 pub mod probes;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compiler::api::Direction;
-use compiler::nft::{CounterName, Table, denied_counter};
+use compiler::nft::{CounterName, Table, denied_counter, refused_source_counter};
 use netlink::Count;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -38,6 +38,7 @@ pub struct Metrics {
     pub admin: AdminMetrics,
     sizes: Sizes,
     denied: Family<Label, Counter>,
+    refused_sources: Counter,
     log_lines_dropped: Counter,
     resident: Gauge,
 }
@@ -106,6 +107,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let (watch, sync, sizes) = (WatchMetrics::default(), SyncMetrics::new(), Sizes::default());
         let (denied, resident) = (Family::<Label, Counter>::default(), Gauge::default());
+        let refused_sources = Counter::default();
         registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, resident.clone());
         let postern = registry.sub_registry_with_prefix("postern");
         postern.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -113,10 +115,12 @@ impl Metrics {
         sync.register(postern);
         sizes.register(postern);
         postern.register("denied_packets", "Packets that isolation refused", denied.clone());
+        let help = "Packets refused because their source is not routed to the pod that sent them";
+        postern.register("refused_source_packets", help, refused_sources.clone());
         let (admin, log_lines_dropped) = (AdminMetrics::default(), Counter::default());
         admin.register(postern);
         postern.register("log_lines_dropped", "Lines of the log that nobody took", log_lines_dropped.clone());
-        Metrics { registry, watch, sync, admin, sizes, denied, log_lines_dropped, resident }
+        Metrics { registry, watch, sync, admin, sizes, denied, refused_sources, log_lines_dropped, resident }
     }
 
     /// The text for a scrape: sizes as a snapshot has them, and the values of the table's counters. Those that could not
@@ -128,6 +132,9 @@ impl Metrics {
                 let label = [("direction", direction.as_str())];
                 self.denied.get_or_create(&label).inner().store(count.packets, Ordering::Relaxed);
             }
+        }
+        if let Some(count) = counters.get(&refused_source_counter()) {
+            self.refused_sources.inner().store(count.packets, Ordering::Relaxed);
         }
         self.watch.set_ages();
         self.log_lines_dropped.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
@@ -368,7 +375,10 @@ mod tests {
         metrics.watch.invalid_changed("NetworkPolicy", 2);
         metrics.watch.invalid_changed("NetworkPolicy", -1);
         let denied = denied_counter(Direction::Ingress);
-        let counters = BTreeMap::from([(denied, Count { packets: 5, bytes: 300 })]);
+        let counters = BTreeMap::from([
+            (denied, Count { packets: 5, bytes: 300 }),
+            (refused_source_counter(), Count { packets: 3, bytes: 180 }),
+        ]);
         let pods = State::new(NodeName("node-1".into())).pods().clone();
         let snapshot = Snapshot { epoch: 1, objects: vec![("Pod", 3)], pods, enforced: None };
         let text = metrics.encode(&snapshot, &counters);
@@ -380,6 +390,7 @@ mod tests {
             "postern_objects{kind=\"Pod\"} 3",
             "postern_invalid_objects{kind=\"NetworkPolicy\"} 1",
             "postern_denied_packets_total{direction=\"ingress\"} 5",
+            "postern_refused_source_packets_total 3",
             "postern_table_chains 0",
             "postern_drift_repairs_total 0",
             "postern_log_lines_dropped_total 0",

@@ -27,6 +27,7 @@ use compiler::cluster::{Budget, Event};
 use compiler::diff::Limits;
 use compiler::flows::Reviewed;
 use compiler::nft::Deny;
+use compiler::policy::OwnAddresses;
 use netlink::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -53,6 +54,8 @@ pub struct Settings {
     pub deny: Deny,
     /// What policies may cost.
     pub budget: Budget,
+    /// Whose packets must have a source of their own.
+    pub own_addresses: OwnAddresses,
     /// Where the events come from.
     pub origin: Origin,
     /// What transactions may do.

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use compiler::api::Protocol;
-use compiler::cluster::Budget;
+use compiler::cluster::{Budget, Event};
 use compiler::nft::Deny;
-use compiler::policy::{Packet, PacketProtocol};
+use compiler::policy::{OwnAddresses, Packet, PacketProtocol};
 use netlink::{Connection, Error, Ownership};
 
 use crate::kernel;
+use crate::links::Routes;
 use crate::metrics::Metrics;
 use crate::model::{End, Flow, Model};
 use crate::readiness::Readiness;
@@ -55,6 +56,7 @@ impl Trial {
                 origin: Origin::Files,
                 limits: kernel::limits(),
                 budget: Budget::default(),
+                own_addresses: OwnAddresses::All { except: BTreeSet::new() },
                 verify_interval: PATIENCE,
             };
             let agent = start_agent(settings, netns, model).await;
@@ -133,8 +135,14 @@ fn topology(model: &Model, outside: BTreeSet<IpAddr>, attachment: Attachment) ->
 async fn start_agent(settings: Settings, netns: Netns, model: &Model) -> anyhow::Result<Handle> {
     let readiness = Readiness::new();
     let metrics = Metrics::new();
+    let runtime = tokio::runtime::Handle::current();
+    let routes = netns.run(|| {
+        let _inside = runtime.enter();
+        Routes::open(&[])
+    })??;
     let connect = move || netns.run(kernel::connect).unwrap_or_else(|source| Err(cannot_enter(source)));
     let (agent, mut end) = sync::spawn(settings, connect, None, &readiness, metrics.sync.clone())?;
+    agent.event(Event::Links(routes.read().await?));
     for event in model.events() {
         agent.event(event);
     }

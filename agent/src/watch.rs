@@ -108,6 +108,7 @@ fn policies() -> Stream<NetworkPolicies> {
 fn pods(node: &NodeName, source: PodSource) -> Stream<Pods> {
     let elsewhere = format!("spec.nodeName!={node},status.phase!=Succeeded,status.phase!=Failed");
     let (namespace, fields, name) = match &source {
+        PodSource::Lingering => unreachable!("nobody subscribes to what no watch reports"),
         PodSource::Node => (None, format!("spec.nodeName={node}"), format!("Pods of node {node}")),
         PodSource::Namespace(namespace) => (Some(&**namespace), elsewhere, format!("Pods of namespace {namespace}")),
         PodSource::Cluster => (None, elsewhere, "Pods of the other nodes".to_owned()),

@@ -12,6 +12,7 @@ mod findings;
 mod ip_block;
 mod labels;
 mod lenient;
+mod link_name;
 mod name;
 mod namespace;
 mod network_policy;
@@ -28,6 +29,7 @@ mod wire;
 pub use finding::{Finding, ObjectRef, Parsed};
 pub use ip_block::IpBlock;
 pub use labels::Labels;
+pub use link_name::LinkName;
 pub use name::{NodeName, PodKey, PolicyKey, Str};
 pub use namespace::Namespace;
 pub use network_policy::{

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::nft::{Key, Table, add_open_flows};
+use crate::nft::{Key, SetName, Table, add_open_flows, without_open_flows};
 use crate::policy::Ir;
 use changes::Changes;
 pub use review::{Flow, Inspection, Review, Reviewed};
@@ -43,6 +43,14 @@ pub struct OpenFlows {
     reviewed: u64,
     /// What was last made of which table.
     made: Option<(Table, Table)>,
+    /// What the kernel held when this life began, without what it said about open flows.
+    adopted: Option<Adopted>,
+}
+
+#[derive(Debug)]
+struct Adopted {
+    plain: Table,
+    rejudged: BTreeSet<IpAddr>,
 }
 
 /// Whether open flows are to be reviewed.
@@ -59,20 +67,26 @@ pub enum Need {
 // === impl OpenFlows ===
 
 impl OpenFlows {
-    /// Takes over what is cut in a table that the kernel already holds.
+    /// Takes over what a former life said of open flows in a table that the kernel holds. If that is the first table that
+    /// this life makes, no flow has to be judged again but for those that the former life had not come to.
     pub fn adopt(&mut self, table: &Table) {
-        let keys = table.sets.iter().filter(|(name, _)| name.is_of_cut_flows()).flat_map(|(_, set)| set.keys.iter());
-        let known: BTreeSet<Key> = keys.copied().collect();
+        let keys = |of: fn(&SetName) -> bool| {
+            table.sets.iter().filter(move |(name, _)| of(name)).flat_map(|(_, set)| set.keys.iter().copied())
+        };
         // Each flow is there in both directions, and which one it began with is not: both are kept until they are reviewed.
-        Arc::make_mut(&mut self.cut).extend(known);
+        Arc::make_mut(&mut self.cut).extend(keys(SetName::is_of_cut_flows));
+        let rejudged = keys(SetName::is_of_rejudged).filter_map(|key| key.as_address()).collect();
+        self.adopted = Some(Adopted { plain: without_open_flows(table), rejudged });
         self.made = None;
     }
 
     /// Takes over who may talk to whom from now on.
     pub fn follow(&mut self, ir: &Ir) {
-        let Changes { touched, narrowed, pods_changed } = Changes::between(self.before.as_ref(), ir);
+        // Whom a change only opens to matters to flows that are cut.
+        let Changes { touched, narrowed, pods_changed } =
+            Changes::between(self.before.as_ref(), ir, !self.cut.is_empty());
         self.before = Some(ir.clone());
-        if touched.is_empty() {
+        if touched.is_empty() && narrowed.is_empty() && !pods_changed {
             return;
         }
         self.made = None;
@@ -94,6 +108,11 @@ impl OpenFlows {
 
     /// Adds what open flows need to the table of the last IR.
     pub fn add_to(&mut self, table: Table) -> Table {
+        if let Some(Adopted { plain, rejudged }) = self.adopted.take()
+            && plain == table
+        {
+            self.rejudged.retain(|address, _| rejudged.contains(address));
+        }
         if self.rejudged.is_empty() && self.cut.is_empty() {
             return table;
         }

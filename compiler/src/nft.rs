@@ -23,9 +23,10 @@ pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
 pub use lower::{Lowerer, lower};
 pub use name::{ChainName, Comment, CounterName, SetName};
 pub(crate) use open_flows::add_open_flows;
+pub use open_flows::without_open_flows;
 pub use rule::{CtState, Field, Match, Reject, Rule, Stmt, Verdict};
 pub use set::{Key, KeyType, MapElement, Set, VerdictMap};
-pub use skeleton::{Deny, denied_counter};
+pub use skeleton::{Deny, denied_counter, refused_source_counter};
 pub use table::{TABLE, Table};
 
 use std::fmt;

@@ -4,7 +4,7 @@ use crate::api::{NodeName, PolicyKey};
 use crate::cluster::{Budget, Event, State};
 use crate::flows::OpenFlows;
 use crate::nft::{Deny, Lowerer, Table};
-use crate::policy::{Ir, Resolver};
+use crate::policy::{Ir, OwnAddresses, Resolver};
 
 /// The compiler of one node: its state, and what later stages remember of unchanged parts.
 ///
@@ -37,6 +37,11 @@ impl Compiler {
     /// The same, whose tables refuse open flows that are not allowed any more.
     pub fn cutting_flows(self) -> Compiler {
         Compiler { flows: Some(OpenFlows::default()), ..self }
+    }
+
+    /// The same, that says whose packets must have a source of their own.
+    pub fn checking(self, own_addresses: OwnAddresses) -> Compiler {
+        Compiler { resolver: Resolver::checking(own_addresses), ..self }
     }
 
     /// The open flows, if they are taken care of.

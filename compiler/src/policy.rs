@@ -7,6 +7,7 @@
 mod cidr;
 mod ir;
 mod judge;
+mod links;
 #[cfg(feature = "sim")]
 pub mod oracle;
 mod ports;
@@ -16,6 +17,7 @@ pub use cidr::{AddressRange, subtract_and_merge};
 pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule};
 pub(crate) use judge::judge_pod;
 pub use judge::{Judgement, Packet, PacketProtocol, judge};
+pub use links::{OwnAddresses, PodLinks};
 pub use ports::merge_ports;
 pub use resolve::Resolver;
 

@@ -30,6 +30,7 @@ pub(crate) fn pod(key: &str) -> PodBuilder {
         host_network: false,
         phase: Phase::Running,
         terminating: false,
+        lingering: false,
         created: 0,
         ips: Vec::new(),
         host_ips: Vec::new(),

@@ -163,13 +163,29 @@ impl Agent {
         Ok((code, body.to_owned()))
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` says yes, and no open flows are left to be reviewed: from then on the table changes with the
+    /// objects only.
     ///
     /// # Errors
     ///
     /// If that takes too long, or the agent has ended; the error holds its log.
     pub async fn ready(&mut self) -> Result<()> {
-        self.until_readyz(|code, _| code == 200).await
+        self.until_readyz(|code, _| code == 200).await?;
+        self.reviewed().await
+    }
+
+    /// Waits until no open flows are left to be reviewed. Some addresses may be rejudged for long, if such flows go on.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not answer, or this takes too long.
+    pub async fn reviewed(&self) -> Result<()> {
+        let begun = Instant::now();
+        while self.metric("postern_rejudged_addresses").await? > 0.0 {
+            ensure!(begun.elapsed() < PATIENCE, "open flows are not reviewed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Waits until `/readyz` answers as expected.

@@ -9,7 +9,6 @@ pub mod image;
 pub mod line;
 pub mod live;
 pub mod node;
-pub mod open_flows;
 pub mod relay;
 pub mod repository;
 pub mod scene;

@@ -12,7 +12,8 @@ use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod, PodKey};
 use compiler::cluster::{Budget, Change, Event, PodSource};
 use compiler::flows::Review;
-use compiler::nft::{Deny, Family};
+use compiler::nft::{Deny, Family, without_open_flows};
+use compiler::policy::OwnAddresses;
 use lab::{Attachment, Endpoint, Lab, Netns, Topology};
 use netlink::{Connection, Error, Ownership};
 use postern::kernel;
@@ -22,7 +23,6 @@ use postern::readiness::Readiness;
 use postern::sync::{self, Handle, Origin, Settings};
 use tokio::sync::oneshot;
 
-use crate::open_flows::without_open_flows;
 use crate::{line, scene};
 
 pub use hammer::{Echo, Hammer};
@@ -234,6 +234,7 @@ impl Live {
             origin: Origin::Files,
             limits: kernel::limits(),
             budget: Budget::default(),
+            own_addresses: OwnAddresses::Off,
             verify_interval: Duration::from_secs(60),
         };
         let readiness = Readiness::new();

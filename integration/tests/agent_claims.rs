@@ -87,7 +87,8 @@ fn a_copy_that_nobody_owns_is_replaced() {
             assert_eq!(contents(&now), contents(&ours));
             let log = agent.log().unwrap();
             assert!(log.contains("somebody else made or changed table inet postern"), "{log}");
-            assert_eq!(agent.metric("postern_commits_total{result=\"ok\"}").await.unwrap(), 1.0);
+            // One that replaces it, and one when the open flows have been reviewed: the copy may have enforced nothing.
+            assert_eq!(agent.metric("postern_commits_total{result=\"ok\"}").await.unwrap(), 2.0);
             agent.terminate().unwrap();
         }
     });

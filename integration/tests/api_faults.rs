@@ -76,6 +76,7 @@ impl Scene {
 
     /// What the agent does in a time that begins with something, and in which its table must stay as it is.
     async fn observe(&self, begin: impl AsyncFnOnce(&FakeApi), time: Duration) -> Observed {
+        self.agent.reviewed().await.unwrap();
         let before = table();
         let (requests, lines) = (self.api.requests(), self.lines().len());
         let used = cpu(self.agent.id()).unwrap();

@@ -15,6 +15,7 @@ use compiler::api::{NodeName, Object, Pod};
 use compiler::cluster::{Budget, Change, Event, PodSource};
 use compiler::diff::{Op, Transaction};
 use compiler::nft::{Deny, Family};
+use compiler::policy::OwnAddresses;
 use integration::live::{Echo, Hammer, Live, Protection};
 use integration::scene::{self, pod, policy};
 use lab::{Attachment, Netns, isolated};
@@ -154,6 +155,7 @@ impl Engine {
             origin: Origin::Files,
             limits: kernel::limits(),
             budget: Budget::default(),
+            own_addresses: OwnAddresses::Off,
             verify_interval: Duration::from_secs(60),
         };
         let (readiness, metrics, connected) = (Readiness::new(), Metrics::new(), Arc::new(AtomicU32::new(0)));

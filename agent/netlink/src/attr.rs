@@ -45,11 +45,25 @@ impl<'a> AttrWriter<'a> {
 
     /// A comment as user data: type, length, text with its NUL.
     pub(crate) fn comment(&mut self, kind: u16, udata: u8, text: &str) {
-        let len = u8::try_from(text.len() + 1).expect("a comment comes from its constructor or from user data");
+        self.user_data(kind, &[], Some((udata, text)));
+    }
+
+    /// Numbers in host order and a comment as user data, each with type and length; nothing where there are none.
+    pub(crate) fn user_data(&mut self, kind: u16, numbers: &[(u8, u32)], comment: Option<(u8, &str)>) {
+        if numbers.is_empty() && comment.is_none() {
+            return;
+        }
         let start = self.open(kind);
-        self.buffer.extend_from_slice(&[udata, len]);
-        self.buffer.extend_from_slice(text.as_bytes());
-        self.buffer.push(0);
+        for (udata, number) in numbers {
+            self.buffer.extend_from_slice(&[*udata, 4]);
+            self.buffer.extend_from_slice(&number.to_ne_bytes());
+        }
+        if let Some((udata, text)) = comment {
+            let len = u8::try_from(text.len() + 1).expect("a comment comes from its constructor or from user data");
+            self.buffer.extend_from_slice(&[udata, len]);
+            self.buffer.extend_from_slice(text.as_bytes());
+            self.buffer.push(0);
+        }
         self.close(start);
     }
 

@@ -8,15 +8,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use compiler::diff::{Generation, Mirror, Op, Transaction};
-use compiler::nft::{CounterName, TABLE};
+use compiler::nft::{ChainName, CounterName, TABLE, Verdict};
 use rustix::io::Errno;
 
 use crate::batch::{Answers, Batch, Buffers, FinalizedBatch, NewMessage, Slot};
 use crate::constants::{msg, nl, obj, table};
 use crate::decode::{Decoded, Decoder, TableHeader};
 use crate::encode::{Context, encode};
+use crate::expr::{Expr, Register};
 use crate::message::Message;
-use crate::raw::RawBatch;
+use crate::raw::{ChainKind, RawBase, RawBatch, RawHook};
 use crate::socket::NetlinkSocket;
 use crate::{At, Count, Error, Refusal};
 
@@ -98,23 +99,44 @@ impl Connection {
         Ok(Connection { socket: NetlinkSocket::open()?, ownership, sequence: 1, buffers: Buffers::default() })
     }
 
-    /// Whether the kernel knows `flags owner, persist`. Changes nothing: the kernel tries a batch without an end and
-    /// takes it back.
+    /// Whether the kernel knows `flags owner, persist`.
     pub fn supports_ownership(&mut self) -> Result<bool, Error> {
+        self.would_take("whether it knows owners", |batch| {
+            let add = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: false };
+            batch.add(add, |w| {
+                w.string(table::NAME, PROBE_TABLE);
+                w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
+            });
+        })
+    }
+
+    /// Whether the kernel can say, to who is on the hooks input and forward, if it routes the source of a packet to the link
+    /// from which it came: `nft_fib_inet` of Linux 5.19.
+    pub fn supports_source_routes(&mut self) -> Result<bool, Error> {
+        const CHAIN: &str = "probe";
+        let mut probe = RawBatch::new(PROBE_TABLE).add_table().add_chain(CHAIN, None);
+        probe = probe.add_rule(CHAIN, vec![Expr::SourceRoute { dreg: Register::R1 }], None);
+        // Before Linux 5.19 it is refused on these hooks, which the kernel checks where a base chain leads to it.
+        for (name, hook) in [("input", RawHook::Input), ("forward", RawHook::Forward)] {
+            let jump = Expr::Verdict(Verdict::Jump(ChainName::from_kernel(CHAIN)));
+            let base = RawBase { kind: ChainKind::Filter, hook, priority: 0 };
+            probe = probe.add_chain(name, Some(base)).add_rule(name, vec![jump], None);
+        }
+        self.would_take("whether it knows fib", |batch| drop(probe.encode(batch)))
+    }
+
+    /// Whether the kernel would take a batch. Changes nothing: it tries a batch without an end and takes it back.
+    fn would_take(&mut self, what: &'static str, encode: impl FnOnce(&mut Batch)) -> Result<bool, Error> {
         let mut batch = self.begin(None);
-        let add = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: false };
-        batch.add(add, |w| {
-            w.string(table::NAME, PROBE_TABLE);
-            w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
-        });
+        encode(&mut batch);
         let batch = batch.into_trial();
         let answers = self.exchange(&batch);
         self.reuse(batch);
         let answers = answers?;
         match (answers.whole, answers.refused.first()) {
             (Some(errno), _) => Err(Error::BatchRefused(errno)),
-            (None, Some((_, Errno::OPNOTSUPP | Errno::INVAL, _))) => Ok(false),
-            (None, Some((_, errno, _))) => Err(Error::Query { what: "whether it knows owners", source: *errno }),
+            (None, Some((_, Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT, _))) => Ok(false),
+            (None, Some((_, errno, _))) => Err(Error::Query { what, source: *errno }),
             (None, None) => Ok(answers.last),
         }
     }

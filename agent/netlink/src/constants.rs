@@ -211,6 +211,7 @@ pub(crate) mod datatype {
     pub(crate) const IP6ADDR: u32 = 8;
     pub(crate) const INET_PROTOCOL: u32 = 12;
     pub(crate) const INET_SERVICE: u32 = 13;
+    pub(crate) const IFNAME: u32 = 41;
     /// `TYPE_BITS`: the width of each type in that of a concatenation.
     pub(crate) const BITS: u32 = 6;
 }
@@ -221,6 +222,10 @@ pub(crate) mod udata {
     pub(crate) const COMMENT: u8 = 0;
     /// `NFTNL_UDATA_SET_COMMENT`
     pub(crate) const SET_COMMENT: u8 = 7;
+    /// `NFTNL_UDATA_SET_KEYBYTEORDER`
+    pub(crate) const SET_KEYBYTEORDER: u8 = 0;
+    /// `BYTEORDER_HOST_ENDIAN` of nft's `datatype.h`
+    pub(crate) const HOST_ORDER: u32 = 1;
 }
 
 /// `linux/netfilter/nfnetlink_conntrack.h`: `IPCTNL_MSG_CT_*`

@@ -74,6 +74,12 @@ pub enum Expr {
         /// Where it goes.
         dreg: Register,
     },
+    /// `fib saddr . iif oif` with the question whether there is one: loads 1 if the node routes the source of the packet
+    /// to the link from which it came, and 0 if not.
+    SourceRoute {
+        /// Where it goes, four bytes in host order.
+        dreg: Register,
+    },
     /// `lookup`: goes on only if the set holds the register's value, or with `negated` only if not.
     Lookup {
         /// The set or map.

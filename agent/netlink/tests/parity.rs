@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         ("load::thousands_of_rules_and_elements", load::thousands_of_rules_and_elements),
         ("load::dumps_hold_together_beside_a_writer", load::dumps_hold_together_beside_a_writer),
         ("peers::rustables_reads_tables_chains_and_rules", peers::rustables_reads_tables_chains_and_rules),
+        ("raw::whether_a_rule_would_be_taken_is_known", raw::whether_a_rule_would_be_taken_is_known),
         ("raw::services_are_translated", raw::services_are_translated),
         ("raw::errors_name_the_message", raw::errors_name_the_message),
         ("conntrack::flows_are_told_as_the_kernel_tracks_them", conntrack::flows_are_told_as_the_kernel_tracks_them),

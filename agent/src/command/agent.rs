@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use compiler::api::NodeName;
 use compiler::cluster::Budget;
 use compiler::nft::Deny;
+use compiler::policy::OwnAddresses;
 use netlink::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,9 +23,10 @@ use tokio::sync::oneshot::error::RecvError;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
-use crate::args::{AgentArgs, EstablishedArg, LogFormatArg};
+use crate::args::{AgentArgs, EstablishedArg, LogFormatArg, OwnAddressesArg};
 use crate::kernel::bridge::{self, Bridges};
 use crate::kernel::{self, Counters};
+use crate::links;
 use crate::metrics::{Metrics, SyncMetrics, WatchMetrics};
 use crate::quarantine;
 use crate::readiness::{Guard, Readiness};
@@ -34,8 +36,8 @@ use crate::watch::{self, Access, Options, files};
 
 /// How long the end of a commit is waited for when the agent is told to stop. The kernel finishes or drops it anyway.
 const LAST_COMMIT: Duration = Duration::from_millis(500);
-/// How often bridges are looked at: the first pod may bring the first one.
-const BRIDGE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often bridges are looked at: the first pod may bring the first one, and somebody may switch its filter off.
+const BRIDGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the agent runs.
 #[derive(Debug, Clone)]
@@ -52,6 +54,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Whether the Namespace annotation of Kubernetes 1.3 isolates when it comes from the API. In files it always does.
     pub legacy_namespace_isolation: bool,
+    /// Whose packets must have a source of their own.
+    pub own_addresses: OwnAddresses,
     /// Whether open flows are cut that policies do not allow any more.
     pub cuts_flows: bool,
     /// How often the table is read back and compared.
@@ -88,6 +92,8 @@ impl From<AgentArgs> for Config {
             log_format,
             log_level,
             legacy_namespace_isolation,
+            own_addresses,
+            routing_namespaces,
             established,
             verify_interval,
             policy_budget,
@@ -109,6 +115,14 @@ impl From<AgentArgs> for Config {
             admin_address,
             log: LogConfig { format, filter: log_level },
             legacy_namespace_isolation,
+            own_addresses: {
+                let except = routing_namespaces.into_iter().map(Into::into).collect();
+                match own_addresses {
+                    OwnAddressesArg::All => OwnAddresses::All { except },
+                    OwnAddressesArg::Isolated => OwnAddresses::Isolated { except },
+                    OwnAddressesArg::Off => OwnAddresses::Off,
+                }
+            },
             cuts_flows: match established {
                 EstablishedArg::Cut => true,
                 EstablishedArg::Keep => false,
@@ -142,6 +156,7 @@ async fn follow(config: Config) -> Result<()> {
         admin_address,
         log,
         legacy_namespace_isolation,
+        own_addresses,
         cuts_flows,
         verify_interval,
         budget,
@@ -163,9 +178,15 @@ async fn follow(config: Config) -> Result<()> {
 
     let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::new()));
     let origin = if access.is_some() { Origin::Api } else { Origin::Files };
-    let settings = Settings { node: node.clone(), deny, budget, origin, limits: kernel::limits(), verify_interval };
+    let (own_addresses, _unchecked) = checkable(own_addresses, &readiness);
+    let limits = kernel::limits();
+    let settings = Settings { node: node.clone(), deny, budget, own_addresses, origin, limits, verify_interval };
     let look = cuts_flows.then(|| Box::new(kernel::look) as Look);
     let (sync, mut end) = sync::spawn(settings, kernel::connect, look, &readiness, metrics.sync.clone())?;
+    // Before the first commit: what an earlier life knew of links is not to be forgotten for a moment.
+    if let Err(error) = links::tell(&sync).await {
+        warn!(error = format!("{error:#}"), "the links of the node cannot be read");
+    }
     if let Source::Files { paths, recursive } = source {
         files::follow(paths, recursive, sync.clone(), &readiness, metrics.watch.clone())?;
     }
@@ -183,12 +204,24 @@ async fn follow(config: Config) -> Result<()> {
         never = quarantine => match never {},
         never = node_name::look_for_pods(|| sync.snapshot(), &readiness) => match never {},
         never = look_at_bridges(&readiness, &metrics.sync) => match never {},
+        never = links::follow(&sync, &readiness) => match never {},
     }
     info!("told to stop, the rules stay");
     sync.stop();
     // A commit that takes longer is finished, or dropped as a whole, by the kernel.
     let _ = tokio::time::timeout(LAST_COMMIT, end).await;
     Ok(())
+}
+
+/// Whose sources can be checked on this kernel, and what is shown on `/readyz` if they cannot.
+fn checkable(own_addresses: OwnAddresses, readiness: &Readiness) -> (OwnAddresses, Option<Guard>) {
+    // Where it cannot be asked, the sync thread meets the same error, and tells of it.
+    if own_addresses == OwnAddresses::Off || kernel::supports_source_routes().unwrap_or(true) {
+        return (own_addresses, None);
+    }
+    let text = "pods may send with addresses of others: to see that needs Linux 5.19 and its module nft_fib_inet";
+    warn!("{text}");
+    (OwnAddresses::Off, Some(readiness.note(text.to_owned())))
 }
 
 /// Why the sync thread ended without being told to.

@@ -148,6 +148,8 @@ pub fn first_of_flow(packet: &Packet) -> TracedPacket {
         state: None,
         is_reply: false,
         source_port: None,
+        link: None,
+        is_astray: false,
     }
 }
 

@@ -129,9 +129,9 @@ impl<K: Kernel> Engine<K> {
         readiness: Readiness,
         metrics: SyncMetrics,
     ) -> (Engine<K>, Receiver<Arc<Snapshot>>) {
-        let Settings { node, deny, budget, origin: _, limits, verify_interval } = settings;
+        let Settings { node, deny, budget, own_addresses, origin: _, limits, verify_interval } = settings;
         let now = clock();
-        let compiler = Compiler::with_budget(node, deny, budget);
+        let compiler = Compiler::with_budget(node, deny, budget).checking(own_addresses);
         let compiler = if review.is_some() { compiler.cutting_flows() } else { compiler };
         let (publisher, snapshots) = Publisher::new(compiler.state());
         let engine = Engine {
@@ -283,6 +283,7 @@ impl<K: Kernel> Engine<K> {
         };
         if is_new
             && self.start.is_some()
+            && bond.has_rules()
             && let (Some(flows), Some(table)) = (self.compiler.flows_mut(), &bond.mirror.table)
         {
             flows.adopt(table);

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use compiler::cluster::Budget;
 use compiler::diff::Limits;
 use compiler::nft::Deny;
+use compiler::policy::OwnAddresses;
 use kube::Config;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -102,6 +103,7 @@ pub(super) fn without_kernel(readiness: &Readiness, metrics: &Metrics) -> Handle
         origin: Origin::Api,
         limits: Limits::default(),
         budget: Budget::default(),
+        own_addresses: OwnAddresses::Off,
         verify_interval: Duration::from_secs(60),
     };
     let no_kernel = || {

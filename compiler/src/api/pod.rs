@@ -19,6 +19,8 @@ pub struct Pod {
     pub phase: Phase,
     /// Whether `metadata.deletionTimestamp` is set. The pod keeps its policies until it is gone.
     pub terminating: bool,
+    /// Whether nothing is left of it but its network, for which its policies still hold. It is nobody's peer.
+    pub lingering: bool,
     /// `metadata.creationTimestamp`, in seconds since 1970; 0 where the object has none.
     pub created: i64,
     /// `status.podIPs`, and `status.podIP` where that list is absent; each address once, in the object's order.

@@ -1,5 +1,6 @@
 //! What a watch reports.
 
+use super::Link;
 use crate::api::{Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, Str};
 
 /// Something that happened to the cluster.
@@ -11,6 +12,8 @@ pub enum Event {
     Namespaces(Change<Namespace, Str>),
     /// To the NetworkPolicies.
     Policies(Change<NetworkPolicy, PolicyKey>),
+    /// To the links of the node: these may lead to pods, and no others.
+    Links(Vec<Link>),
 }
 
 /// What happened to objects of one kind.
@@ -28,6 +31,9 @@ pub enum Change<T, K> {
 /// watch does not take away what another still sees. Where they differ, the first in this order is believed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PodSource {
+    /// Nobody any more: the pod is gone or has finished by what was reported, but the node still routes its address to a
+    /// link of its own, so that its network still runs. It is kept as it was until that ends. No watch reports it.
+    Lingering,
     /// The pods of this node.
     Node,
     /// The pods of one namespace, on whichever node.
@@ -43,6 +49,7 @@ impl Event {
             Event::Pods(..) => "Pod",
             Event::Namespaces(_) => "Namespace",
             Event::Policies(_) => "NetworkPolicy",
+            Event::Links(_) => "Link",
         }
     }
 }

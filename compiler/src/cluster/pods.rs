@@ -74,9 +74,10 @@ impl Pods {
         pod.is_policed() && pod.node.as_ref() == Some(&self.node)
     }
 
-    /// The pod that has an address: of the policed pods that claim it, the one that runs and is the newest.
+    /// The pod that has an address: of the policed pods that claim it, the newest that runs, and last one that is being
+    /// deleted.
     pub fn owner(&self, address: IpAddr) -> Option<&Arc<Pod>> {
-        self.by_ip.get(&address).and_then(|claims| claims.first())
+        self.by_ip.get(&address).and_then(has)
     }
 
     /// The pod of this node that has an address, whatever pods elsewhere claim: packets of this node's links are
@@ -87,7 +88,7 @@ impl Pods {
 
     /// All addresses of policed pods, each with the pod that has it, in ascending order.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Arc<Pod>)> {
-        self.by_ip.iter().filter_map(|(address, claims)| claims.first().map(|pod| (*address, pod)))
+        self.by_ip.iter().filter_map(|(address, claims)| has(claims).map(|pod| (*address, pod)))
     }
 
     /// The pods that a watch has reported.
@@ -151,6 +152,11 @@ impl Pods {
     }
 }
 
+/// The pod that has an address. One of which only the network is left has none in the eyes of others.
+fn has(claims: &Claims) -> Option<&Arc<Pod>> {
+    claims.iter().find(|pod| !pod.lingering)
+}
+
 fn believed(copies: &[(PodSource, Arc<Pod>)]) -> Option<&Arc<Pod>> {
     copies.first().map(|(_, pod)| pod)
 }
@@ -160,7 +166,8 @@ fn place(copies: &[(PodSource, Arc<Pod>)], source: &PodSource) -> Result<usize, 
     copies.binary_search_by(|(known, _)| known.cmp(source))
 }
 
-/// Lower has the better claim to an address: running before not, newer before older. The rest makes the order total.
-fn rank(pod: &Pod) -> (bool, Reverse<i64>, bool, &PodKey) {
-    (pod.phase != Phase::Running, Reverse(pod.created), pod.terminating, &pod.key)
+/// Lower has the better claim to an address: one that stays before one that goes, running before not, newer before older.
+/// The rest makes the order total.
+fn rank(pod: &Pod) -> (bool, bool, Reverse<i64>, &PodKey) {
+    (pod.terminating, pod.phase != Phase::Running, Reverse(pod.created), &pod.key)
 }

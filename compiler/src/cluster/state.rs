@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::admission::{Admission, Keeper};
 use super::budget::{Budget, Quarantine};
-use super::{Change, Event, Memberships, Namespaces, PodSource, Pods, Policies, Selection};
+use super::links;
+use super::{Change, Event, Links, Memberships, Namespaces, PodSource, Pods, Policies, Selection};
 use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
 
 /// How many policies of a namespace are taken over one by one. Beyond that its pods are looked at anew: a policy that comes
@@ -23,13 +24,14 @@ pub struct State {
     selection: Selection,
     memberships: Memberships,
     admission: Admission,
+    links: Links,
     versions: Versions,
 }
 
 /// Numbers that grow with every change, for whoever remembers what it made of a part of the state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Versions {
-    /// Of the local pods, their addresses, and how they are isolated.
+    /// Of the local pods, their addresses, how they are isolated, and the links of the node.
     pub local_pods: u64,
     /// Of the policies that select a local pod.
     pub used_policies: u64,
@@ -51,6 +53,7 @@ impl State {
             selection: Selection::default(),
             memberships: Memberships::default(),
             admission: Admission::new(budget),
+            links: Links::default(),
             versions: Versions::default(),
         }
     }
@@ -83,6 +86,11 @@ impl State {
     /// Which addresses the selectors in use mean.
     pub fn memberships(&self) -> &Memberships {
         &self.memberships
+    }
+
+    /// The links of the node that may lead to pods.
+    pub fn links(&self) -> &Links {
+        &self.links
     }
 
     /// The policies in use that are not enforced as they are written, and why.
@@ -141,10 +149,48 @@ impl State {
             Event::Policies(Change::Applied(policy)) => self.put_policy(&policy.key.clone(), Some(policy)),
             Event::Policies(Change::Deleted(key)) => self.put_policy(&key, None),
             Event::Policies(Change::Reset(policies)) => self.reset_policies(policies),
+            Event::Links(links) if *self.links == links => false,
+            Event::Links(links) => {
+                self.links = Links::new(links);
+                self.versions.local_pods += 1;
+                self.release_lingering();
+                true
+            }
         }
     }
 
+    /// Takes over what a watch says of a pod. One whose network still runs stays as it was, though it is gone or has
+    /// finished by that: a pod that is deleted by force, or whose containers have ended, may still send.
     fn put_pod(&mut self, source: PodSource, key: &PodKey, pod: Option<Pod>) -> bool {
+        let is_policed = pod.as_ref().is_some_and(Pod::is_policed);
+        let before = self.pods.get(key).cloned();
+        let mut changed = self.put_copy(source, key, pod);
+        if is_policed {
+            changed |= self.put_copy(PodSource::Lingering, key, None);
+            return changed;
+        }
+        let was_here = before.filter(|pod| self.pods.is_local(pod));
+        let is_here = self.pods.get(key).is_some_and(|pod| self.pods.is_local(pod));
+        if let Some(pod) = was_here.filter(|pod| !is_here && links::lead_to(&self.links, &pod.ips)) {
+            let lingering = Pod { terminating: true, lingering: true, ..Pod::clone(&pod) };
+            self.put_copy(PodSource::Lingering, key, Some(lingering));
+        }
+        changed
+    }
+
+    /// Lets go of the pods whose networks have ended.
+    fn release_lingering(&mut self) {
+        let lingering = self.pods.of_source(&PodSource::Lingering);
+        let has_ended = |key: &PodKey| {
+            let pod = self.pods.get(key);
+            pod.is_none_or(|pod| !links::lead_to(&self.links, &pod.ips))
+        };
+        for key in lingering.into_iter().filter(has_ended).collect::<Vec<_>>() {
+            self.put_copy(PodSource::Lingering, &key, None);
+        }
+    }
+
+    fn put_copy(&mut self, source: PodSource, key: &PodKey, pod: Option<Pod>) -> bool {
         let (before, after) = self.pods.put(source, key, pod);
         if before == after {
             return false;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod budget;
+mod lingering;
 mod membership;
 mod pods;
 mod selection;

@@ -11,7 +11,7 @@ use crate::policy::{Ir, LocalPod, PeerSet, PolicyRules, PortSet};
 /// The addresses of local pods on which the verdict may not be what it was. It errs on the side of too many.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// In whatever way it differs, also of pods that are gone.
+    /// In whatever way it differs, also of pods that are gone; where that was not asked for, some of them.
     pub(super) touched: BTreeSet<IpAddr>,
     /// Of isolated pods, where something may be refused that was allowed.
     pub(super) narrowed: BTreeSet<IpAddr>,
@@ -34,7 +34,7 @@ struct Meanings<K> {
 }
 
 impl Changes {
-    pub(super) fn between(before: Option<&Ir>, now: &Ir) -> Changes {
+    pub(super) fn between(before: Option<&Ir>, now: &Ir, all_touched: bool) -> Changes {
         let Some(before) = before else {
             let addresses =
                 now.pods.iter().filter(|pod| pod.is_isolated()).flat_map(|pod| pod.addresses.iter().copied());
@@ -42,7 +42,7 @@ impl Changes {
             let touched = now.pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
             return Changes { touched, narrowed, pods_changed: true };
         };
-        let policies = Policies::between(before, now);
+        let policies = Policies::between(before, now, all_touched);
         let pods_changed = !Arc::ptr_eq(&before.pods, &now.pods);
         let mut changes = Changes { pods_changed, ..Changes::default() };
         if pods_changed {
@@ -93,7 +93,7 @@ impl Changes {
 
 impl<'a> Policies<'a> {
     /// A policy that comes or goes changes the lists of its pods, and is not among these.
-    fn between(before: &Ir, now: &'a Ir) -> Policies<'a> {
+    fn between(before: &Ir, now: &'a Ir, all_touched: bool) -> Policies<'a> {
         let mut policies = Policies::default();
         if !Arc::ptr_eq(&before.policies, &now.policies) {
             let is_another = |(key, rules): &(&PolicyKey, &Arc<PolicyRules>)| {
@@ -104,16 +104,15 @@ impl<'a> Policies<'a> {
         }
         let members = Meanings::between(&before.members, &now.members);
         let endpoints = Meanings::between(&before.endpoints, &now.endpoints);
-        if members.touched.is_empty() && endpoints.touched.is_empty() {
-            return policies;
+        if all_touched && !(members.touched.is_empty() && endpoints.touched.is_empty()) {
+            let speaks = |(_, rules): &(_, &Arc<_>)| speaks_of(rules, &members.touched, &endpoints.touched);
+            policies.touched.extend(now.policies.iter().filter(speaks).map(|(key, _)| key));
         }
-        for (key, rules) in now.policies.iter() {
-            if speaks_of(rules, &members.touched, &endpoints.touched) {
-                policies.touched.insert(key);
-            }
-            if speaks_of(rules, &members.narrowed, &endpoints.narrowed) {
-                policies.narrowed.insert(key);
-            }
+        if !(members.narrowed.is_empty() && endpoints.narrowed.is_empty()) {
+            let speaks = |(_, rules): &(_, &Arc<_>)| speaks_of(rules, &members.narrowed, &endpoints.narrowed);
+            let narrowed = now.policies.iter().filter(speaks).map(|(key, _)| key);
+            policies.narrowed.extend(narrowed);
+            policies.touched.extend(policies.narrowed.iter().copied());
         }
         policies
     }
@@ -126,8 +125,19 @@ impl<K: Ord> Meanings<K> {
         if std::ptr::eq(before, now) {
             return meanings;
         }
-        for (selector, members) in now {
-            let Some(old) = before.get(selector).filter(|old| !Arc::ptr_eq(old, members)) else { continue };
+        // Selectors are long to compare, and mostly the same ones.
+        let same = before.len() == now.len() && before.keys().zip(now.keys()).all(|(old, new)| Arc::ptr_eq(old, new));
+        let changed: Vec<_> = if same {
+            let pairs = before.values().zip(now).filter(|(old, (_, members))| !Arc::ptr_eq(old, members));
+            pairs.map(|(old, (selector, members))| (selector, old, members)).collect()
+        } else {
+            let pair = |(selector, members)| {
+                let old = before.get(selector).filter(|old| !Arc::ptr_eq(old, members))?;
+                Some((selector, old, members))
+            };
+            now.iter().filter_map(pair).collect()
+        };
+        for (selector, old, members) in changed {
             meanings.touched.insert(selector.clone());
             if old.iter().any(|member| members.binary_search(member).is_err()) {
                 meanings.narrowed.insert(selector.clone());

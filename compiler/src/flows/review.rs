@@ -163,7 +163,8 @@ fn flow(key: &Key) -> Option<Flow> {
         | Key::V4Endpoint(..)
         | Key::V6Endpoint(..)
         | Key::V4Pair(..)
-        | Key::V6Pair(..) => return None,
+        | Key::V6Pair(..)
+        | Key::Link(_) => return None,
     };
     Some(Flow { client, server, protocol: protocol.number(), ports: Some(ports) })
 }

@@ -232,12 +232,41 @@ fn what_a_former_life_has_cut_stays_cut_if_it_is_refused_and_there() {
         after.compiler.apply(event);
     }
     let first = after.compiler.table();
-    let cut =
-        |table: &Table| table.sets.iter().find(|(name, _)| name.is_of_cut_flows()).map(|(_, set)| set.keys.clone());
-    assert_eq!(cut(&first), cut(&table), "from the first commit on");
+    assert_eq!(first, table, "from the first commit on, and nothing is to be judged again");
     after.review();
     assert_eq!(after.cut(), ["10.0.0.2 . 10.0.0.1 . tcp . 999 . 80"]);
     after.open.clear();
     after.review();
     assert!(after.cut().is_empty());
+}
+
+#[test]
+fn what_changed_between_two_lives_is_judged_again() {
+    let mut before = Node::new(friends());
+    let table = before.compiler.table();
+    let compiler = Compiler::new(NodeName(NODE.into()), Deny::Drop).cutting_flows();
+    let mut after = Node { compiler, open: Vec::new(), own: BTreeSet::new() };
+    after.flows().adopt(&table);
+    let [_, web, friend] = friends();
+    for event in [policy("a/friends").selects("app=web").ingress([]).into(), web, friend] {
+        after.compiler.apply(event);
+    }
+    after.compiler.table();
+    assert_eq!(after.rejudged(), ["10.0.0.1"]);
+    assert_eq!(after.flows().need(), Need::News);
+}
+
+#[test]
+fn what_a_former_life_had_not_reviewed_is_judged_again() {
+    let mut before = Node::new(friends());
+    before.apply(policy("a/other").selects("app=web").ingress([]));
+    let table = before.compiler.table();
+    let compiler = Compiler::new(NodeName(NODE.into()), Deny::Drop).cutting_flows();
+    let mut after = Node { compiler, open: Vec::new(), own: BTreeSet::new() };
+    after.flows().adopt(&table);
+    for event in friends().into_iter().chain([policy("a/other").selects("app=web").ingress([]).into()]) {
+        after.compiler.apply(event);
+    }
+    assert_eq!(after.compiler.table(), table);
+    assert_eq!(after.rejudged(), ["10.0.0.1"]);
 }

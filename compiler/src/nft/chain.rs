@@ -53,7 +53,10 @@ pub(crate) fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
             | Match::Port(..)
             | Match::Icmpv6Type(..)
             | Match::HopLimit(_)
-            | Match::Original,
+            | Match::Original
+            | Match::LinkLocalSource
+            | Match::UnspecifiedSource(_)
+            | Match::SourceAstray,
         )
         | Stmt::Counter
         | Stmt::CounterName(_)

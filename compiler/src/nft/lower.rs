@@ -102,7 +102,7 @@ impl Lowerer {
         if families != self.families {
             *self = Lowerer { families, ..Lowerer::new(self.deny) };
         }
-        let objects = dispatch::lower(&ir.pods, &ir.policies, &mut self.pods.groups);
+        let objects = dispatch::lower(ir, &mut self.pods.groups);
         replace(&mut self.table, &self.pods.objects, &objects);
         self.pods.from = Some(ir.pods.clone());
         self.pods.objects = objects;

@@ -49,6 +49,23 @@ pub(crate) fn add_open_flows(table: &mut Table, rejudged: impl Iterator<Item = I
     }
 }
 
+/// The table without these rules and sets: what is the same whatever was in force before.
+pub fn without_open_flows(table: &Table) -> Table {
+    let mut plain = table.clone();
+    let is_about_flows = |name: &SetName| name.is_of_cut_flows() || name.is_of_rejudged();
+    for name in table.sets.keys().filter(|name| is_about_flows(name)) {
+        plain.sets.remove(name);
+    }
+    let looks_flows_up = |rule: &Rule| {
+        rule.stmts.iter().any(|stmt| matches!(stmt, Stmt::Match(Match::In(_, set)) if is_about_flows(set)))
+    };
+    for (name, chain) in table.chains.iter().filter(|(_, chain)| chain.rules.iter().any(looks_flows_up)) {
+        let rules = chain.rules.iter().filter(|rule| !looks_flows_up(rule)).cloned().collect();
+        plain.chains.insert(name.clone(), Arc::new(Chain { rules, ..Chain::clone(chain) }));
+    }
+    plain
+}
+
 /// What a cut flow's ends send is refused. The node may always send to its pods, and they may answer.
 fn cut_rule(family: Family, is_to_node: bool) -> Rule {
     let original = is_to_node.then_some(Stmt::Match(Match::Original));
@@ -77,15 +94,18 @@ fn rejudged_set(family: Family) -> SetName {
 
 /// The set of the flows that are cut.
 fn cut_set(family: Family) -> SetName {
-    SetName::fixed(&format!("{CUT}{family}"))
+    SetName::fixed(&format!("cut-{family}"))
 }
-
-const CUT: &str = "cut-";
 
 impl SetName {
     /// Whether this is a set of flows that are cut.
     pub(crate) fn is_of_cut_flows(&self) -> bool {
         Family::ALL.iter().any(|family| *self == cut_set(*family))
+    }
+
+    /// Whether this is a set of addresses whose open flows are judged again.
+    pub(crate) fn is_of_rejudged(&self) -> bool {
+        Family::ALL.iter().any(|family| *self == rejudged_set(*family))
     }
 }
 

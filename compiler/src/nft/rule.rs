@@ -52,6 +52,12 @@ pub enum Match {
     /// `ct direction original`: the packet goes the way of the first packet of its flow. One that belongs to no flow does
     /// not.
     Original,
+    /// `ip6 saddr fe80::/10` (RFC 4291, section 2.5.6).
+    LinkLocalSource,
+    /// `ip saddr 0.0.0.0`, `ip6 saddr ::`
+    UnspecifiedSource(Family),
+    /// `fib saddr . iif oif missing`: the node does not route the source to the link from which the packet came.
+    SourceAstray,
 }
 
 /// A state of connection tracking.
@@ -76,6 +82,8 @@ pub enum Field {
     Pair(Family),
     /// `ip saddr . ip daddr . meta l4proto . th sport . th dport`, and the same with `ip6`.
     Flow(Family),
+    /// `iifname`: the link from which the packet came.
+    InputLink,
 }
 
 impl Field {
@@ -86,6 +94,7 @@ impl Field {
             Field::Endpoint(family) => KeyType::Endpoint(family),
             Field::Pair(family) => KeyType::Pair(family),
             Field::Flow(family) => KeyType::Flow(family),
+            Field::InputLink => KeyType::Link,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{Comment, Family, Verdict};
-use crate::api::{PortRange, Protocol};
+use crate::api::{LinkName, PortRange, Protocol};
 
 /// A named set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub enum KeyType {
     Pair(Family),
     /// `ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service`, or of `ipv6_addr`; a hash set.
     Flow(Family),
+    /// `ifname`, a hash set.
+    Link,
 }
 
 /// One key of a set or map. Ranges hold their first and last member.
@@ -87,6 +89,8 @@ pub enum Key {
     V4Flow(Ipv4Addr, Ipv4Addr, Protocol, u16, u16),
     /// Source and destination, a protocol, and the ports of source and destination in host order.
     V6Flow(Ipv6Addr, Ipv6Addr, Protocol, u16, u16),
+    /// The name of a link.
+    Link(LinkName),
 }
 
 impl VerdictMap {
@@ -137,6 +141,24 @@ impl Key {
         }
     }
 
+    /// The address that the key is; `None` where it is something else.
+    pub fn as_address(&self) -> Option<IpAddr> {
+        match *self {
+            Key::V4(address) => Some(address.into()),
+            Key::V6(address) => Some(address.into()),
+            Key::V4Range(..)
+            | Key::V6Range(..)
+            | Key::Ports(_)
+            | Key::V4Endpoint(..)
+            | Key::V6Endpoint(..)
+            | Key::V4Pair(..)
+            | Key::V6Pair(..)
+            | Key::V4Flow(..)
+            | Key::V6Flow(..)
+            | Key::Link(_) => None,
+        }
+    }
+
     /// The key of the packets of the same flow that go the other way; `None` where it is no key of a flow.
     pub fn reverse(&self) -> Option<Key> {
         match *self {
@@ -154,7 +176,8 @@ impl Key {
             | Key::V4Endpoint(..)
             | Key::V6Endpoint(..)
             | Key::V4Pair(..)
-            | Key::V6Pair(..) => None,
+            | Key::V6Pair(..)
+            | Key::Link(_) => None,
         }
     }
 
@@ -172,6 +195,7 @@ impl Key {
             Key::V6Pair(..) => KeyType::Pair(Family::V6),
             Key::V4Flow(..) => KeyType::Flow(Family::V4),
             Key::V6Flow(..) => KeyType::Flow(Family::V6),
+            Key::Link(_) => KeyType::Link,
         }
     }
 }

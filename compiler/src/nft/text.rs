@@ -144,6 +144,10 @@ impl fmt::Display for Match {
             Match::Icmpv6Type(first, last) => write!(f, "icmpv6 type {first}-{last}"),
             Match::HopLimit(hops) => write!(f, "ip6 hoplimit {hops}"),
             Match::Original => f.write_str("ct direction original"),
+            Match::LinkLocalSource => f.write_str("ip6 saddr fe80::/10"),
+            Match::UnspecifiedSource(Family::V4) => f.write_str("ip saddr 0.0.0.0"),
+            Match::UnspecifiedSource(Family::V6) => f.write_str("ip6 saddr ::"),
+            Match::SourceAstray => f.write_str("fib saddr . iif oif missing"),
         }
     }
 }
@@ -168,6 +172,7 @@ impl fmt::Display for Field {
             Field::Endpoint(family) => write!(f, "{} daddr . meta l4proto . th dport", ip(family)),
             Field::Pair(family) => write!(f, "{0} saddr . {0} daddr", ip(family)),
             Field::Flow(family) => write!(f, "{0} saddr . {0} daddr . meta l4proto . th sport . th dport", ip(family)),
+            Field::InputLink => f.write_str("iifname"),
         }
     }
 }
@@ -184,6 +189,7 @@ impl fmt::Display for KeyType {
             KeyType::Endpoint(family) => write!(f, "{} . inet_proto . inet_service", addr(family)),
             KeyType::Pair(family) => write!(f, "{0} . {0}", addr(family)),
             KeyType::Flow(family) => write!(f, "{0} . {0} . inet_proto . inet_service . inet_service", addr(family)),
+            KeyType::Link => f.write_str("ifname"),
         }
     }
 }
@@ -206,6 +212,7 @@ impl fmt::Display for Key {
             Key::V6Flow(source, destination, protocol, from, to) => {
                 write!(f, "{source} . {destination} . {} . {from} . {to}", nft_protocol(*protocol))
             }
+            Key::Link(name) => write!(f, "\"{name}\""),
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-use super::{Chain, ChainName, ChainPolicy, CtState, Field, Key, Match, Rule, SetName, Stmt, Table, Verdict};
-use crate::api::{PortRange, Protocol};
+use super::{Chain, ChainName, ChainPolicy, CtState, Family, Field, Key, Match, Rule, SetName, Stmt, Table, Verdict};
+use crate::api::{LinkName, PortRange, Protocol};
 
 /// A packet as a hook sees it: after DNAT, before SNAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct TracedPacket {
     pub is_reply: bool,
     /// The port of the sender in host order, where the protocol has ports and it is known.
     pub source_port: Option<u16>,
+    /// The link from which it came, if that is known.
+    pub link: Option<LinkName>,
+    /// Whether the node routes its source to another link than that.
+    pub is_astray: bool,
 }
 
 /// What is inside a packet.
@@ -163,6 +167,14 @@ impl<'a> Walk<'a> {
             },
             Match::HopLimit(hops) => self.packet.source.is_ipv6() && self.packet.hop_limit == *hops,
             Match::Original => !self.packet.is_reply,
+            Match::LinkLocalSource => match self.packet.source {
+                IpAddr::V6(source) => source.is_unicast_link_local(),
+                IpAddr::V4(_) => false,
+            },
+            Match::UnspecifiedSource(family) => {
+                Family::of(self.packet.source) == *family && self.packet.source.is_unspecified()
+            }
+            Match::SourceAstray => self.packet.is_astray,
         }
     }
 
@@ -194,6 +206,7 @@ impl<'a> Walk<'a> {
                 }
                 Payload::Icmp(..) | Payload::Icmpv6(..) => return None,
             },
+            Field::InputLink => Key::Link(packet.link?),
         };
         (key.key_type() == field.key_type()).then_some(key)
     }
@@ -222,7 +235,8 @@ fn bounds(key: &Key) -> (Key, Key) {
         | Key::V4Pair(..)
         | Key::V6Pair(..)
         | Key::V4Flow(..)
-        | Key::V6Flow(..) => (*key, *key),
+        | Key::V6Flow(..)
+        | Key::Link(_) => (*key, *key),
     }
 }
 

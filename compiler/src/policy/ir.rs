@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::AddressRange;
+use super::{AddressRange, PodLinks};
 use crate::api::{Direction, NodeName, PodKey, PolicyKey, PortRange, Protocol, Str};
 use crate::cluster::{EndpointsByPort, MembersByPeers, PodPeers, PolicyList, Quarantine};
 
@@ -24,6 +24,8 @@ pub struct Ir {
     pub members: MembersByPeers,
     /// The endpoints that the named ports of those policies mean.
     pub endpoints: EndpointsByPort,
+    /// The links of the node that lead to the pods.
+    pub links: Arc<PodLinks>,
 }
 
 /// A pod of this node.

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule, merge_ports, subtract_and_merge};
+use super::{
+    Ir, Isolation, LocalPod, OwnAddresses, PeerSet, PodLinks, PolicyRules, PortSet, ResolvedRule, merge_ports,
+    subtract_and_merge,
+};
 use crate::api::{
     ApiGeneration, Direction, IpBlock, NetworkPolicy, Peer, Peers, Pod, PolicyKey, PortMatch, PortRange, Ports, Rule,
 };
@@ -20,9 +23,16 @@ pub struct Resolver {
     policies: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
     /// What each policy's rules were made of.
     sources: BTreeMap<PolicyKey, Arc<NetworkPolicy>>,
+    own_addresses: OwnAddresses,
+    links: Arc<PodLinks>,
 }
 
 impl Resolver {
+    /// A resolver that says whose packets must have a source of their own. By default nobody's must.
+    pub fn checking(own_addresses: OwnAddresses) -> Resolver {
+        Resolver { own_addresses, ..Resolver::default() }
+    }
+
     /// The IR of the state.
     pub fn resolve(&mut self, state: &State) -> Ir {
         let (before, now) = (self.versions.replace(state.versions()), state.versions());
@@ -32,6 +42,7 @@ impl Resolver {
         if before.is_none_or(|before| before.local_pods != now.local_pods) {
             let pods = state.pods().local().map(|pod| local_pod(state, pod, &self.policies));
             self.pods = Arc::new(pods.collect());
+            self.links = Arc::new(PodLinks::of(state.links(), &self.pods, &self.own_addresses));
         }
         Ir {
             node: state.node().clone(),
@@ -39,6 +50,7 @@ impl Resolver {
             policies: self.policies.clone(),
             members: state.memberships().members().clone(),
             endpoints: state.memberships().endpoints().clone(),
+            links: self.links.clone(),
         }
     }
 

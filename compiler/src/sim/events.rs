@@ -40,6 +40,7 @@ impl Reported {
         match event {
             Event::Namespaces(change) => apply(&mut self.namespaces, change, |namespace| namespace.name.clone()),
             Event::Policies(change) => apply(&mut self.policies, change, |policy| policy.key.clone()),
+            Event::Links(_) => {}
             Event::Pods(source, change) => {
                 apply(self.pods.entry(source.clone()).or_default(), change, |pod| pod.key.clone());
             }

@@ -29,7 +29,17 @@ pub fn traced(packet: &Packet) -> TracedPacket {
         (Content::Icmp(kind, code), IpAddr::V6(_)) => Payload::Icmpv6(kind, code),
     };
     let state = of_known_flow.then_some(CtState::Established);
-    TracedPacket { source, destination, payload, hop_limit, state, is_reply: false, source_port: None }
+    TracedPacket {
+        source,
+        destination,
+        payload,
+        hop_limit,
+        state,
+        is_reply: false,
+        source_port: None,
+        link: None,
+        is_astray: false,
+    }
 }
 
 impl Edges {

@@ -9,7 +9,7 @@ use compiler::Compiler;
 use compiler::api::{Item, NodeName, Object, parse};
 use compiler::cluster::{Change, Event, Interest, PodSource};
 use compiler::diff;
-use compiler::nft::{Deny, TABLE, Table};
+use compiler::nft::{Deny, TABLE, Table, without_open_flows};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
@@ -20,7 +20,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::agent::Agent;
-use crate::open_flows::without_open_flows;
 
 /// How long the agent may take for what takes milliseconds on an idle machine. After the API server was away it asks
 /// again after half a minute at the latest.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use compiler::api::{PortRange, Protocol};
+use compiler::api::{LinkName, PortRange, Protocol};
 use compiler::nft::{Family, Key, KeyType};
 
 /// A key of a hash set; `None` where the bytes are no key of this type.
@@ -26,6 +26,7 @@ pub(super) fn decode_key(key_type: KeyType, bytes: &[u8]) -> Option<Key> {
             let (source, destination) = bytes.split_at_checked(16)?;
             Some(Key::V6Pair(v6(source)?, v6(destination)?))
         }
+        KeyType::Link => LinkName::from_kernel(bytes).map(Key::Link),
         KeyType::Flow(Family::V4) => {
             let (source, rest) = bytes.split_at_checked(4)?;
             let (destination, rest) = rest.split_at_checked(4)?;
@@ -48,7 +49,7 @@ pub(super) fn decode_bound(key_type: KeyType, bytes: &[u8]) -> Option<u128> {
         KeyType::AddressRange(Family::V4) => Some(v4(bytes)?.to_bits().into()),
         KeyType::AddressRange(Family::V6) => Some(v6(bytes)?.to_bits()),
         KeyType::PortRange => Some(u16::from_be_bytes(bytes.try_into().ok()?).into()),
-        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) | KeyType::Flow(_) => None,
+        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) | KeyType::Flow(_) | KeyType::Link => None,
     }
 }
 
@@ -66,7 +67,7 @@ pub(super) fn range(key_type: KeyType, first: u128, last: Option<u128>) -> Optio
             let number = |bits: u128| u16::try_from(bits).ok();
             Some(Key::Ports(PortRange { first: number(first)?, last: last.map_or(Some(u16::MAX), number)? }))
         }
-        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) | KeyType::Flow(_) => None,
+        KeyType::Address(_) | KeyType::Endpoint(_) | KeyType::Pair(_) | KeyType::Flow(_) | KeyType::Link => None,
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) enum Built {
 }
 
 /// Every type of keys.
-const KEY_TYPES: [KeyType; 11] = [
+const KEY_TYPES: [KeyType; 12] = [
     KeyType::Address(Family::V4),
     KeyType::Address(Family::V6),
     KeyType::AddressRange(Family::V4),
@@ -50,6 +50,7 @@ const KEY_TYPES: [KeyType; 11] = [
     KeyType::Pair(Family::V6),
     KeyType::Flow(Family::V4),
     KeyType::Flow(Family::V6),
+    KeyType::Link,
 ];
 
 impl SetBuilder {

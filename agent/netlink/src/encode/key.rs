@@ -40,6 +40,7 @@ pub(crate) fn elements_of(key: &Key) -> (KeyBytes, Option<KeyBytes>) {
         }
         Key::V4Pair(source, destination) => (KeyBytes::EMPTY.part(&source.octets()).part(&destination.octets()), None),
         Key::V6Pair(source, destination) => (KeyBytes::EMPTY.part(&source.octets()).part(&destination.octets()), None),
+        Key::Link(name) => (KeyBytes::single(name.as_bytes()), None),
         Key::V4Flow(source, destination, protocol, from, to) => {
             let ends = KeyBytes::EMPTY.part(&source.octets()).part(&destination.octets());
             (ends.part(&[protocol.number()]).part(&from.to_be_bytes()).part(&to.to_be_bytes()), None)

@@ -55,6 +55,7 @@ pub(crate) fn set_type(key_type: KeyType) -> SetType {
                 Family::V6 => &[16, 16],
             },
         },
+        KeyType::Link => SetType { datatype: datatype::IFNAME, key_len: 16, flags: 0, fields: &[] },
         KeyType::Flow(family) => SetType {
             datatype: [address(family), INET_PROTOCOL, INET_SERVICE, INET_SERVICE]
                 .into_iter()
@@ -103,9 +104,11 @@ fn put_header(
         if !fields.is_empty() {
             w.nest(set::DESC, |w| w.nest(set::DESC_CONCAT, |w| put_fields(w, fields)));
         }
-        if let Some(comment) = comment {
-            w.comment(set::USERDATA, udata::SET_COMMENT, comment.as_str());
-        }
+        let comment = comment.map(|comment| (udata::SET_COMMENT, comment.as_str()));
+        // Without it nft would print the names of links as if they were empty.
+        let byte_order = (udata::SET_KEYBYTEORDER, udata::HOST_ORDER);
+        let numbers = if key_type == KeyType::Link { &[byte_order][..] } else { &[] };
+        w.user_data(set::USERDATA, numbers, comment);
     });
 }
 

@@ -21,6 +21,9 @@ const ESTABLISHED: u32 = 1 << 1;
 const RELATED: u32 = 1 << 2;
 /// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;
+/// The prefix of link-local addresses and its mask (RFC 4291, section 2.5.6).
+const LINK_LOCAL: u128 = 0xfe80 << 112;
+const LINK_LOCAL_MASK: u128 = 0xffc0 << 112;
 /// Where the hop limit stands in the header of IPv6 (RFC 8200, section 3).
 pub(super) const HOP_LIMIT: u32 = 7;
 /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
@@ -120,6 +123,29 @@ impl Lowering<'_> {
                 self.out.push(Expr::Payload { base: Base::Network, offset: HOP_LIMIT, len: 1, dreg: Register::R1 });
                 self.equal(Data::of([*hops]));
             }
+            Match::LinkLocalSource => {
+                self.need_family(Family::V6);
+                self.source(Family::V6, Register::R1);
+                self.out.push(Expr::Bitwise {
+                    sreg: Register::R1,
+                    dreg: Register::R1,
+                    mask: Data::of(LINK_LOCAL_MASK.to_be_bytes()),
+                    xor: Data::of([0; 16]),
+                });
+                self.equal(Data::of(LINK_LOCAL.to_be_bytes()));
+            }
+            Match::UnspecifiedSource(family) => {
+                self.need_family(*family);
+                self.source(*family, Register::R1);
+                match family {
+                    Family::V4 => self.equal(Data::of([0; 4])),
+                    Family::V6 => self.equal(Data::of([0; 16])),
+                }
+            }
+            Match::SourceAstray => {
+                self.out.push(Expr::SourceRoute { dreg: Register::R1 });
+                self.equal(Data::of([0; 4]));
+            }
             Match::Original => {
                 self.out.push(Expr::Ct { key: CtKey::Direction, dreg: Register::R1 });
                 self.equal(Data::of([ORIGINAL]));
@@ -152,6 +178,7 @@ impl Lowering<'_> {
                 self.source(family, Register::R1);
                 self.destination(family, Register::at(address_len(family)));
             }
+            Field::InputLink => self.out.push(Expr::Meta { key: MetaKey::IifName, dreg: Register::R1 }),
             Field::Flow(family) => {
                 self.need_family(family);
                 let address = address_len(family);

@@ -53,7 +53,21 @@ impl<'a> Parser<'a> {
             Expr::Payload { base: Base::Network, offset: HOP_LIMIT, .. } => {
                 Some(Some(Stmt::Match(Match::HopLimit(self.byte()?))))
             }
+            Expr::Payload { base: Base::Network, .. } if matches!(self.rest.first(), Some(Expr::Bitwise { .. })) => {
+                self.take()?;
+                self.take()?;
+                Some(Some(Stmt::Match(Match::LinkLocalSource)))
+            }
+            Expr::Payload { base: Base::Network, .. } if matches!(self.rest.first(), Some(Expr::Cmp { .. })) => {
+                self.take()?;
+                Some(Some(Stmt::Match(Match::UnspecifiedSource(self.family?))))
+            }
             Expr::Payload { base: Base::Network, offset, .. } => self.field(*offset).map(Some),
+            Expr::Meta { key: MetaKey::IifName, .. } => self.looked_up(Field::InputLink).map(Some),
+            Expr::SourceRoute { .. } => {
+                self.take()?;
+                Some(Some(Stmt::Match(Match::SourceAstray)))
+            }
             Expr::Ct { key: CtKey::State, .. } => {
                 let Expr::Bitwise { mask, .. } = self.take()? else { return None };
                 let Expr::Cmp { .. } = self.take()? else { return None };
@@ -71,7 +85,7 @@ impl<'a> Parser<'a> {
             Expr::Reject(RejectWith::TcpReset) => Some(Some(Stmt::Reject(Reject::TcpReset))),
             Expr::Reject(RejectWith::Icmpx(ADMIN_PROHIBITED)) => Some(Some(Stmt::Reject(Reject::AdminProhibited))),
             Expr::Verdict(verdict) => Some(Some(Stmt::Verdict(verdict.clone()))),
-            Expr::Meta { key: MetaKey::IifName | MetaKey::OifName, .. }
+            Expr::Meta { key: MetaKey::OifName, .. }
             | Expr::Ct { key: CtKey::Status, .. }
             | Expr::Reject(RejectWith::Icmpx(_))
             | Expr::Cmp { .. }
@@ -127,6 +141,11 @@ impl<'a> Parser<'a> {
         } else {
             Field::Destination(family)
         };
+        self.looked_up(field)
+    }
+
+    /// What is done with a field that has been loaded.
+    fn looked_up(&mut self, field: Field) -> Option<Stmt> {
         let (set, dreg) = self.lookup()?;
         Some(match dreg {
             None => Stmt::Match(Match::In(field, set)),

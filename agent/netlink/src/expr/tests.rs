@@ -24,12 +24,13 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
     let protocol = prop::sample::select(Protocol::ALL.to_vec());
     let set = prop::sample::select(vec!["a", "pods-1"]).prop_map(SetName::from_kernel);
     let chain = Just(ChainName::from_kernel("leaf"));
-    let field = (family, 0..5).prop_map(|(family, kind)| match kind {
+    let field = (family, 0..6).prop_map(|(family, kind)| match kind {
         0 => Field::Source(family),
         1 => Field::Destination(family),
         2 => Field::Endpoint(family),
         3 => Field::Pair(family),
-        _ => Field::Flow(family),
+        4 => Field::Flow(family),
+        _ => Field::InputLink,
     });
     let states = prop::sample::select(vec![
         vec![CtState::Established],
@@ -46,6 +47,9 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
         (any::<u8>(), any::<u8>()).prop_map(|(a, b)| matching(Match::Icmpv6Type(a.min(b), a.max(b)))),
         any::<u8>().prop_map(|hops| matching(Match::HopLimit(hops))),
         Just(matching(Match::Original)),
+        Just(matching(Match::LinkLocalSource)),
+        prop::sample::select(Family::ALL.to_vec()).prop_map(|family| matching(Match::UnspecifiedSource(family))),
+        Just(matching(Match::SourceAstray)),
         Just(Stmt::Counter),
         Just(Stmt::CounterName(CounterName::from_kernel("denied"))),
         Just(Stmt::Reject(Reject::TcpReset)),
@@ -133,6 +137,7 @@ fn every_expression_comes_back() {
         Expr::Ct { key: CtKey::State, dreg },
         Expr::Ct { key: CtKey::Direction, dreg },
         Expr::Ct { key: CtKey::Status, dreg },
+        Expr::SourceRoute { dreg },
         Expr::Lookup { set: set.clone(), sreg, dreg: None, negated: true },
         Expr::Lookup { set, sreg, dreg: Some(dreg), negated: false },
         Expr::Immediate { dreg, data: long },

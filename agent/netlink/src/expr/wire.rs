@@ -100,6 +100,16 @@ mod masq {
     pub(super) const FLAGS: u16 = 1;
     pub(super) const REG_PROTO_MIN: u16 = 2;
 }
+/// `NFTA_FIB_*`
+mod fib {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const RESULT: u16 = 2;
+    pub(super) const FLAGS: u16 = 3;
+    /// `NFT_FIB_RESULT_OIF`
+    pub(super) const RESULT_OIF: u32 = 1;
+    /// `NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT`
+    pub(super) const SOURCE_ROUTE: u32 = 1 | 1 << 3 | 1 << 5;
+}
 /// `NFTA_NG_*`
 mod numgen {
     pub(super) const DREG: u16 = 1;
@@ -144,6 +154,11 @@ pub(crate) fn encode(writer: &mut AttrWriter<'_>, expression: &Expr) {
         Expr::Ct { key, dreg } => element(writer, "ct", |w| {
             w.be32(ct::KEY, *key as u32);
             w.be32(ct::DREG, dreg.0);
+        }),
+        Expr::SourceRoute { dreg } => element(writer, "fib", |w| {
+            w.be32(fib::FLAGS, fib::SOURCE_ROUTE);
+            w.be32(fib::RESULT, fib::RESULT_OIF);
+            w.be32(fib::DREG, dreg.0);
         }),
         Expr::Lookup { set, sreg, dreg, negated } => element(writer, "lookup", |w| {
             w.be32(lookup::SREG, sreg.0);
@@ -228,6 +243,9 @@ pub(crate) fn decode(element: AttrReader<'_>) -> Option<Expr> {
         }),
         "ct" if !a.has(ct::SREG) && !a.has(ct::DIRECTION) => {
             Some(Expr::Ct { key: ct_key(a.be32(ct::KEY)?)?, dreg: register(ct::DREG)? })
+        }
+        "fib" if a.be32(fib::FLAGS) == Some(fib::SOURCE_ROUTE) && a.be32(fib::RESULT) == Some(fib::RESULT_OIF) => {
+            Some(Expr::SourceRoute { dreg: register(fib::DREG)? })
         }
         "lookup" => Some(Expr::Lookup {
             set: SetName::from_kernel(a.string(lookup::SET)?),

@@ -8,13 +8,13 @@ use rustables::{list_chains_for_table, list_rules_for_chain, list_tables};
 use super::support::{commit_new, open};
 use super::tables::{chain_name, everything};
 
-/// rustables knows the registers of 16 bytes only, which leaves concatenations out, no named objects, and no direction of
-/// a flow.
+/// rustables knows the registers of 16 bytes only, which leaves concatenations out, no named objects, no direction of a
+/// flow, and no `fib`.
 fn is_known(rule: &Rule) -> bool {
     let wide = |field: &Field| matches!(field, Field::Endpoint(_) | Field::Pair(_) | Field::Flow(_));
     !rule.stmts.iter().any(|stmt| match stmt {
         Stmt::Match(Match::In(field, _)) | Stmt::VerdictMap(field, _) => wide(field),
-        Stmt::CounterName(_) | Stmt::Match(Match::Original) => true,
+        Stmt::CounterName(_) | Stmt::Match(Match::Original | Match::SourceAstray) => true,
         Stmt::Match(_) | Stmt::Counter | Stmt::Reject(_) | Stmt::Verdict(_) => false,
     })
 }

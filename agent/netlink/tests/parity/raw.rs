@@ -112,3 +112,11 @@ pub(crate) fn errors_name_the_message() {
     assert_eq!(found, [(1, Errno::NOENT)]);
     assert!(error.to_string().contains("add a rule to chain services nowhere"), "{error}");
 }
+
+pub(crate) fn whether_a_rule_would_be_taken_is_known() {
+    let mut connection = open();
+    let before = connection.generation().unwrap();
+    assert!(connection.supports_source_routes().unwrap());
+    assert_eq!(connection.generation().unwrap(), before, "nothing was changed");
+    assert!(!nft(&["list", "tables"]).contains("probe"));
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use compiler::api::{PortRange, Protocol};
+use compiler::api::{LinkName, PortRange, Protocol};
 use compiler::nft::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, CtState, Family, Field, Hook, Key, KeyType,
     MapElement, Match, Reject, Rule, Set, SetName, Stmt, Table, Verdict, VerdictMap,
@@ -144,6 +144,13 @@ fn sets() -> Vec<(&'static str, Set)> {
         ),
         ("pair-v6", set(KeyType::Pair(Family::V6), vec![Key::V6Pair(Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED)])),
         (
+            "links",
+            set(
+                KeyType::Link,
+                ["eth0", "veth0123456789a"].map(|name| Key::Link(LinkName::new(name).unwrap())).to_vec(),
+            ),
+        ),
+        (
             "flow-v4",
             set(
                 KeyType::Flow(Family::V4),
@@ -182,6 +189,11 @@ fn rules() -> Vec<Rule> {
         matching(Match::In(Field::Flow(v4), set_name("flow-v4"))),
         matching(Match::In(Field::Flow(v6), set_name("flow-v6"))),
         matching(Match::Original),
+        matching(Match::LinkLocalSource),
+        matching(Match::UnspecifiedSource(v4)),
+        matching(Match::UnspecifiedSource(v6)),
+        matching(Match::SourceAstray),
+        matching(Match::In(Field::InputLink, set_name("links"))),
         matching(Match::PortIn(Protocol::Udp, set_name("ports"))),
         matching(Match::Icmpv6Type(133, 133)),
         matching(Match::Icmpv6Type(133, 137)),

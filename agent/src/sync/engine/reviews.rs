@@ -15,7 +15,7 @@ const AGAIN_INTERVAL: Duration = Duration::from_secs(10);
 /// When it is tried again after flows could not be looked at.
 const RETRY: Duration = Duration::from_secs(30);
 /// A review takes at most one part in so many of the time of a processor: it looks at every flow of the node.
-const SHARE: u32 = 10;
+const SHARE: u32 = 20;
 
 pub(super) struct Reviews {
     begin: Begin,

@@ -15,6 +15,7 @@ use compiler::api::{Item, NodeName, Object};
 use compiler::cluster::{Budget, PodSource};
 use compiler::diff::{Generation, Mirror, Op, Transaction};
 use compiler::nft::Deny;
+use compiler::policy::OwnAddresses;
 use netlink::{At, Claim, Committed, Errno, Refusal};
 use tokio::sync::watch;
 
@@ -159,6 +160,7 @@ impl Bench {
             origin,
             limits,
             budget: Budget::default(),
+            own_addresses: OwnAddresses::Off,
             verify_interval: 60 * SECOND,
         };
         let connect = {
@@ -197,7 +199,7 @@ impl Bench {
     fn report(&mut self, event: Event) {
         let id = match &event {
             Event::Pods(source, _) => self.subscriptions.borrow().get(source).copied(),
-            Event::Namespaces(_) | Event::Policies(_) => None,
+            Event::Namespaces(_) | Event::Policies(_) | Event::Links(_) => None,
         };
         let arrival = Arrival { received: self.now(), changed: self.changed };
         self.engine.admit(event, id, arrival);

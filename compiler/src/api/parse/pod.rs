@@ -47,6 +47,7 @@ impl PodWire {
             host_network,
             phase: phase(status.phase, !has_status || !ips.is_empty(), &mut findings),
             terminating: meta.terminating,
+            lingering: false,
             created: meta.created,
             ips,
             host_ips,

@@ -29,7 +29,16 @@ fn an_address_has_one_owner() {
             Some("a/y"),
         ),
         ("of equals one that stays", vec![at("a/x").terminating(), at("a/y")], Some("a/y")),
-        ("the newer, though it ends", vec![at("a/x").created(2).terminating(), at("a/y").created(1)], Some("a/x")),
+        (
+            "one that stays before a newer that ends",
+            vec![at("a/x").created(2).terminating(), at("a/y").created(1)],
+            Some("a/y"),
+        ),
+        (
+            "one that does not run yet before one that ends",
+            vec![at("a/x").created(1).terminating(), at("a/y").created(2).phase(Phase::Pending)],
+            Some("a/y"),
+        ),
         ("of equals the first by name", vec![at("a/y"), at("a/x"), at("b/a")], Some("a/x")),
         ("a terminating pod that is alone", vec![at("a/x").terminating()], Some("a/x")),
         ("nobody after a finished pod", vec![at("a/x").phase(Phase::Succeeded)], None),

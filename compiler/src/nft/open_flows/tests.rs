@@ -6,14 +6,18 @@ use crate::nft::trace::{Payload, TracedPacket, trace};
 use crate::nft::{Deny, lower};
 use crate::testing::{ip, ir, pod, policy};
 
-/// A deny-all pod of each family, rejudged, and a flow of another pod that is cut.
-fn table() -> Table {
+/// A deny-all pod of each family. [`table`] has it rejudged, and a flow of another pod that is cut.
+fn plain() -> Table {
     let events = [
         policy("a/deny").selects("app=shut").ingress([]).egress([]).into(),
         pod("a/shut").labels("app=shut").ip("10.0.0.1").ip("fd00::1").into(),
         pod("a/free").ip("10.0.0.2").into(),
     ];
-    let mut table = lower(&ir(events), Deny::Drop);
+    lower(&ir(events), Deny::Drop)
+}
+
+fn table() -> Table {
+    let mut table = plain();
     let cut = Key::flow(ip("10.0.0.2"), ip("10.9.9.9"), Protocol::Tcp, 1000, 80);
     let rejudged = [ip("10.0.0.1"), ip("fd00::1")];
     add_open_flows(&mut table, rejudged.into_iter(), &cut.into_iter().collect());
@@ -29,6 +33,8 @@ fn established(source: &str, destination: &str, ports: (u16, u16), is_reply: boo
         state: Some(CtState::Established),
         is_reply,
         source_port: Some(ports.0),
+        link: None,
+        is_astray: false,
     }
 }
 
@@ -68,6 +74,7 @@ fn a_cut_flow_is_refused_both_ways_but_for_answers_to_the_node() {
         let accepted = trace(&table, base_chain, &packet).unwrap().accepted;
         assert_eq!(accepted, passes, "{source} > {destination} {ports:?} in {base_chain}, reply: {is_reply}");
     }
+    assert_eq!(without_open_flows(&table), plain());
     let known = table.sets.iter().filter(|(name, _)| name.is_of_cut_flows());
     let keys: Vec<String> = known.flat_map(|(_, set)| set.keys.iter().map(ToString::to_string)).collect();
     assert_eq!(keys, ["10.0.0.2 . 10.9.9.9 . tcp . 1000 . 80", "10.9.9.9 . 10.0.0.2 . tcp . 80 . 1000"]);

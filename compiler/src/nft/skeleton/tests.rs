@@ -12,7 +12,34 @@ fn chain(table: &Table, name: &str) -> Vec<String> {
 fn skeleton(deny: Deny) -> Table {
     let mut table = Table::default();
     add_to(&mut table, deny);
+    table.chains.extend(base_chains(KnownLinks::default()));
     table
+}
+
+#[test]
+fn what_comes_from_a_link_is_judged_by_the_link() {
+    let mut table = Table::default();
+    table.chains.extend(base_chains(KnownLinks { checked: true, egress: true, shared: true }));
+    table.chains.extend([own_source()]);
+    let rules = [
+        "ct state established,related accept",
+        "iifname @links jump own-source",
+        "ip6 saddr fe80::/10 iifname vmap @egress-links",
+        "ip6 saddr fe80::/10 iifname @shared-links goto deny-egress",
+    ];
+    for name in ["egress", "to-node"] {
+        assert_eq!(chain(&table, name)[1..5], rules);
+    }
+    assert!(!chain(&table, "ingress").concat().contains("iifname"));
+    assert_eq!(
+        chain(&table, "own-source"),
+        [
+            "ip6 hoplimit 255 icmpv6 type 133-137 return comment \"neighbour discovery\"",
+            "ip saddr 0.0.0.0 udp dport 67 return comment \"DHCP\"",
+            "ip saddr 0.0.0.0 counter name \"refused-source\" drop",
+            "fib saddr . iif oif missing counter name \"refused-source\" drop",
+        ]
+    );
 }
 
 #[test]
@@ -26,7 +53,10 @@ fn base_chains_let_known_flows_pass_and_look_up_the_local_end() {
     assert_eq!(chain(&table, "to-node"), ["Input 0 Accept", known, egress[0], egress[1]]);
     let names: Vec<String> = table.chains.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["deny-egress", "deny-ingress", "egress", "exempt", "ingress", "to-node"]);
-    assert_eq!(table.counters.iter().map(ToString::to_string).collect::<Vec<_>>(), ["denied-egress", "denied-ingress"]);
+    assert_eq!(
+        table.counters.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["denied-egress", "denied-ingress", "refused-source"]
+    );
 }
 
 #[test]

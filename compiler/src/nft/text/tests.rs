@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::api::PortRange;
+use crate::api::{LinkName, PortRange};
 use crate::nft::{BaseChain, Comment, CounterName, MapElement};
 
 fn set_name(name: &str) -> SetName {
@@ -31,6 +31,11 @@ fn statements() {
         (in_set(Field::Flow(Family::V4)), "ip saddr . ip daddr . meta l4proto . th sport . th dport @s"),
         (in_set(Field::Flow(Family::V6)), "ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport @s"),
         (Stmt::Match(Match::Original), "ct direction original"),
+        (in_set(Field::InputLink), "iifname @s"),
+        (Stmt::Match(Match::LinkLocalSource), "ip6 saddr fe80::/10"),
+        (Stmt::Match(Match::UnspecifiedSource(Family::V4)), "ip saddr 0.0.0.0"),
+        (Stmt::Match(Match::UnspecifiedSource(Family::V6)), "ip6 saddr ::"),
+        (Stmt::Match(Match::SourceAstray), "fib saddr . iif oif missing"),
         (Stmt::Match(Match::Protocol(Protocol::Sctp)), "meta l4proto sctp"),
         (Stmt::Match(Match::Port(Protocol::Tcp, range(80, 80))), "tcp dport 80"),
         (Stmt::Match(Match::Port(Protocol::Udp, range(80, 90))), "udp dport 80-90"),
@@ -86,6 +91,7 @@ fn keys_and_their_types() {
             "fd00::1 . fd00::9 . tcp . 1 . 80",
             "ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service",
         ),
+        (Key::Link(LinkName::new("veth0").expect("a name")), "\"veth0\"", "ifname"),
     ];
     for (key, text, key_type) in cases {
         assert_eq!(key.to_string(), text);

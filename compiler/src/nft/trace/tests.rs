@@ -30,7 +30,17 @@ fn table(policy: ChainPolicy, rules: Vec<Vec<Stmt>>, others: &[(&str, Arc<Chain>
 
 fn packet(source: &str, destination: &str, payload: Payload) -> TracedPacket {
     let (source, destination) = (ip(source), ip(destination));
-    TracedPacket { source, destination, payload, hop_limit: 64, state: None, is_reply: false, source_port: Some(4321) }
+    TracedPacket {
+        source,
+        destination,
+        payload,
+        hop_limit: 64,
+        state: None,
+        is_reply: false,
+        source_port: Some(4321),
+        link: None,
+        is_astray: false,
+    }
 }
 
 fn tcp(port: u16) -> TracedPacket {
@@ -159,6 +169,16 @@ fn states_protocols_ports_and_icmp() {
         (Match::HopLimit(255), icmpv6(135), false),
         (Match::HopLimit(64), icmp(8, 0), false),
         (Match::Original, tcp(80), true),
+        (Match::LinkLocalSource, packet("fe80::1", "fd00::2", Payload::Icmpv6(128, 0)), true),
+        (Match::LinkLocalSource, packet("febf::1", "fd00::2", Payload::Icmpv6(128, 0)), true),
+        (Match::LinkLocalSource, packet("fec0::1", "fd00::2", Payload::Icmpv6(128, 0)), false),
+        (Match::LinkLocalSource, packet("169.254.0.1", "10.0.0.2", Payload::Icmp(8, 0)), false),
+        (Match::UnspecifiedSource(Family::V4), packet("0.0.0.0", "10.0.0.2", Payload::Icmp(8, 0)), true),
+        (Match::UnspecifiedSource(Family::V6), packet("0.0.0.0", "10.0.0.2", Payload::Icmp(8, 0)), false),
+        (Match::UnspecifiedSource(Family::V6), packet("::", "fd00::2", Payload::Icmpv6(128, 0)), true),
+        (Match::UnspecifiedSource(Family::V4), tcp(80), false),
+        (Match::SourceAstray, tcp(80), false),
+        (Match::SourceAstray, TracedPacket { is_astray: true, ..tcp(80) }, true),
         (Match::Original, TracedPacket { is_reply: true, ..tcp(80) }, false),
     ];
     for (condition, packet, expected) in cases {
@@ -179,6 +199,8 @@ fn fields_are_looked_up_with_their_own_family() {
     let pair = Key::V4Pair([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
     let pair6 = Key::V6Pair([0xfd00, 0, 0, 0, 0, 0, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 2].into());
     let flow = |from, to| Key::V4Flow([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), Protocol::Tcp, from, to);
+    let name = LinkName::new;
+    let link = |text| Key::Link(LinkName::new(text).expect("a name"));
     let (four, ours6) = (Family::V4, Family::V6);
     let cases = [
         (Field::Source(four), sets(address(four), vec![v4(1)]), tcp(80), true),
@@ -200,6 +222,14 @@ fn fields_are_looked_up_with_their_own_family() {
         (Field::Flow(four), sets(KeyType::Flow(four), vec![flow(4321, 80)]), tcp(80), true),
         (Field::Flow(four), sets(KeyType::Flow(four), vec![flow(80, 4321)]), tcp(80), false),
         (Field::Flow(four), sets(KeyType::Flow(four), vec![flow(4321, 80)]), ping, false),
+        (Field::InputLink, sets(KeyType::Link, vec![link("veth0")]), TracedPacket { link: name("veth0"), ..six }, true),
+        (
+            Field::InputLink,
+            sets(KeyType::Link, vec![link("veth0")]),
+            TracedPacket { link: name("veth1"), ..six },
+            false,
+        ),
+        (Field::InputLink, sets(KeyType::Link, vec![link("veth0")]), six, false),
     ];
     for (field, sets, packet, expected) in cases {
         let condition = Match::In(field, SetName::from_kernel("s"));

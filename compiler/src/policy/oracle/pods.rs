@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use crate::api::Protocol;
 
-/// *postern*: of several pods that report one address, because it was used again, the running, newest pod has it.
+/// *postern*: of several pods that report one address, because it was used again, one that is not being deleted has it
+/// before one that is; of these, the running, newest pod.
 pub(super) fn owner(objects: &[Value], address: IpAddr) -> Option<&Value> {
     let claimants = of_kind(objects, "Pod").filter(|pod| counts(pod) && has_address(pod, address));
     // Times of the API are of one length and one zone, so that their text sorts as they do.
     let rank = |pod: &&Value| {
         let created = pod["metadata"]["creationTimestamp"].as_str().unwrap_or("");
-        (is_running(pod), created.to_string())
+        (pod["metadata"]["deletionTimestamp"].is_null(), is_running(pod), created.to_string())
     };
     claimants.max_by_key(rank)
 }

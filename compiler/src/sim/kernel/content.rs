@@ -243,7 +243,8 @@ fn bounds(key: &Key) -> Option<(u128, u128)> {
         | Key::V4Pair(..)
         | Key::V6Pair(..)
         | Key::V4Flow(..)
-        | Key::V6Flow(..) => None,
+        | Key::V6Flow(..)
+        | Key::Link(_) => None,
     }
 }
 

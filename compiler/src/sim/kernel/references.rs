@@ -32,7 +32,10 @@ fn reference(stmt: &Stmt) -> Reference<'_> {
             | Match::Port(..)
             | Match::Icmpv6Type(..)
             | Match::HopLimit(_)
-            | Match::Original,
+            | Match::Original
+            | Match::LinkLocalSource
+            | Match::UnspecifiedSource(_)
+            | Match::SourceAstray,
         )
         | Stmt::Counter
         | Stmt::Reject(_) => Reference::Nothing,

@@ -97,7 +97,7 @@ fn one_at_a_time_and_again_while_there_is_something() {
     *reviewing.bench.clock.lock().unwrap() += SECOND;
     reviewing.end(&[flow()]);
     assert_eq!(reviewing.asked(), 0);
-    reviewing.bench.wait(9 * SECOND);
+    reviewing.bench.wait(19 * SECOND);
     assert_eq!(reviewing.asked(), 0, "nothing is urgent, and it took a second");
     reviewing.bench.wait(SECOND);
     assert_eq!(reviewing.asked(), 1);

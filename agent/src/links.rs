@@ -1,0 +1,281 @@
+//! Which links of the node lead where: from the kernel's routes to the sync thread.
+//!
+//! A network plugin gives a pod a link and routes the pod's addresses there. So what is behind a link is known without a
+//! word of the API server or the runtime, as long as the kernel itself has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use compiler::api::LinkName;
+use compiler::cluster::{Event, Link};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use ipnet::IpNet;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::backoff::Backoff;
+use crate::readiness::{Guard, Readiness};
+use crate::sync;
+
+/// How long after a change further ones are waited for: a plugin makes several in a row.
+const BURST: Duration = Duration::from_millis(10);
+/// How often links and routes are read though nothing was told: what is told may be lost.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// To read takes at most one part in so many of the time: a node of a large network may have many routes.
+const SHARE: u32 = 5;
+/// How long the kernel may take to list them.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads links and routes once, in the network namespace of the calling thread, and tells the sync thread.
+///
+/// # Errors
+///
+/// If the kernel does not list them.
+pub async fn tell(sync: &sync::Handle) -> Result<()> {
+    let links = Routes::open(&[])?.read().await?;
+    sync.event(Event::Links(links));
+    Ok(())
+}
+
+/// Tells the sync thread of links and routes as they change, for ever.
+pub async fn follow(sync: &sync::Handle, readiness: &Readiness) -> Infallible {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    // Stands until links have been read again.
+    let mut note = None;
+    loop {
+        let Err(error) = follow_once(sync, &mut backoff, &mut note).await;
+        let text = format!("links cannot be followed, and new pods are known by their addresses alone: {error:#}");
+        warn!("{text}");
+        note = Some(readiness.note(text));
+        sleep(backoff.next_wait()).await;
+    }
+}
+
+async fn follow_once(sync: &sync::Handle, backoff: &mut Backoff, note: &mut Option<Guard>) -> Result<Infallible> {
+    let mut routes = Routes::open(&[MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route])?;
+    let mut told = None;
+    loop {
+        let begun = Instant::now();
+        let links = routes.read().await?;
+        let rest = begun.elapsed() * SHARE;
+        backoff.reset();
+        *note = None;
+        if told.as_ref() != Some(&links) {
+            debug!(links = links.len(), "links that may lead to pods");
+            sync.event(Event::Links(links.clone()));
+            told = Some(links);
+        }
+        sleep(rest).await;
+        routes.change().await?;
+    }
+}
+
+/// An rtnetlink socket.
+pub(crate) struct Routes {
+    handle: Handle,
+    driver: JoinHandle<()>,
+    /// An item for each change of a link or a route.
+    changes: BoxStream<'static, ()>,
+}
+
+// === impl Routes ===
+
+impl Routes {
+    /// Opens a socket in the network namespace of the calling thread, which is told of some changes.
+    pub(crate) fn open(groups: &[MulticastGroup]) -> Result<Routes> {
+        let (connection, handle, changes) = new_multicast_connection(groups).context("cannot open rtnetlink")?;
+        Ok(Routes { handle, driver: tokio::spawn(connection), changes: changes.map(drop).boxed() })
+    }
+
+    /// The links that may lead to pods, by name.
+    pub(crate) async fn read(&self) -> Result<Vec<Link>> {
+        let read = async {
+            let mut leading = Leading::default();
+            let mut links = self.handle.link().get().execute();
+            while let Some(link) = links.try_next().await? {
+                leading.add_link(&link);
+            }
+            let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+            let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+            for request in [v4, v6] {
+                let mut routes = self.handle.route().get(request).execute();
+                while let Some(route) = routes.try_next().await? {
+                    leading.add_route(&route);
+                }
+            }
+            anyhow::Ok(leading.into_links())
+        };
+        timeout(PATIENCE, read).await.map_err(|_| anyhow!("no answer within {PATIENCE:?}"))?
+    }
+
+    /// Waits until something has changed, or may have.
+    async fn change(&mut self) -> Result<()> {
+        match timeout(INTERVAL, self.changes.next()).await {
+            Err(_) => return Ok(()),
+            Ok(None) => return Err(anyhow!("rtnetlink has ended")),
+            Ok(Some(())) => {}
+        }
+        sleep(BURST).await;
+        while let Some(Some(())) = self.changes.next().now_or_never() {}
+        Ok(())
+    }
+}
+
+impl Drop for Routes {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The links to which something is routed directly: to a bridge whatever it is, to others a single address.
+#[derive(Default)]
+struct Leading {
+    /// By index: the name, whether it is a bridge, and the destinations.
+    by_index: BTreeMap<u32, (LinkName, bool, BTreeSet<IpNet>)>,
+}
+
+impl Leading {
+    fn add_link(&mut self, link: &LinkMessage) {
+        if let Some(name) = name(link) {
+            self.by_index.insert(link.header.index, (name, is_bridge(link), BTreeSet::new()));
+        }
+    }
+
+    fn add_route(&mut self, route: &RouteMessage) {
+        let Some((index, prefix)) = direct(route) else { return };
+        if let Some((_, is_bridge, prefixes)) = self.by_index.get_mut(&index)
+            && (*is_bridge || prefix.prefix_len() == prefix.max_prefix_len())
+        {
+            prefixes.insert(prefix);
+        }
+    }
+
+    fn into_links(self) -> Vec<Link> {
+        let leading = self.by_index.into_values().filter(|(.., prefixes)| !prefixes.is_empty());
+        let mut links: Vec<Link> = leading
+            .map(|(name, is_bridge, prefixes)| Link { name, is_bridge, prefixes: prefixes.into_iter().collect() })
+            .collect();
+        links.sort();
+        links
+    }
+}
+
+fn is_bridge(link: &LinkMessage) -> bool {
+    let is_kind = |info: &LinkInfo| matches!(info, LinkInfo::Kind(InfoKind::Bridge));
+    let is_info =
+        |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(is_kind));
+    link.attributes.iter().any(is_info)
+}
+
+fn name(link: &LinkMessage) -> Option<LinkName> {
+    link.attributes.iter().find_map(|attribute| {
+        let LinkAttribute::IfName(name) = attribute else { return None };
+        LinkName::new(name)
+    })
+}
+
+/// The link and the destination of a route whose destination is a neighbour.
+fn direct(route: &RouteMessage) -> Option<(u32, IpNet)> {
+    if route.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let (mut link, mut destination, mut has_router) = (None, None, false);
+    for attribute in &route.attributes {
+        if let RouteAttribute::Oif(index) = attribute {
+            link = Some(*index);
+        } else if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
+            destination = Some(IpAddr::V4(*address));
+        } else if let RouteAttribute::Destination(RouteAddress::Inet6(address)) = attribute {
+            destination = Some(IpAddr::V6(*address));
+        }
+        has_router |= matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+    }
+    let prefix = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
+    link.filter(|_| !has_router).map(|link| (link, prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use lab::{Netns, isolated};
+
+    use super::*;
+
+    fn ip(netns: &Netns, batch: &str) {
+        let run = || {
+            for line in batch.lines() {
+                let status = Command::new("ip").args(line.split_whitespace()).status().unwrap();
+                assert!(status.success(), "ip {line}");
+            }
+        };
+        netns.run(run).unwrap();
+    }
+
+    fn text(links: &[Link]) -> Vec<String> {
+        let line = |link: &Link| {
+            let prefixes = link.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            format!("{}{}: {prefixes}", link.name, if link.is_bridge { " (bridge)" } else { "" })
+        };
+        links.iter().map(line).collect()
+    }
+
+    #[test]
+    fn links_are_read_with_what_is_routed_there() {
+        isolated(async {
+            let netns = Netns::new().unwrap();
+            ip(
+                &netns,
+                "link set lo up
+                 link add v1 type veth peer name p1
+                 link add v2 type veth peer name p2
+                 link add cni0 type bridge
+                 link set v1 up
+                 link set p1 up
+                 link set v2 up
+                 link set p2 up
+                 link set cni0 up
+                 addr add 10.9.0.1/32 dev lo
+                 addr add 10.1.0.1/24 dev cni0
+                 addr add fd01::1/64 dev cni0 nodad
+                 route add 10.0.0.2/32 dev v1
+                 route add fd00::2/128 dev v1
+                 route add 10.8.0.0/24 dev v2
+                 route add default via 10.0.0.2 dev v1 onlink",
+            );
+            let runtime = tokio::runtime::Handle::current();
+            let mut routes = netns
+                .run(|| {
+                    let _inside = runtime.enter();
+                    Routes::open(&[MulticastGroup::Link, MulticastGroup::Ipv4Route])
+                })
+                .unwrap()
+                .unwrap();
+            let found = text(&routes.read().await.unwrap());
+            assert_eq!(found.len(), 2, "{found:?}");
+            assert!(found[0].starts_with("cni0 (bridge): 10.1.0.0/24 "), "{found:?}");
+            assert!(found[0].contains("fd01::/64") && !found[0].contains("0.0.0.0/0"), "{found:?}");
+            assert_eq!(found[1], "v1: 10.0.0.2/32 fd00::2/128");
+
+            ip(&netns, "route add 10.0.0.3/32 dev v2");
+            let changed = async {
+                loop {
+                    routes.change().await.unwrap();
+                    let links = text(&routes.read().await.unwrap());
+                    if links.iter().any(|link| link == "v2: 10.0.0.3/32") {
+                        return;
+                    }
+                }
+            };
+            timeout(Duration::from_secs(20), changed).await.unwrap();
+        });
+    }
+}
