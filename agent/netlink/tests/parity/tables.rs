@@ -51,6 +51,9 @@ fn ports(first: u16, last: u16) -> PortRange {
 }
 
 /// A table with one of everything, and with the ends of every range.
+/// A chain that nothing leads to.
+pub(crate) const UNHOOKED: &str = "d-unhooked";
+
 pub(crate) fn everything() -> Table {
     let mut table = Table::default();
     table.counters.insert(CounterName::from_kernel("denied-ingress"));
@@ -68,6 +71,9 @@ pub(crate) fn everything() -> Table {
     let mut main = base(-5);
     main.rules = rules();
     table.chains.insert(chain_name("b-main"), Arc::new(main));
+    // On the hooks of the others `fib` needs Linux 5.19.
+    let unhooked = Chain { base: None, comment: None, rules: vec![matching(Match::SourceAstray)] };
+    table.chains.insert(chain_name(UNHOOKED), Arc::new(unhooked));
     let input = BaseChain { hook: Hook::Input, priority: 1, policy: ChainPolicy::Drop };
     let comment = Some(Comment::new("to the node"));
     table.chains.insert(chain_name("c-input"), Arc::new(Chain { base: Some(input), comment, rules: Vec::new() }));
@@ -192,7 +198,6 @@ fn rules() -> Vec<Rule> {
         matching(Match::LinkLocalSource),
         matching(Match::UnspecifiedSource(v4)),
         matching(Match::UnspecifiedSource(v6)),
-        matching(Match::SourceAstray),
         matching(Match::In(Field::InputLink, set_name("links"))),
         matching(Match::PortIn(Protocol::Udp, set_name("ports"))),
         matching(Match::Icmpv6Type(133, 133)),
