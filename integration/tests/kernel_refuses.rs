@@ -119,7 +119,8 @@ fn no_writer_is_too_fast_for_the_owner_of_a_table() {
             return;
         }
         let metrics = change_beside_writers(Protection::Owned, 100, Duration::ZERO).await;
-        assert_eq!(commits(&metrics, "ok"), 101.0, "the first, and one a change");
+        let commits_ok = commits(&metrics, "ok");
+        assert!((101.0..=102.0).contains(&commits_ok), "{commits_ok}: the first, its review, and one a change");
         assert_eq!(commits(&metrics, "restart") + commits(&metrics, "error"), 0.0, "{metrics}");
         assert_eq!(value(&metrics, "postern_commit_failing"), 0.0);
     });
