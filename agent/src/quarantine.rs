@@ -117,7 +117,7 @@ async fn publish(access: &Access, node: &NodeName, key: &PolicyKey, reason: &Qua
         }),
         ..Event::default()
     };
-    let client = access.seat().await.client(false).await?;
+    let client = access.seat().client(false).await?;
     Api::namespaced(client, &key.namespace).create(&PostParams::default(), &event).await?;
     debug!(policy = %key, "Event created");
     Ok(())

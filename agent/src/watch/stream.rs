@@ -135,7 +135,7 @@ impl<K: Kind> Stream<K> {
     /// Follows for ever. Dropping the future ends it.
     pub(super) async fn run(self, shared: Shared) {
         let mut follower = Follower {
-            seat: shared.access.seat().await,
+            seat: shared.access.seat(),
             pulse: shared.metrics.freshness.pulse(K::KIND, &self.name),
             findings: Findings::new(K::KIND, shared.metrics.clone()),
             guard: Some(shared.readiness.guard_start(format!("the list of {}", self.name))),
