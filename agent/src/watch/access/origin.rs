@@ -103,22 +103,48 @@ fn default_kubeconfigs(variable: Option<OsString>, home: Option<PathBuf>) -> Vec
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_file_that_a_kubeconfig_names_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let config = "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://s', \
-            certificate-authority: ca}}], users: [{name: u, user: {client-certificate: cert, client-key: key, \
-            tokenFile: token}}]}";
-        fs::write(path("config"), config).unwrap();
-        let origin = Origin::Kubeconfig(path("config"));
+    /// Writes each of the files in turn, which must change the print each time.
+    #[track_caller]
+    fn all_count(origin: &Origin, folder: &Path, names: &[&str]) {
         let mut last = origin.print();
         assert_eq!(origin.print(), last);
-        for name in ["ca", "cert", "key", "token", "ca"] {
-            fs::write(path(name), format!("{last}")).unwrap();
+        for name in names {
+            fs::write(folder.join(name), format!("{last}")).unwrap();
             let now = origin.print();
             assert_ne!(now, last, "{name}");
             last = now;
         }
+    }
+
+    #[test]
+    fn every_file_that_a_kubeconfig_names_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'https://s', \
+            certificate-authority: ca}}], users: [{name: u, user: {client-certificate: cert, client-key: key, \
+            tokenFile: token}}]}";
+        let path = folder.path().join("config");
+        fs::write(&path, config).unwrap();
+        all_count(&Origin::Kubeconfig(path), folder.path(), &["ca", "cert", "key", "token", "ca", "config"]);
+    }
+
+    #[test]
+    fn by_default_every_place_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("account")).unwrap();
+        let config = "{apiVersion: v1, kind: Config, users: [{name: u, user: {tokenFile: token}}]}";
+        fs::write(path("second"), config).unwrap();
+        let kubeconfigs = default_kubeconfigs(Some(env::join_paths([path("first"), path("second")]).unwrap()), None);
+        let origin = Origin::Default { kubeconfigs, service_account: path("account") };
+        let names = ["first", "token", "second", "account/ca.crt", "account/token", "account/token"];
+        all_count(&origin, folder.path(), &names);
+    }
+
+    #[test]
+    fn kubeconfigs_that_nobody_names_are_where_kubectl_has_them() {
+        let home = || Some(PathBuf::from("/home/u"));
+        assert_eq!(default_kubeconfigs(Some("/a:/b".into()), home()), [Path::new("/a"), Path::new("/b")]);
+        assert_eq!(default_kubeconfigs(None, home()), [Path::new("/home/u/.kube/config")]);
+        assert!(default_kubeconfigs(None, None).is_empty());
     }
 }
