@@ -125,9 +125,93 @@ async fn publish(access: &Access, node: &NodeName, key: &PolicyKey, reason: &Qua
 
 #[cfg(test)]
 mod tests {
-    use compiler::cluster::{Measure, Spender};
+    use std::sync::Mutex;
+
+    use compiler::Compiler;
+    use compiler::api::{Item, Object, parse};
+    use compiler::cluster::{Change, Event as ClusterEvent, Measure, PodSource, Spender};
+    use compiler::diff::Generation;
+    use compiler::nft::Deny;
+    use http::{Request, Response};
+    use kube::Client;
+    use tokio::sync::watch::channel;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::sync::Enforced;
+    use crate::telemetry::logged::Logged;
+
+    const NODE: &str = "node-1";
+
+    /// What is in force where the kernel refuses policies of these names, which isolate a pod of the node.
+    fn snapshot_with_refused(names: &[&str]) -> Arc<Snapshot> {
+        let mut compiler = Compiler::new(NodeName(NODE.into()), Deny::Drop);
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "shop", "name": "web"},
+            "spec": {"nodeName": NODE}, "status": {"podIPs": [{"ip": "10.0.0.1"}]},
+        });
+        let policies = names.iter().map(|name| {
+            serde_json::json!({
+                "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                "metadata": {"namespace": "shop", "name": name}, "spec": {"podSelector": {}},
+            })
+        });
+        for value in std::iter::once(pod).chain(policies) {
+            let Some(Item::Object { parsed, .. }) = parse(&value, "test").into_iter().next() else { panic!("{value}") };
+            compiler.apply(match parsed.value {
+                Object::Pod(pod) => ClusterEvent::Pods(PodSource::Cluster, Change::Applied(pod)),
+                Object::NetworkPolicy(policy) => ClusterEvent::Policies(Change::Applied(policy)),
+                other @ (Object::Namespace(_) | Object::Service(_) | Object::Node(_)) => panic!("{other:?}"),
+            });
+        }
+        for name in names {
+            compiler.refuse(&PolicyKey { namespace: "shop".into(), name: (*name).into() }, "EINVAL".to_owned());
+        }
+        let (ir, table) = (compiler.ir(), Arc::new(compiler.table()));
+        let enforced = Some(Arc::new(Enforced { generation: Generation(1), ir, table }));
+        Arc::new(Snapshot { epoch: 1, objects: Vec::new(), pods: compiler.state().pods().clone(), enforced })
+    }
+
+    /// A server that answers nothing, and how long after the begin it was asked.
+    fn silent_server() -> (Access, Arc<Mutex<Vec<Duration>>>) {
+        let (asked, begun) = (Arc::<Mutex<Vec<Duration>>>::default(), Instant::now());
+        let server = tower::service_fn({
+            let asked = asked.clone();
+            move |_: Request<kube::client::Body>| {
+                asked.lock().unwrap().push(begun.elapsed());
+                std::future::pending::<Result<Response<axum::body::Body>, Infallible>>()
+            }
+        });
+        (Access::fixed(Client::new(server, "default")), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_no_event_is_left_alone_until_there_is_more_to_tell() {
+        let log = Logged::default();
+        let lines = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+        let _logged = tracing::subscriber::set_default(subscriber);
+        let (access, asked) = silent_server();
+        let (sender, receiver) = channel(snapshot_with_refused(&["a", "b", "c"]));
+        let (node, readiness, metrics) = (NodeName(NODE.into()), Readiness::new(), Metrics::new());
+        let telling = follow(Some(access), &node, receiver, &readiness, &metrics.sync);
+        let play = async {
+            tokio::time::sleep(4 * PATIENCE).await;
+            sender.send_replace(snapshot_with_refused(&["a", "b", "c", "d"]));
+            tokio::time::sleep(4 * PATIENCE).await;
+        };
+        tokio::select! {
+            never = telling => match never {},
+            () = play => {}
+        }
+        assert_eq!(*asked.lock().unwrap(), [Duration::ZERO, 4 * PATIENCE], "the first of each look");
+        let log = log.text();
+        let with = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+        assert_eq!(with("the API server took no Event, and is sent no more for now"), 2, "{log}");
+        assert_eq!(with("no answer within 5s"), 2, "{log}");
+        assert_eq!(with("quarantined: it isolates its pods"), 4, "each policy is told of all the same: {log}");
+    }
 
     #[test]
     fn ready_names_the_first_and_counts_the_rest() {

@@ -8,6 +8,8 @@
 
 mod escape;
 mod limit;
+#[cfg(test)]
+pub(crate) mod logged;
 mod queue;
 
 use std::error::Error;
@@ -220,6 +222,7 @@ impl fmt::Display for Causes<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::logged::Logged;
     use super::*;
 
     #[test]
@@ -245,17 +248,7 @@ mod tests {
 
     #[test]
     fn text_of_others_stays_in_its_line() {
-        #[derive(Clone, Default)]
-        struct Out(Arc<std::sync::Mutex<Vec<u8>>>);
-        impl Write for Out {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let out = Out::default();
+        let out = Logged::default();
         let writer = out.clone();
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).fmt_fields(text_fields());
         let subscriber = tracing_subscriber::registry().with(layer.with_writer(move || writer.clone()));
@@ -263,7 +256,7 @@ mod tests {
             let name = "a\u{1b}[2J\u{202e}\nb";
             warn!(object = %name, quoted = name, n = 1, "file {name}");
         });
-        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let text = out.text();
         let name = r"a\u{1b}[2J\u{202e}\nb";
         assert!(text.ends_with(&format!(" file {name} object={name} quoted=\"{name}\" n=1\n")), "{text}");
     }
