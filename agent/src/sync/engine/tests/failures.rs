@@ -61,6 +61,20 @@ fn a_second_refusal_is_told_and_tried_again_later() {
     assert!(bench.measures("postern_commit_failing 0"));
 }
 
+#[test]
+fn the_pause_begins_when_the_attempt_has_ended() {
+    let mut bench = Bench::in_force();
+    bench.world().commit_takes = 5 * SECOND;
+    bench.world().refusals.extend([refused(), refused(), refused()]);
+    bench.apply(&PodSource::Cluster, SECOND_POD);
+    bench.step();
+    assert_eq!(bench.world().attempts, 3, "the one of the start, and two that took ten seconds");
+    bench.wait(FIRST_RETRY / 2);
+    assert_eq!(bench.world().attempts, 3, "the pause is not over");
+    bench.wait(FIRST_RETRY);
+    assert_eq!(bench.world().attempts, 4, "and now it is");
+}
+
 /// The kernel takes no policy of this name.
 fn with_bad_policy() -> Bench {
     let mut bench = Bench::in_force();
