@@ -137,6 +137,7 @@ impl Admission {
                 self.undecided.insert(namespace);
             }
         }
+        // What has grown by a decision is among them. It fits, and so it is not decided upon again.
         for namespace in keeper.memberships.take_grown() {
             let elements = self.cost_of(&namespace).elements + keeper.memberships.elements(&namespace);
             if elements > self.budget.namespace.elements {
@@ -184,7 +185,6 @@ impl Admission {
                 Err(quarantine) => drop(self.quarantined.insert(key, quarantine)),
             }
         }
-        keeper.memberships.forget_growth(namespace);
     }
 
     /// What the kept policies of a namespace cost, memberships aside.

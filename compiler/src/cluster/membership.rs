@@ -66,11 +66,6 @@ impl Memberships {
         std::mem::take(&mut self.grown)
     }
 
-    /// Forgets that more has been kept for a namespace.
-    pub(super) fn forget_growth(&mut self, namespace: &Str) {
-        self.grown.remove(namespace);
-    }
-
     /// Starts to keep the members of pod peers, for one more policy of a namespace.
     pub(super) fn acquire_members(&mut self, peers: &Arc<PodPeers>, user: &Str, pods: &Pods, namespaces: &Namespaces) {
         if let Some(users) = self.users_of_members.get_mut(peers) {

@@ -162,3 +162,22 @@ fn what_the_kernel_refuses_is_left_out_until_it_changes() {
     state.pardon(&[policy_key("a/q")]);
     assert_eq!(quarantined(&mut state), "a/p: EINVAL", "one of two is believed to be innocent");
 }
+
+#[test]
+fn what_grows_by_a_decision_is_not_decided_upon_again() {
+    let mut state = start();
+    for i in 0..7 {
+        state.apply(member(i).into());
+    }
+    // To see whether it fits, its members are worked out, and then forgotten.
+    state.apply(naming("a/p", apps(0..1)).into());
+    for reconsiders in [false, true] {
+        if reconsiders {
+            state.reconsider();
+        }
+        assert_eq!(quarantined(&mut state), "a/p: Elements");
+        let decided = state.versions();
+        state.decide();
+        assert_eq!(state.versions(), decided, "nothing has come since then");
+    }
+}
