@@ -2,7 +2,8 @@
 //!
 //! [`State::apply`] takes events in any order. What the state answers depends on the objects that it holds, never
 //! on how they came: [`Change::Reset`] equals forgetting everything of a kind and applying each object of the list,
-//! and an object that is applied twice is there once.
+//! and an object that is applied twice is there once. A local pod whose network outlives it is the exception
+//! ([`PodSource::Lingering`]).
 //!
 //! Two answers are kept up to date as events come, because working them out afresh would cost the size of the
 //! cluster for every event: which addresses the pods of a rule have ([`Memberships`]), and which policies select a

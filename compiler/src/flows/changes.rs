@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{Direction, PodKey, PolicyKey};
-use crate::cluster::{PodPeers, PortSelector};
+use crate::cluster::{ListId, PodPeers, PortSelector};
 use crate::policy::{Ir, LocalPod, PeerSet, PolicyRules, PortSet};
 
 /// The addresses of local pods on which the verdict may not be what it was. It errs on the side of too many.
@@ -49,12 +49,15 @@ impl Changes {
             changes.compare_pods(&before.pods, &now.pods);
         }
         if !policies.touched.is_empty() {
+            // Many pods share a list.
+            let mut known: BTreeMap<ListId, [bool; 2]> = BTreeMap::new();
             for pod in now.pods.iter() {
-                let lists = Direction::ALL.into_iter().filter_map(|direction| pod.isolation(direction));
-                let is_in = |keys: &BTreeSet<&PolicyKey>| {
-                    lists.clone().any(|isolation| keys.iter().any(|key| isolation.policies.binary_search(key).is_ok()))
-                };
-                changes.add(pod, is_in(&policies.touched), is_in(&policies.narrowed));
+                for isolation in Direction::ALL.into_iter().filter_map(|direction| pod.isolation(direction)) {
+                    let list = &isolation.policies;
+                    let is_in = || [&policies.touched, &policies.narrowed].map(|keys| names_any(list, keys));
+                    let [touched, narrowed] = *known.entry(list.id()).or_insert_with(is_in);
+                    changes.add(pod, touched, narrowed);
+                }
             }
         }
         changes
@@ -144,6 +147,15 @@ impl<K: Ord> Meanings<K> {
             }
         }
         meanings
+    }
+}
+
+/// Whether a list names one of these policies.
+fn names_any(list: &[PolicyKey], policies: &BTreeSet<&PolicyKey>) -> bool {
+    if list.len() < policies.len() {
+        list.iter().any(|key| policies.contains(key))
+    } else {
+        policies.iter().any(|key| list.binary_search(key).is_ok())
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn add_to(table: &mut Table, deny: Deny) {
     table.chains.insert(ChainName::fixed(EXEMPT), Arc::new(exempt()));
 }
 
-/// The base chains, as they are where links are known as far as `links` says.
+/// The base chains, with rules for as much as is known of links.
 ///
 /// There are two base chains on the forward hook, one a direction, because `accept` ends a base chain only: a packet
 /// between two pods of this node that egress has let pass still meets the ingress rules of the other pod. Both see
