@@ -82,7 +82,7 @@ pub async fn run(plan: &Plan, mut node: Node, mut progress: impl FnMut(&Record))
     let lives = Lives::new(kubeconfig);
     let mut soak = Soak { rng, api, lives, kernel, cluster, traffic, record: Record::default() };
     soak.lives.begin()?;
-    let done = soak.follow(plan, &mut progress).await;
+    let done = soak.go(plan, &mut progress).await;
     let context = || {
         format!("seed {}, after {:?} and {:?}\n{}", plan.seed, soak.record.events, soak.record.faults, soak.lives.log())
     };
@@ -95,7 +95,7 @@ pub async fn run(plan: &Plan, mut node: Node, mut progress: impl FnMut(&Record))
 }
 
 impl Soak {
-    async fn follow(&mut self, plan: &Plan, progress: &mut impl FnMut(&Record)) -> Result<()> {
+    async fn go(&mut self, plan: &Plan, progress: &mut impl FnMut(&Record)) -> Result<()> {
         self.checkpoint().await?;
         let mut faults = Vec::new();
         while self.events() < plan.events {

@@ -141,14 +141,14 @@ impl From<AgentArgs> for Config {
 pub fn run(config: Config) -> Result<()> {
     // One thread is enough, and keeps what it frees in one place.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(follow(config));
+    let result = runtime.block_on(work(config));
     // A name that is being resolved must not delay the end.
     runtime.shutdown_background();
     telemetry::flush();
     result
 }
 
-async fn follow(config: Config) -> Result<()> {
+async fn work(config: Config) -> Result<()> {
     let Config {
         node,
         source,

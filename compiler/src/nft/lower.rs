@@ -79,8 +79,8 @@ impl Lowerer {
     pub fn lower(&mut self, ir: &Ir) -> Table {
         self.lower_pods(ir);
         self.lower_policies(ir);
-        self.members.follow(&ir.members, &self.families, sets::declare_pods, sets::pods_keys, &mut self.table);
-        self.endpoints.follow(
+        self.members.keep_up(&ir.members, &self.families, sets::declare_pods, sets::pods_keys, &mut self.table);
+        self.endpoints.keep_up(
             &ir.endpoints,
             &self.families,
             sets::declare_endpoints,

@@ -54,7 +54,7 @@ impl Lives {
     pub(super) fn begin(&mut self) -> Result<()> {
         let (reader, writer) = pipe()?;
         fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE))?;
-        self.log.follow(reader)?;
+        self.log.keep(reader)?;
         let kubeconfig = self.kubeconfig.to_str().context("the path is text")?;
         self.agent = Some(Agent::start_with_log(&["--kubeconfig", kubeconfig], writer)?);
         self.count += 1;
@@ -129,8 +129,8 @@ impl Lives {
 // === impl Log ===
 
 impl Log {
-    /// Reads on a thread of its own until the pipe closes.
-    fn follow(&self, reader: PipeReader) -> Result<()> {
+    /// Keeps the last lines that come, on a thread of its own, until the pipe closes.
+    fn keep(&self, reader: PipeReader) -> Result<()> {
         let Log { lines, is_stalled } = self.clone();
         thread::Builder::new().name("log".to_owned()).spawn(move || {
             for line in BufReader::new(reader).lines().map_while(Result::ok) {

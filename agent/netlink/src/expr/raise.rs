@@ -33,7 +33,7 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     /// The next statement; an inner `None` is a check that belongs to a statement behind it.
     fn next(&mut self) -> Option<Option<Stmt>> {
-        match self.take()? {
+        match self.next_expr()? {
             Expr::Meta { key: MetaKey::NfProto, .. } => {
                 let number = self.byte()?;
                 self.family = Some(Family::ALL.into_iter().find(|f| super::wire::protocol_family(*f) == number)?);
@@ -54,23 +54,23 @@ impl<'a> Parser<'a> {
                 Some(Some(Stmt::Match(Match::HopLimit(self.byte()?))))
             }
             Expr::Payload { base: Base::Network, .. } if matches!(self.rest.first(), Some(Expr::Bitwise { .. })) => {
-                self.take()?;
-                self.take()?;
+                self.next_expr()?;
+                self.next_expr()?;
                 Some(Some(Stmt::Match(Match::LinkLocalSource)))
             }
             Expr::Payload { base: Base::Network, .. } if matches!(self.rest.first(), Some(Expr::Cmp { .. })) => {
-                self.take()?;
+                self.next_expr()?;
                 Some(Some(Stmt::Match(Match::UnspecifiedSource(self.family?))))
             }
             Expr::Payload { base: Base::Network, offset, .. } => self.field(*offset).map(Some),
             Expr::Meta { key: MetaKey::IifName, .. } => self.looked_up(Field::InputLink).map(Some),
             Expr::SourceRoute { .. } => {
-                self.take()?;
+                self.next_expr()?;
                 Some(Some(Stmt::Match(Match::SourceAstray)))
             }
             Expr::Ct { key: CtKey::State, .. } => {
-                let Expr::Bitwise { mask, .. } = self.take()? else { return None };
-                let Expr::Cmp { .. } = self.take()? else { return None };
+                let Expr::Bitwise { mask, .. } = self.next_expr()? else { return None };
+                let Expr::Cmp { .. } = self.next_expr()? else { return None };
                 let bits = u32::from_ne_bytes(mask.as_slice().try_into().ok()?);
                 let states = [CtState::Established, CtState::Related];
                 let states = states.into_iter().filter(|state| bits & state_bit(*state) != 0).collect();
@@ -106,7 +106,7 @@ impl<'a> Parser<'a> {
             let protocol = protocol(number)?;
             if let Some(Expr::Lookup { set, .. }) = self.rest.first() {
                 let set = set.clone();
-                self.take();
+                self.next_expr();
                 return Some(Match::PortIn(protocol, set));
             }
             let (first, last) = self.between()?;
@@ -123,18 +123,18 @@ impl<'a> Parser<'a> {
     fn field(&mut self, offset: u32) -> Option<Stmt> {
         let family = self.family?;
         let field = if let Some(Expr::Payload { .. }) = self.rest.first() {
-            self.take()?;
+            self.next_expr()?;
             if let Some(Expr::Meta { .. }) = self.rest.first() {
                 for _ in 0..3 {
-                    self.take()?;
+                    self.next_expr()?;
                 }
                 Field::Flow(family)
             } else {
                 Field::Pair(family)
             }
         } else if let Some(Expr::Meta { .. }) = self.rest.first() {
-            self.take()?;
-            self.take()?;
+            self.next_expr()?;
+            self.next_expr()?;
             Field::Endpoint(family)
         } else if matches!((family, offset), (Family::V4, 12) | (Family::V6, 8)) {
             Field::Source(family)
@@ -153,31 +153,31 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn take(&mut self) -> Option<&'a Expr> {
+    fn next_expr(&mut self) -> Option<&'a Expr> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(first)
     }
 
     fn byte(&mut self) -> Option<u8> {
-        let Expr::Cmp { data, .. } = self.take()? else { return None };
+        let Expr::Cmp { data, .. } = self.next_expr()? else { return None };
         let [byte] = data.as_slice() else { return None };
         Some(*byte)
     }
 
     /// One comparison for equality, or two for the ends of a range.
     fn between(&mut self) -> Option<(Data, Data)> {
-        let Expr::Cmp { op, data, .. } = self.take()? else { return None };
+        let Expr::Cmp { op, data, .. } = self.next_expr()? else { return None };
         let (op, first) = (*op, *data);
         if op == super::CmpOp::Eq {
             return Some((first, first));
         }
-        let Expr::Cmp { data: last, .. } = self.take()? else { return None };
+        let Expr::Cmp { data: last, .. } = self.next_expr()? else { return None };
         Some((first, *last))
     }
 
     fn lookup(&mut self) -> Option<(SetName, Option<Register>)> {
-        let Expr::Lookup { set, dreg, .. } = self.take()? else { return None };
+        let Expr::Lookup { set, dreg, .. } = self.next_expr()? else { return None };
         Some((set.clone(), *dreg))
     }
 }

@@ -32,7 +32,7 @@ impl<K, M> Default for Followed<K, M> {
 impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
     /// Brings the sets in the table in line with what the selectors mean now. `declare` makes the empty set of one
     /// family, and `keys` what is in it.
-    pub(super) fn follow(
+    pub(super) fn keep_up(
         &mut self,
         now: &BTreeMap<Arc<K>, Arc<Vec<T>>>,
         families: &[Family],
