@@ -152,21 +152,8 @@ fn key(flow: &Flow) -> Option<Key> {
 }
 
 fn flow(key: &Key) -> Option<Flow> {
-    let (client, server, protocol, ports): (IpAddr, IpAddr, _, _) = match *key {
-        Key::V4Flow(client, server, protocol, from, to) => (client.into(), server.into(), protocol, (from, to)),
-        Key::V6Flow(client, server, protocol, from, to) => (client.into(), server.into(), protocol, (from, to)),
-        Key::V4(_)
-        | Key::V6(_)
-        | Key::V4Range(..)
-        | Key::V6Range(..)
-        | Key::Ports(_)
-        | Key::V4Endpoint(..)
-        | Key::V6Endpoint(..)
-        | Key::V4Pair(..)
-        | Key::V6Pair(..)
-        | Key::Link(_) => return None,
-    };
-    Some(Flow { client, server, protocol: protocol.number(), ports: Some(ports) })
+    let (client, server, protocol, from, to) = key.as_flow()?;
+    Some(Flow { client, server, protocol: protocol.number(), ports: Some((from, to)) })
 }
 
 /// Client and server of a flow that is cut.

@@ -143,42 +143,30 @@ impl Key {
 
     /// The address that the key is; `None` where it is something else.
     pub fn as_address(&self) -> Option<IpAddr> {
-        match *self {
-            Key::V4(address) => Some(address.into()),
-            Key::V6(address) => Some(address.into()),
-            Key::V4Range(..)
-            | Key::V6Range(..)
-            | Key::Ports(_)
-            | Key::V4Endpoint(..)
-            | Key::V6Endpoint(..)
-            | Key::V4Pair(..)
-            | Key::V6Pair(..)
-            | Key::V4Flow(..)
-            | Key::V6Flow(..)
-            | Key::Link(_) => None,
+        if let Key::V4(address) = *self {
+            Some(address.into())
+        } else if let Key::V6(address) = *self {
+            Some(address.into())
+        } else {
+            None
+        }
+    }
+
+    /// The ends of a flow, its protocol, and the ports of both; `None` where it is something else.
+    pub fn as_flow(&self) -> Option<(IpAddr, IpAddr, Protocol, u16, u16)> {
+        if let Key::V4Flow(source, destination, protocol, from, to) = *self {
+            Some((source.into(), destination.into(), protocol, from, to))
+        } else if let Key::V6Flow(source, destination, protocol, from, to) = *self {
+            Some((source.into(), destination.into(), protocol, from, to))
+        } else {
+            None
         }
     }
 
     /// The key of the packets of the same flow that go the other way; `None` where it is no key of a flow.
     pub fn reverse(&self) -> Option<Key> {
-        match *self {
-            Key::V4Flow(source, destination, protocol, from, to) => {
-                Some(Key::V4Flow(destination, source, protocol, to, from))
-            }
-            Key::V6Flow(source, destination, protocol, from, to) => {
-                Some(Key::V6Flow(destination, source, protocol, to, from))
-            }
-            Key::V4(_)
-            | Key::V6(_)
-            | Key::V4Range(..)
-            | Key::V6Range(..)
-            | Key::Ports(_)
-            | Key::V4Endpoint(..)
-            | Key::V6Endpoint(..)
-            | Key::V4Pair(..)
-            | Key::V6Pair(..)
-            | Key::Link(_) => None,
-        }
+        let (source, destination, protocol, from, to) = self.as_flow()?;
+        Key::flow(destination, source, protocol, to, from)
     }
 
     /// The type of this key.
