@@ -34,14 +34,22 @@ const SHARE: u32 = 5;
 /// How long the kernel may take to list them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads links and routes once, in the network namespace of the calling thread, and tells the sync thread.
+/// The links of the network namespace of the calling thread that may lead to pods, by name.
 ///
 /// # Errors
 ///
-/// If the kernel does not list them.
+/// If the kernel does not list links and routes.
+pub async fn read() -> Result<Vec<Link>> {
+    Routes::open(&[])?.read().await
+}
+
+/// Reads them once, and tells the sync thread.
+///
+/// # Errors
+///
+/// If the kernel does not list links and routes.
 pub async fn tell(sync: &sync::Handle) -> Result<()> {
-    let links = Routes::open(&[])?.read().await?;
-    sync.event(Event::Links(links));
+    sync.event(Event::Links(read().await?));
     Ok(())
 }
 

@@ -10,12 +10,13 @@ use compiler::api::{Item, NodeName, Object, parse};
 use compiler::cluster::{Change, Event, Interest, PodSource};
 use compiler::diff;
 use compiler::nft::{Deny, TABLE, Table, without_open_flows};
+use compiler::policy::OwnAddresses;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use netlink::Connection;
-use postern::kernel;
+use postern::{kernel, links};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,7 +37,7 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    /// Asks the API, and compiles what it says from nothing.
+    /// Asks the API, and compiles what it says from nothing, with the links of this network namespace.
     ///
     /// # Errors
     ///
@@ -53,7 +54,9 @@ impl Truth {
                 Object::Service(_) | Object::Node(_) => {}
             }
         }
-        let mut compiler = Compiler::new(NodeName("node-1".into()), Deny::Drop);
+        let own_addresses = OwnAddresses::All { except: BTreeSet::new() };
+        let mut compiler = Compiler::new(NodeName("node-1".into()), Deny::Drop).checking(own_addresses);
+        compiler.apply(Event::Links(links::read().await?));
         compiler.apply(Event::Namespaces(Change::Reset(namespaces)));
         compiler.apply(Event::Policies(Change::Reset(policies)));
         compiler.apply(Event::Pods(PodSource::Cluster, Change::Reset(pods)));
