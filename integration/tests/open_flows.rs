@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use compiler::nft::Family;
 use integration::agent::nft;
-use integration::live::{Live, Protection};
+use integration::live::{Echo, Live, Protection};
 use integration::scene::{pod, policy};
-use lab::{Attachment, Flow, Outcome, Probe, Protocol, isolated};
+use lab::{Attachment, Endpoint, Flow, Outcome, Probe, Protocol, isolated};
 
 /// For what must come: a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,6 +101,69 @@ fn what_a_policy_forbids_is_cut_and_what_it_allows_goes_on() {
             live.apply(&only(&[80, 81, 82, 83, 84])).unwrap();
             shows(&live, "set cut-v4", false).await;
             all_are(&mut forbidden[..4], Outcome::Allowed).await;
+        }
+    });
+}
+
+/// A client that numbers its datagrams and waits for each answer, and sends none twice.
+struct Stream {
+    stop: Arc<AtomicBool>,
+    client: JoinHandle<u64>,
+}
+
+impl Stream {
+    fn start(from: &Endpoint, to: SocketAddr) -> Stream {
+        let address = from.address;
+        let socket = from.netns.run(move || UdpSocket::bind((address, 0))).unwrap().unwrap();
+        socket.connect(to).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let client = thread::spawn(move || {
+            let mut number = 0u64;
+            while !stopped.load(Ordering::Relaxed) {
+                number += 1;
+                socket.send(&number.to_be_bytes()).unwrap();
+                let mut answer = [0; 8];
+                assert!(socket.recv(&mut answer).is_ok_and(|_| answer == number.to_be_bytes()), "{number} is lost");
+            }
+            number
+        });
+        Stream { stop, client }
+    }
+
+    /// How many datagrams were sent, all of which were answered.
+    fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.client.join().unwrap()
+    }
+}
+
+#[test]
+fn rightful_flows_lose_nothing_while_they_are_judged_again() {
+    isolated(async {
+        for attachment in BOTH {
+            let mut live = Live::start(&cluster(), attachment, Protection::Owned).await.unwrap();
+            live.apply(&only(&[82])).unwrap();
+            live.settled().await.unwrap();
+            let mut streams = Vec::new();
+            let mut echoes = Vec::new();
+            for family in Family::ALL {
+                let web = live.endpoint("shop/web", family).unwrap();
+                echoes.push(Echo::start(&web, 82).unwrap());
+                for client in ["shop/near", "shop/far"] {
+                    let client = live.endpoint(client, family).unwrap();
+                    streams.push(Stream::start(&client, SocketAddr::new(web.address, 82)));
+                }
+            }
+            // Each takes a port away and gives another one.
+            for port in 100..160 {
+                live.apply(&only(&[82, port])).unwrap();
+                live.settled().await.unwrap();
+            }
+            for stream in streams {
+                assert!(stream.finish() > 60);
+            }
         }
     });
 }
