@@ -152,7 +152,8 @@ impl OpenFlows {
         self.reviewed = self.reviewed.max(number);
         self.made = None;
         self.rejudged.retain(|address, since| *since > number || unfinished.contains(address));
-        if let Some(ir) = self.before.as_ref().filter(|_| self.number > number) {
+        // What has been opened since then does not count as a change here.
+        if let Some(ir) = &self.before {
             let judge = Judge::new(ir);
             refused.retain(|key| judge.refuses_key(key));
         }

@@ -180,12 +180,9 @@ impl State {
 
     /// Lets go of the pods whose networks have ended.
     fn release_lingering(&mut self) {
-        let lingering = self.pods.of_source(&PodSource::Lingering);
-        let has_ended = |key: &PodKey| {
-            let pod = self.pods.get(key);
-            pod.is_none_or(|pod| !links::lead_to(&self.links, &pod.ips))
-        };
-        for key in lingering.into_iter().filter(has_ended).collect::<Vec<_>>() {
+        let has_ended = |pod: &&Arc<Pod>| pod.lingering && !links::lead_to(&self.links, &pod.ips);
+        let ended: Vec<PodKey> = self.pods.local().filter(has_ended).map(|pod| pod.key.clone()).collect();
+        for key in ended {
             self.put_copy(PodSource::Lingering, &key, None);
         }
     }

@@ -218,6 +218,20 @@ fn what_changed_while_it_was_reviewed_is_reviewed_again() {
 }
 
 #[test]
+fn what_was_opened_while_it_was_reviewed_is_not_cut() {
+    let [policy, web, friend] = friends();
+    let mut node = Node::new([policy, web]);
+    node.open("10.0.0.2", "10.0.0.1", TCP, Some((999, 80)));
+    node.apply(pod("a/web").labels("app=web,more=x").ip("10.0.0.1").ip("10.0.0.7"));
+    let found = node.found();
+    assert_eq!(found.refused(), 1);
+    // One more friend narrows nobody.
+    node.apply(friend);
+    node.flows().reviewed(found);
+    assert!(node.cut().is_empty());
+}
+
+#[test]
 fn what_a_former_life_has_cut_stays_cut_if_it_is_refused_and_there() {
     let mut before = Node::new(friends());
     before.open("10.0.0.2", "10.0.0.1", TCP, Some((999, 80)));
