@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use compiler::diff::{Op, Transaction};
-use compiler::nft::Family;
+use compiler::nft::{Family, TableFamily};
 use integration::agent::{Agent, loopback_up, nft};
 use integration::live::{Echo, Hammer, Live, Protection};
 use integration::scene::{pod, policy};
@@ -134,7 +134,7 @@ fn an_owner_that_is_somebody_else_is_told_and_succeeded() {
         }
         loopback_up().unwrap();
         let mut owner = Connection::open(Ownership::OwnerPersist).unwrap();
-        owner.commit(&Transaction::new(vec![Op::AddTable], None), None).unwrap();
+        owner.commit(&Transaction::new(vec![Op::AddTable(TableFamily::Inet)], None), None).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut agent = start(folder.path());
         let is_told = |code, text: &str| code == 503 && text.contains("another agent runs on this node");

@@ -14,7 +14,7 @@ use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod};
 use compiler::cluster::{Budget, Change, Event, PodSource};
 use compiler::diff::{Op, Transaction};
-use compiler::nft::{Deny, Family};
+use compiler::nft::{Deny, Family, TableFamily};
 use compiler::policy::OwnAddresses;
 use integration::live::{Echo, Hammer, Live, Protection};
 use integration::scene::{self, pod, policy};
@@ -313,7 +313,7 @@ fn small_buffers_are_enough() {
 /// Somebody else who owns table `inet postern`.
 fn owner() -> Connection {
     let mut owner = Connection::open(Ownership::OwnerPersist).unwrap();
-    owner.commit(&Transaction::new(vec![Op::DestroyTable, Op::AddTable], None), None).unwrap();
+    owner.commit(&Transaction::new(vec![Op::DestroyTables, Op::AddTable(TableFamily::Inet)], None), None).unwrap();
     owner
 }
 

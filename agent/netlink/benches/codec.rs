@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use compiler::diff::{Generation, Op, Transaction};
-use compiler::nft::{Family, Key, KeyType, Set, SetName, Table};
+use compiler::nft::{Family, Key, KeyType, Set, SetName, Table, TableFamily};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use netlink::{Decoder, Encoder};
 
@@ -28,7 +28,7 @@ fn ten_thousand_keys(criterion: &mut Criterion) {
     let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys()) };
     let mut table = Table::default();
     table.sets.insert(name.clone(), Arc::new(set.clone()));
-    let ops = vec![Op::AddTable, Op::AddSet(name.clone(), Arc::new(set)), Op::AddKeys(name, keys())];
+    let ops = vec![Op::AddTable(TableFamily::Inet), Op::AddSet(name.clone(), Arc::new(set)), Op::AddKeys(name, keys())];
     let transaction = Transaction::new(ops, Some(table));
 
     let mut group = criterion.benchmark_group("ten thousand keys");

@@ -1,10 +1,11 @@
 //! The bytes of one transaction, between BATCH_BEGIN and BATCH_END.
 
 use compiler::diff::Generation;
+use compiler::nft::TableFamily;
 use rustix::io::Errno;
 
 use crate::attr::{AttrReader, AttrWriter};
-use crate::constants::{LIST_ELEM, elem, msg, nfnl, nfproto, nl, rule};
+use crate::constants::{LIST_ELEM, elem, msg, nfnl, nl, rule};
 use crate::expr::Expr;
 use crate::message::{self, Ack, Header, Message};
 
@@ -51,6 +52,8 @@ pub(crate) struct NewMessage {
     pub(crate) kind: u16,
     /// `NLM_F_*`
     pub(crate) flags: u16,
+    /// The family of the table that it is about.
+    pub(crate) family: TableFamily,
     /// The operation that it belongs to.
     pub(crate) op: usize,
     /// The first of the operation's keys or rules that it carries.
@@ -100,13 +103,13 @@ impl Batch {
         Batch { buffers, sequence, changes: false }
     }
 
-    /// Adds a message about a table of family `inet`.
+    /// Adds a message about a table.
     pub(crate) fn add(&mut self, new: NewMessage, attributes: impl FnOnce(&mut AttrWriter<'_>)) {
         let header = Header {
             kind: message::nftables(new.kind),
             flags: new.flags,
             sequence: self.sequence.wrapping_add(self.next_sequence()),
-            family: nfproto::INET,
+            family: message::family_number(new.family),
             resource: 0,
         };
         let start = message::write(&mut self.buffers.bytes, header, attributes);
@@ -256,7 +259,10 @@ mod tests {
     fn batch(messages: usize) -> FinalizedBatch {
         let mut batch = Batch::begin(Buffers::default(), u32::MAX - 1, Some(Generation(5)));
         for op in 0..messages {
-            batch.add(NewMessage { kind: msg::NEWTABLE, flags: 0, op, first: 0, changes: false }, |_| {});
+            batch.add(
+                NewMessage { kind: msg::NEWTABLE, flags: 0, family: TableFamily::Inet, op, first: 0, changes: false },
+                |_| {},
+            );
         }
         batch.finalize()
     }

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use compiler::diff::{Generation, Mirror, Op, Transaction};
-use compiler::nft::{ChainName, CounterName, TABLE, Verdict};
+use compiler::nft::{ChainName, CounterName, TABLE, TableFamily, Verdict};
 use rustix::io::Errno;
 
+use crate::attr::AttrWriter;
 use crate::batch::{Answers, Batch, Buffers, FinalizedBatch, NewMessage, Slot};
 use crate::constants::{msg, nl, obj, table};
 use crate::decode::{Decoded, Decoder, TableHeader};
-use crate::encode::{Context, encode};
+use crate::encode::{Context, Held, encode};
 use crate::expr::{Expr, Register};
 use crate::message::Message;
 use crate::raw::{ChainKind, RawBase, RawBatch, RawHook};
@@ -73,6 +74,11 @@ pub struct Connection {
     buffers: Buffers,
 }
 
+/// The message that makes a table, or claims it.
+fn claim_of(family: TableFamily, changes: bool) -> NewMessage {
+    NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, family, op: 0, first: 0, changes }
+}
+
 // === impl Ownership ===
 
 impl Ownership {
@@ -102,8 +108,7 @@ impl Connection {
     /// Whether the kernel knows `flags owner, persist`.
     pub fn supports_ownership(&mut self) -> Result<bool, Error> {
         self.would_take("whether it knows owners", |batch| {
-            let add = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: false };
-            batch.add(add, |w| {
+            batch.add(claim_of(TableFamily::Inet, false), |w| {
                 w.string(table::NAME, PROBE_TABLE);
                 w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
             });
@@ -125,6 +130,14 @@ impl Connection {
         self.would_take("whether it knows fib", |batch| drop(probe.encode(batch)))
     }
 
+    /// Whether the kernel has tables of family `bridge`.
+    pub fn supports_bridge_tables(&mut self) -> Result<bool, Error> {
+        let base = RawBase { kind: ChainKind::Filter, hook: RawHook::Forward, priority: 0 };
+        let probe = RawBatch::new(PROBE_TABLE).of_family(TableFamily::Bridge);
+        let probe = probe.add_table().add_chain("probe", Some(base));
+        self.would_take("whether it knows tables of bridges", |batch| drop(probe.encode(batch)))
+    }
+
     /// Whether the kernel would take a batch. Changes nothing: it tries a batch without an end and takes it back.
     fn would_take(&mut self, what: &'static str, encode: impl FnOnce(&mut Batch)) -> Result<bool, Error> {
         let mut batch = self.begin(None);
@@ -141,32 +154,47 @@ impl Connection {
         }
     }
 
-    /// Claims the table that a former life of the agent left, if this connection wants to own tables and that one can
-    /// be owned. A dormant one wakes up with it. Fails with [`Error::is_owned_by_other`] where it belongs to a living
-    /// process.
+    /// Claims the tables that a former life of the agent left, if this connection wants to own tables and those can
+    /// be owned. A dormant one wakes up with it. Fails with [`Error::is_owned_by_other`] where one belongs to a living
+    /// process. What it says is of both: that one is foreign, or absent where there is neither.
     pub fn adopt(&mut self) -> Result<Claim, Error> {
-        let Some(header) = self.table_header()? else { return Ok(Claim::Absent) };
+        let mut orphans = Vec::new();
+        let mut found = Claim::Absent;
+        for (family, header) in self.table_headers()? {
+            match self.claim_on(header)? {
+                Claim::Foreign => return Ok(Claim::Foreign),
+                Claim::Absent => orphans.push(family),
+                claim @ (Claim::Owned | Claim::Plain) => found = claim,
+            }
+        }
+        if orphans.is_empty() {
+            return Ok(found);
+        }
+        self.commit_unbound(|batch| {
+            for family in &orphans {
+                batch.add(claim_of(*family, true), |w| {
+                    w.string(table::NAME, TABLE);
+                    w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
+                });
+            }
+            orphans.iter().map(|family| format!("claim table {family}")).collect()
+        })?;
+        Ok(Claim::Owned)
+    }
+
+    /// Whose a table is; [`Claim::Absent`] where nobody owns it and this connection may.
+    fn claim_on(&self, header: TableHeader) -> Result<Claim, Error> {
         match header.owner.filter(|_| header.flags & table::F_OWNER != 0) {
             Some(port) if port == self.socket.port() => return Ok(Claim::Owned),
             Some(port) => return Err(Error::OwnedByOther { port }),
             None => {}
         }
-        match self.ownership {
-            Ownership::Plain if header.is_odd() => return Ok(Claim::Foreign),
-            Ownership::Plain => return Ok(Claim::Plain),
-            Ownership::OwnerPersist if header.flags & table::F_PERSIST == 0 => return Ok(Claim::Foreign),
-            // An orphan.
-            Ownership::OwnerPersist => {}
-        }
-        self.commit_unbound(|batch| {
-            let claim = NewMessage { kind: msg::NEWTABLE, flags: nl::F_CREATE, op: 0, first: 0, changes: true };
-            batch.add(claim, |w| {
-                w.string(table::NAME, TABLE);
-                w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
-            });
-            vec!["claim the table".to_owned()]
-        })?;
-        Ok(Claim::Owned)
+        Ok(match self.ownership {
+            Ownership::Plain if header.is_odd() => Claim::Foreign,
+            Ownership::Plain => Claim::Plain,
+            Ownership::OwnerPersist if header.flags & table::F_PERSIST == 0 => Claim::Foreign,
+            Ownership::OwnerPersist => Claim::Absent,
+        })
     }
 
     /// The present generation of the ruleset of the network namespace.
@@ -174,15 +202,17 @@ impl Connection {
         query::generation(self)
     }
 
-    /// Reads back table `inet postern`, as it was at one generation. One that is not as this connection makes tables is
-    /// foreign as a whole, whatever is in it: it may hold what no dump shows.
+    /// Reads back the tables of postern, as they were at one generation. One that is not as this connection makes tables
+    /// is foreign as a whole, whatever is in it: it may hold what no dump shows.
     pub fn dump(&mut self) -> Result<Mirror, Error> {
         self.settled(|connection, generation| {
             let mut decoder = Decoder::default();
-            let undisturbed = query::table(connection, &mut decoder, |_| {})?;
-            let is_ours = decoder.header().is_none_or(|header| connection.would_make(header));
-            // Nobody else can have edited a table that this connection owns, whatever else they wrote.
-            let is_owned = decoder.header().is_some_and(|header| header.owner == Some(connection.socket.port()));
+            let undisturbed = query::tables(connection, &mut decoder, |_| {})?;
+            let headers = decoder.headers();
+            let is_ours = headers.values().all(|header| connection.would_make(*header));
+            // Nobody else can have edited tables that this connection owns, whatever else they wrote.
+            let is_own = |header: &TableHeader| header.owner == Some(connection.socket.port());
+            let is_owned = !headers.is_empty() && headers.values().all(is_own);
             let Decoded { table, mut foreign, is_torn } = decoder.finish();
             if !is_ours && !foreign.iter().any(|name| name == TABLE) {
                 foreign.push(TABLE.to_owned());
@@ -199,7 +229,7 @@ impl Connection {
             let mut bytes = Vec::new();
             let keep = |message: &Message<'_>| bytes.extend_from_slice(message.whole);
             let mut decoder = Decoder::default();
-            let undisturbed = query::table(connection, &mut decoder, keep)?;
+            let undisturbed = query::tables(connection, &mut decoder, keep)?;
             let is_whole = undisturbed && !decoder.finish().is_torn && connection.generation()? == generation;
             Ok(is_whole.then_some(bytes))
         })
@@ -216,10 +246,13 @@ impl Connection {
         let generation = generation.into();
         // What is read here holds when the batch comes, because the batch is bound to the generation, or the table to
         // its owner.
-        let asks = transaction.ops().iter().any(|op| matches!(op, Op::DestroyTable | Op::AddTable));
-        let has_table = asks && self.table_header()?.is_some();
+        let asks = transaction.ops().iter().any(|op| matches!(op, Op::DestroyTables | Op::AddTable(_)));
+        let mut held = Held::default();
+        if asks {
+            self.table_headers()?.into_keys().for_each(|family| *held.of(family) = true);
+        }
         let mut batch = self.begin(generation);
-        encode(&mut batch, transaction, Context { table_flags: self.ownership.table_flags(), has_table });
+        encode(&mut batch, transaction, Context { table_flags: self.ownership.table_flags(), held });
         self.run(batch.finalize(), generation, |slot, errno, offset, batch| {
             answer::refusal(transaction, slot, errno, offset, batch)
         })
@@ -230,10 +263,13 @@ impl Connection {
         self.commit_unbound(|batch| raw.encode(batch))
     }
 
-    /// The values of the named counters of table `inet postern`; empty where there is no table.
+    /// The values of the named counters of the tables of postern; empty where there is none.
     pub fn counters(&mut self) -> Result<BTreeMap<CounterName, Count>, Error> {
         let mut decoder = Decoder::default();
-        query::dump(self, "counters", msg::GETOBJ, |w| w.string(obj::TABLE, TABLE), |m| decoder.message(m))?;
+        for family in TableFamily::ALL {
+            let of_table = |w: &mut AttrWriter<'_>| w.string(obj::TABLE, TABLE);
+            query::dump(self, "counters", family, msg::GETOBJ, of_table, |m| decoder.message(m))?;
+        }
         Ok(decoder.into_counts())
     }
 
@@ -261,10 +297,10 @@ impl Connection {
         is_owned || (self.ownership == Ownership::Plain && !header.is_odd())
     }
 
-    fn table_header(&mut self) -> Result<Option<TableHeader>, Error> {
+    fn table_headers(&mut self) -> Result<BTreeMap<TableFamily, TableHeader>, Error> {
         let mut decoder = Decoder::default();
-        query::table_header(self, &mut decoder)?;
-        Ok(decoder.header())
+        query::table_headers(self, &mut decoder)?;
+        Ok(decoder.headers().clone())
     }
 
     /// Commits what `encode` adds, against whatever generation there is. `encode` gives a line for each operation.

@@ -44,6 +44,7 @@ pub(crate) mod nfnl {
 pub(crate) mod nfproto {
     pub(crate) const UNSPEC: u8 = 0;
     pub(crate) const INET: u8 = 1;
+    pub(crate) const BRIDGE: u8 = 7;
     pub(crate) const IPV4: u8 = 2;
     pub(crate) const IPV6: u8 = 10;
 }

@@ -11,19 +11,17 @@ mod set;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use compiler::nft::{Chain, ChainName, CounterName, SetName, TABLE, Table};
+use compiler::nft::{Chain, ChainName, CounterName, SetName, TABLE, Table, TableFamily};
 
 use crate::attr::AttrReader;
-use crate::constants::{
-    chain as chain_attr, counter, elem, flowtable, msg, nfproto, obj, rule, set as set_attr, table,
-};
-use crate::message::{Message, Messages};
+use crate::constants::{chain as chain_attr, counter, elem, flowtable, msg, obj, rule, set as set_attr, table};
+use crate::message::{Message, Messages, family_number};
 use set::{Built, SetBuilder};
 
-/// Builds a table from the messages of a dump.
+/// Builds the tables from the messages of a dump.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    table: Option<TableHeader>,
+    tables: BTreeMap<TableFamily, TableHeader>,
     counters: BTreeMap<CounterName, Count>,
     sets: BTreeMap<SetName, SetBuilder>,
     chains: BTreeMap<ChainName, Chain>,
@@ -34,7 +32,7 @@ pub struct Decoder {
 /// What a decoder made of a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
-    /// The table; `None` where there was none.
+    /// The tables; `None` where there was neither.
     pub table: Option<Table>,
     /// The names of what is not ours in it, ascending.
     pub foreign: Vec<String>,
@@ -82,8 +80,10 @@ impl Decoder {
 
     /// Makes the table of what was taken.
     pub fn finish(mut self) -> Decoded {
-        let Some(header) = self.table else { return Decoded { table: None, foreign: Vec::new(), is_torn: false } };
-        if header.is_odd() {
+        if self.tables.is_empty() {
+            return Decoded { table: None, foreign: Vec::new(), is_torn: false };
+        }
+        if self.tables.values().any(|header| header.is_odd()) {
             self.foreign.insert(TABLE.to_owned());
         }
         let mut table = Table { counters: self.counters.into_keys().collect(), ..Table::default() };
@@ -98,6 +98,11 @@ impl Decoder {
             }
         }
         table.chains = self.chains.into_iter().map(|(name, chain)| (name, Arc::new(chain))).collect();
+        // Table bridge is there if something is in it, and never without the other.
+        let families = if table.has_bridge() { &TableFamily::ALL[..] } else { &[TableFamily::Inet] };
+        if !self.tables.keys().eq(families) {
+            self.foreign.insert(TABLE.to_owned());
+        }
         Decoded { table: Some(table), foreign: self.foreign.into_iter().collect(), is_torn }
     }
 
@@ -114,7 +119,9 @@ impl Decoder {
             msg::NEWFLOWTABLE => (flowtable::TABLE, flowtable::NAME),
             _ => return,
         };
-        if message.family() != nfproto::INET || attributes.string(table_attr) != Some(TABLE) {
+        let of_message = |family: &TableFamily| family_number(*family) == message.family();
+        let Some(family) = TableFamily::ALL.into_iter().find(of_message) else { return };
+        if attributes.string(table_attr) != Some(TABLE) {
             return;
         }
         let Some(name) = attributes.string(name_attr) else {
@@ -124,14 +131,14 @@ impl Decoder {
         };
         let known = match kind {
             msg::NEWTABLE => {
-                self.table = Some(table_header(attributes));
+                self.tables.insert(family, table_header(attributes));
                 true
             }
-            msg::NEWCHAIN => self.chain(name, attributes),
-            msg::NEWRULE => self.rule(name, attributes),
-            msg::NEWSET => self.set(name, attributes),
-            msg::NEWSETELEM => self.elements(name, attributes),
-            msg::NEWOBJ => self.counter(name, attributes),
+            msg::NEWCHAIN => self.chain(ChainName::in_table(family, name), attributes),
+            msg::NEWRULE => self.rule(&ChainName::in_table(family, name), attributes),
+            msg::NEWSET => self.set(SetName::in_table(family, name), attributes),
+            msg::NEWSETELEM => self.elements(&SetName::in_table(family, name), attributes),
+            msg::NEWOBJ => self.counter(CounterName::in_table(family, name), attributes),
             // Flow tables are never ours.
             _ => false,
         };
@@ -140,14 +147,14 @@ impl Decoder {
         }
     }
 
-    /// The header of the table, once it was seen.
-    pub(crate) fn header(&self) -> Option<TableHeader> {
-        self.table
+    /// The headers of the tables that were seen.
+    pub(crate) fn headers(&self) -> &BTreeMap<TableFamily, TableHeader> {
+        &self.tables
     }
 
-    /// The sets whose elements are still to be read: those that are ours.
-    pub(crate) fn set_names(&self) -> Vec<SetName> {
-        self.sets.keys().cloned().collect()
+    /// The sets of a table whose elements are still to be read: those that are ours.
+    pub(crate) fn set_names(&self, family: TableFamily) -> Vec<SetName> {
+        self.sets.keys().filter(|name| name.family() == family).cloned().collect()
     }
 
     /// The values of the counters that were seen.
@@ -155,33 +162,33 @@ impl Decoder {
         self.counters
     }
 
-    fn chain(&mut self, name: &str, attributes: AttrReader<'_>) -> bool {
+    fn chain(&mut self, name: ChainName, attributes: AttrReader<'_>) -> bool {
         let decoded = chain::decode_chain(attributes);
         let known = decoded.is_some();
-        self.chains.insert(ChainName::from_kernel(name), decoded.unwrap_or_default());
+        self.chains.insert(name, decoded.unwrap_or_default());
         known
     }
 
-    fn rule(&mut self, chain: &str, attributes: AttrReader<'_>) -> bool {
-        let Some(chain) = self.chains.get_mut(&ChainName::from_kernel(chain)) else { return false };
-        let Some(rule) = chain::decode_rule(attributes) else { return false };
+    fn rule(&mut self, name: &ChainName, attributes: AttrReader<'_>) -> bool {
+        let Some(chain) = self.chains.get_mut(name) else { return false };
+        let Some(rule) = chain::decode_rule(name.family(), attributes) else { return false };
         chain.rules.push(rule);
         true
     }
 
-    fn set(&mut self, name: &str, attributes: AttrReader<'_>) -> bool {
-        let Some(builder) = SetBuilder::new(attributes) else { return false };
-        self.sets.insert(SetName::from_kernel(name), builder);
+    fn set(&mut self, name: SetName, attributes: AttrReader<'_>) -> bool {
+        let Some(builder) = SetBuilder::new(name.family(), attributes) else { return false };
+        self.sets.insert(name, builder);
         true
     }
 
-    fn elements(&mut self, set: &str, attributes: AttrReader<'_>) -> bool {
-        let Some(builder) = self.sets.get_mut(&SetName::from_kernel(set)) else { return false };
+    fn elements(&mut self, set: &SetName, attributes: AttrReader<'_>) -> bool {
+        let Some(builder) = self.sets.get_mut(set) else { return false };
         // The message that ends the dump of a set may come without a list.
         attributes.nested(elem::LIST_ELEMENTS).is_none_or(|list| builder.elements(list))
     }
 
-    fn counter(&mut self, name: &str, attributes: AttrReader<'_>) -> bool {
+    fn counter(&mut self, name: CounterName, attributes: AttrReader<'_>) -> bool {
         if attributes.be32(obj::TYPE) != Some(obj::TYPE_COUNTER) {
             return false;
         }
@@ -190,7 +197,7 @@ impl Decoder {
             packets: value.be64(counter::PACKETS).unwrap_or(0),
             bytes: value.be64(counter::BYTES).unwrap_or(0),
         };
-        self.counters.insert(CounterName::from_kernel(name), count);
+        self.counters.insert(name, count);
         true
     }
 }
@@ -231,16 +238,16 @@ mod tests {
     #[test]
     fn an_element_that_comes_twice_tears_the_dump() {
         let keys = |keys: &[u8]| Op::AddKeys(SetName::from_kernel("set"), keys.iter().copied().map(key).collect());
-        let whole = decode(vec![Op::AddTable, add_set(vec![]), keys(&[3, 1]), keys(&[2])]);
+        let whole = decode(vec![Op::AddTable(TableFamily::Inet), add_set(vec![]), keys(&[3, 1]), keys(&[2])]);
         assert!(!whole.is_torn);
         assert_eq!(*whole.table.unwrap().sets[&SetName::from_kernel("set")].keys, [1, 2, 3].map(key));
-        assert!(decode(vec![Op::AddTable, add_set(vec![]), keys(&[3, 1]), keys(&[2, 3])]).is_torn);
+        assert!(decode(vec![Op::AddTable(TableFamily::Inet), add_set(vec![]), keys(&[3, 1]), keys(&[2, 3])]).is_torn);
 
         let map = VerdictMap { key_type: KeyType::Address(Family::V4), comment: None, elements: Arc::default() };
         let name = SetName::from_kernel("map");
         let element = MapElement { verdict: Verdict::Drop, comment: Some(Comment::new("pod")) };
         let add = Op::AddMapElements(name.clone(), vec![(key(1), element)]);
-        let once = vec![Op::AddTable, Op::AddMap(name, Arc::new(map)), add.clone()];
+        let once = vec![Op::AddTable(TableFamily::Inet), Op::AddMap(name, Arc::new(map)), add.clone()];
         assert!(!decode(once.clone()).is_torn);
         assert!(decode([once, vec![add]].concat()).is_torn);
     }
@@ -249,7 +256,11 @@ mod tests {
     fn a_comment_beside_a_key_is_not_ours() {
         let name = SetName::from_kernel("set");
         let element = MapElement { verdict: Verdict::Drop, comment: Some(Comment::new("pod")) };
-        let decoded = decode(vec![Op::AddTable, add_set(vec![]), Op::AddMapElements(name, vec![(key(1), element)])]);
+        let decoded = decode(vec![
+            Op::AddTable(TableFamily::Inet),
+            add_set(vec![]),
+            Op::AddMapElements(name, vec![(key(1), element)]),
+        ]);
         assert_eq!(decoded.foreign, ["set"]);
     }
 }

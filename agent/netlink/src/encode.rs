@@ -11,7 +11,7 @@ pub(crate) use key::elements_of;
 pub(crate) use set::set_type;
 
 use compiler::diff::{Generation, Op, Transaction};
-use compiler::nft::{ChainPolicy, Hook, TABLE};
+use compiler::nft::{ChainPolicy, Hook, TABLE, TableFamily};
 
 use crate::batch::{Batch, Buffers, NewMessage};
 use crate::constants::{counter, msg, nf, nl, obj, rule, table};
@@ -21,9 +21,16 @@ use crate::constants::{counter, msg, nf, nl, obj, rule, table};
 pub(crate) struct Context {
     /// The table's flags, `NFT_TABLE_F_*`.
     pub(crate) table_flags: u32,
-    /// Whether the kernel has the table: it is deleted only if so (older kernels cannot be asked to delete what may
+    /// The tables that the kernel has: they are deleted only if so (older kernels cannot be asked to delete what may
     /// not be there), and created only if not.
-    pub(crate) has_table: bool,
+    pub(crate) held: Held,
+}
+
+/// Which tables the kernel has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    pub(crate) inet: bool,
+    pub(crate) bridge: bool,
 }
 
 /// Encodes transactions without sending them: for benchmarks, and to compare with what other programs write.
@@ -37,7 +44,7 @@ impl Encoder {
     /// one. The memory is used again by the next call.
     pub fn encode(&mut self, transaction: &Transaction, generation: Generation) -> &[u8] {
         let mut batch = Batch::begin(std::mem::take(&mut self.buffers), 1, Some(generation));
-        encode(&mut batch, transaction, Context { table_flags: 0, has_table: false });
+        encode(&mut batch, transaction, Context { table_flags: 0, held: Held::default() });
         self.buffers = batch.finalize().into_buffers();
         self.buffers.bytes()
     }
@@ -52,23 +59,29 @@ pub(crate) fn encode(batch: &mut Batch, transaction: &Transaction, mut context: 
 
 fn encode_op(batch: &mut Batch, op: usize, operation: &Op, context: &mut Context) {
     // What is new must be new: an object that is there already is drift, and the kernel says so (EEXIST).
-    let create = |kind| NewMessage { kind, flags: nl::F_CREATE | nl::F_EXCL, op, first: 0, changes: true };
-    let delete = |kind| NewMessage { kind, flags: 0, op, first: 0, changes: true };
+    let family = operation.family().unwrap_or(TableFamily::Inet);
+    let create = |kind| NewMessage { kind, flags: nl::F_CREATE | nl::F_EXCL, family, op, first: 0, changes: true };
+    let delete = |kind| NewMessage { kind, flags: 0, family, op, first: 0, changes: true };
     match operation {
-        Op::DestroyTable => {
-            if context.has_table {
-                batch.add(delete(msg::DELTABLE), |w| w.string(table::NAME, TABLE));
-                context.has_table = false;
+        Op::DestroyTables => {
+            for family in TableFamily::ALL {
+                if std::mem::take(context.held.of(family)) {
+                    let delete = NewMessage { family, ..delete(msg::DELTABLE) };
+                    batch.add(delete, |w| w.string(table::NAME, TABLE));
+                }
             }
         }
-        Op::AddTable => {
-            if !context.has_table {
+        Op::AddTable(family) => {
+            if !std::mem::replace(context.held.of(*family), true) {
                 batch.add(create(msg::NEWTABLE), |w| {
                     w.string(table::NAME, TABLE);
                     w.be32(table::FLAGS, context.table_flags);
                 });
-                context.has_table = true;
             }
+        }
+        Op::DeleteTable(family) => {
+            *context.held.of(*family) = false;
+            batch.add(delete(msg::DELTABLE), |w| w.string(table::NAME, TABLE));
         }
         Op::DeleteMapElements(map, keys) => set::put_keys(batch, delete(msg::DELSETELEM), map, keys),
         Op::DeleteKeys(set, keys) => set::put_keys(batch, delete(msg::DELSETELEM), set, keys),
@@ -121,6 +134,15 @@ fn encode_op(batch: &mut Batch, op: usize, operation: &Op, context: &mut Context
             w.string(obj::NAME, name.as_str());
             w.be32(obj::TYPE, obj::TYPE_COUNTER);
         }),
+    }
+}
+
+impl Held {
+    pub(crate) fn of(&mut self, family: TableFamily) -> &mut bool {
+        match family {
+            TableFamily::Inet => &mut self.inet,
+            TableFamily::Bridge => &mut self.bridge,
+        }
     }
 }
 

@@ -157,6 +157,8 @@ pub enum MetaKey {
 /// `enum nft_payload_bases`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
+    /// The header of Ethernet.
+    Link = 0,
     /// The header of IPv4 or IPv6.
     Network = 1,
     /// The header of TCP, UDP, SCTP or ICMP.

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use compiler::api::PortRange;
 use compiler::diff::{Generation, Limits, Mirror, Op, Transaction, next};
-use compiler::nft::{Chain, ChainName, Family, Key, KeyType, MapElement, Rule, Set, SetName, Stmt, Table, Verdict};
+use compiler::nft::{
+    Chain, ChainName, Family, Key, KeyType, MapElement, Rule, Set, SetName, Stmt, Table, TableFamily, Verdict,
+};
 
 use crate::batch::{Answers, Batch, Buffers};
 use crate::connection::answer;
 use crate::conntrack;
-use crate::encode::{Context, encode};
+use crate::encode::{Context, Held, encode};
 use crate::message::Messages;
 use crate::{Decoded, Decoder, Encoder, Error};
 
@@ -31,7 +33,7 @@ pub fn decode(bytes: &[u8]) {
 pub fn answers(bytes: &[u8]) {
     let transaction = transaction();
     let mut batch = Batch::begin(Buffers::default(), 1, Some(Generation(1)));
-    encode(&mut batch, &transaction, Context { table_flags: 0, has_table: false });
+    encode(&mut batch, &transaction, Context { table_flags: 0, held: Held::default() });
     let batch = batch.finalize();
     let mut answers = Answers::default();
     for message in Messages::new(bytes) {
@@ -76,7 +78,7 @@ fn transaction() -> Transaction {
     let accept = Rule { stmts: vec![Stmt::Verdict(Verdict::Accept)], comment: None };
     let rules = Chain { rules: vec![accept.clone(), accept], ..Chain::default() };
     let ops = vec![
-        Op::AddTable,
+        Op::AddTable(TableFamily::Inet),
         Op::AddSet(set.clone(), of_type(KeyType::Address(Family::V4))),
         Op::AddSet(ports.clone(), of_type(KeyType::PortRange)),
         Op::AddKeys(set.clone(), (1..9).map(address).collect()),

@@ -1,9 +1,10 @@
 //! Netlink messages with the header of nfnetlink.
 
+use compiler::nft::TableFamily;
 use rustix::io::Errno;
 
 use crate::attr::{AttrReader, AttrWriter};
-use crate::constants::{nfnl, nl};
+use crate::constants::{nfnl, nfproto, nl};
 
 /// What a message starts with.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,14 @@ pub(crate) struct Ack {
     pub(crate) errno: Option<Errno>,
     /// The place of the attribute that the kernel objects to, from the start of the message.
     pub(crate) offset: Option<usize>,
+}
+
+/// The number of the family of a table in `linux/netfilter.h`.
+pub(crate) fn family_number(family: TableFamily) -> u8 {
+    match family {
+        TableFamily::Inet => nfproto::INET,
+        TableFamily::Bridge => nfproto::BRIDGE,
+    }
 }
 
 /// The type of a message of nf_tables.

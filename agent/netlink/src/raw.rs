@@ -3,16 +3,17 @@
 //! The throw-away clusters of `postern try` need address translation for Services, which is a table of its own. It is
 //! built here of plain expressions, and committed by the same code as ours.
 
-use compiler::nft::Comment;
+use compiler::nft::{Comment, TableFamily};
 
 use crate::batch::{Batch, NewMessage};
 use crate::constants::{msg, nf, nl, table};
 use crate::encode::{HookSpec, put_chain, put_rule};
 use crate::expr::Expr;
 
-/// Messages about one table of family `inet`, in the order in which they are added.
+/// Messages about one table, in the order in which they are added.
 #[derive(Debug, Clone)]
 pub struct RawBatch {
+    family: TableFamily,
     table: String,
     messages: Vec<RawMessage>,
 }
@@ -61,9 +62,14 @@ enum RawMessage {
 }
 
 impl RawBatch {
-    /// An empty batch about the table of this name.
+    /// An empty batch about the table `inet` of this name.
     pub fn new(table: &str) -> RawBatch {
-        RawBatch { table: table.to_owned(), messages: Vec::new() }
+        RawBatch { family: TableFamily::Inet, table: table.to_owned(), messages: Vec::new() }
+    }
+
+    /// The same, about the table of another family.
+    pub fn of_family(self, family: TableFamily) -> Self {
+        RawBatch { family, ..self }
     }
 
     /// Creates the table, or does nothing if it is there.
@@ -103,7 +109,7 @@ impl RawBatch {
     }
 
     fn encode_message(&self, batch: &mut Batch, op: usize, message: &RawMessage) {
-        let new = |kind, flags| NewMessage { kind, flags, op, first: 0, changes: true };
+        let new = |kind, flags| NewMessage { kind, flags, family: self.family, op, first: 0, changes: true };
         let table = &self.table;
         match message {
             RawMessage::AddTable => {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test is to stop it there")]
 
 mod parity {
+    pub(crate) mod bridge;
     pub(crate) mod conntrack;
     pub(crate) mod errors;
     pub(crate) mod generated;
@@ -23,7 +24,7 @@ use std::panic;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use parity::{conntrack, errors, generated, listing, load, owner, peers, raw, support, walks};
+use parity::{bridge, conntrack, errors, generated, listing, load, owner, peers, raw, support, walks};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -61,6 +62,9 @@ fn main() -> ExitCode {
         ("load::thousands_of_rules_and_elements", load::thousands_of_rules_and_elements),
         ("load::dumps_hold_together_beside_a_writer", load::dumps_hold_together_beside_a_writer),
         ("peers::rustables_reads_tables_chains_and_rules", peers::rustables_reads_tables_chains_and_rules),
+        ("bridge::nft_lists_both_tables_as_its_own", bridge::nft_lists_both_tables_as_its_own),
+        ("bridge::the_table_of_bridges_comes_and_goes", bridge::the_table_of_bridges_comes_and_goes),
+        ("bridge::both_tables_are_owned_and_inherited", bridge::both_tables_are_owned_and_inherited),
         ("raw::whether_a_rule_would_be_taken_is_known", raw::whether_a_rule_would_be_taken_is_known),
         ("raw::services_are_translated", raw::services_are_translated),
         ("raw::errors_name_the_message", raw::errors_name_the_message),

@@ -10,7 +10,7 @@ use compiler::api::{PortRange, Protocol};
 use compiler::diff::{Generation, Op, Transaction};
 use compiler::nft::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CtState, Family, Field, Hook, Key, KeyType, Match, Rule, Set,
-    SetName, Stmt, Verdict,
+    SetName, Stmt, TableFamily, Verdict,
 };
 use netlink::Encoder;
 use nftnl::expr::{Bitwise, IcmpCode, RejectionType};
@@ -120,7 +120,7 @@ fn same_rule(stmts: Vec<Stmt>, comment: Option<&'static CStr>, build: impl FnOnc
 fn tables() {
     let mut batch = nftnl::Batch::new();
     batch.add(&table(), MsgType::Add);
-    assert_eq!(ours(vec![Op::AddTable]), theirs(&batch.finalize()));
+    assert_eq!(ours(vec![Op::AddTable(TableFamily::Inet)]), theirs(&batch.finalize()));
 }
 
 #[test]

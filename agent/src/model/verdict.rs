@@ -150,6 +150,8 @@ pub fn first_of_flow(packet: &Packet) -> TracedPacket {
         source_port: None,
         link: None,
         is_astray: false,
+        exit: None,
+        tag: None,
     }
 }
 

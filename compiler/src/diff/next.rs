@@ -8,7 +8,7 @@ use imbl::ordmap::DiffItem;
 
 use super::ahead::{self, chain_of};
 use super::{Mirror, Op, Transaction, stage};
-use crate::nft::{Chain, ChainName, Key, MapElement, Set, SetName, Table, VerdictMap};
+use crate::nft::{Chain, ChainName, Key, MapElement, Set, SetName, Table, TableFamily, VerdictMap};
 
 /// What one transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +33,16 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
     let nothing = Table::default();
     let (base, ops) = match &mirror.table {
         Some(table) if mirror.foreign.is_empty() => (table, Vec::new()),
-        Some(_) => (&nothing, vec![Op::DestroyTable, Op::AddTable]),
-        None => (&nothing, vec![Op::AddTable]),
+        Some(_) => (&nothing, vec![Op::DestroyTables, Op::AddTable(TableFamily::Inet)]),
+        None => (&nothing, vec![Op::AddTable(TableFamily::Inet)]),
     };
     let changes = Changes::between(base, desired);
     if !changes.can_be_made_in_place(base) {
-        let ops = vec![Op::DestroyTable, Op::AddTable];
+        let ops = vec![Op::DestroyTables, Op::AddTable(TableFamily::Inet)];
         return transaction(desired, &nothing, &Changes::between(&nothing, desired), ops, limits);
     }
     // A table that replaces another has to be whole at once.
-    if ops.contains(&Op::DestroyTable) {
+    if ops.contains(&Op::DestroyTables) {
         return transaction(desired, base, &changes, ops, limits);
     }
     let staged = stage::target(desired, base, &changes, limits.weight);
@@ -136,6 +136,11 @@ fn transaction(
     diff_chains(&changes.chains, base, limits, &mut ops, &mut result);
     ops.extend(desired.counters.difference(&base.counters).cloned().map(Op::AddCounter));
     ops.extend(base.counters.difference(&desired.counters).cloned().map(Op::DeleteCounter));
+    match (base.has_bridge(), result.has_bridge()) {
+        (false, true) => ops.push(Op::AddTable(TableFamily::Bridge)),
+        (true, false) => ops.push(Op::DeleteTable(TableFamily::Bridge)),
+        (false, false) | (true, true) => {}
+    }
     (!ops.is_empty()).then(|| Transaction::new(ops, Some(result)))
 }
 

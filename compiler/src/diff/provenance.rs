@@ -48,8 +48,9 @@ impl Object<'_> {
             Op::AddSet(name, _) | Op::AddKeys(name, _) | Op::DeleteKeys(name, _) | Op::DeleteSet(name) => {
                 Some(Object::Set(name))
             }
-            Op::DestroyTable
-            | Op::AddTable
+            Op::DestroyTables
+            | Op::AddTable(_)
+            | Op::DeleteTable(_)
             | Op::AddCounter(_)
             | Op::DeleteCounter(_)
             | Op::AddMap(..)
@@ -63,7 +64,7 @@ impl Object<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nft::{Deny, lower};
+    use crate::nft::{Deny, TableFamily, lower};
     use crate::testing::{block, ir, pod, pods_of, policy, rule};
 
     #[test]
@@ -94,6 +95,6 @@ mod tests {
             };
             assert_eq!(behind(&Op::AddSet(name.clone(), set.clone())), expected, "{name}");
         }
-        assert_eq!(behind(&Op::AddTable), "");
+        assert_eq!(behind(&Op::AddTable(TableFamily::Inet)), "");
     }
 }

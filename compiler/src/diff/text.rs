@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Op, Transaction};
-use crate::nft::{Chain, ChainName, Comment, TABLE};
+use crate::nft::{Chain, ChainName, Comment, TABLE, TableFamily};
 
 impl fmt::Display for Transaction {
     /// A command a line.
@@ -14,44 +14,49 @@ impl fmt::Display for Transaction {
 
 fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
     match op {
-        Op::DestroyTable => writeln!(f, "destroy table inet {TABLE}"),
-        Op::AddTable => writeln!(f, "add table inet {TABLE}"),
-        Op::DeleteMapElements(map, keys) => {
-            writeln!(f, "delete element inet {TABLE} {map} {{ {} }}", list(keys.iter()))
+        Op::DestroyTables => {
+            TableFamily::ALL.iter().try_for_each(|family| writeln!(f, "destroy table {family} {TABLE}"))
         }
-        Op::DeleteKeys(set, keys) => writeln!(f, "delete element inet {TABLE} {set} {{ {} }}", list(keys.iter())),
-        Op::AddCounter(name) => writeln!(f, "add counter inet {TABLE} {name}"),
+        Op::AddTable(family) => writeln!(f, "add table {family} {TABLE}"),
+        Op::DeleteTable(family) => writeln!(f, "delete table {family} {TABLE}"),
+        Op::DeleteMapElements(map, keys) => {
+            writeln!(f, "delete element {} {TABLE} {map} {{ {} }}", map.family(), list(keys.iter()))
+        }
+        Op::DeleteKeys(set, keys) => {
+            writeln!(f, "delete element {} {TABLE} {set} {{ {} }}", set.family(), list(keys.iter()))
+        }
+        Op::AddCounter(name) => writeln!(f, "add counter {} {TABLE} {name}", name.family()),
         Op::AddSet(name, set) => {
             let flags = if set.key_type.is_interval() { " flags interval;" } else { "" };
             let comment = comment(set.comment.as_ref(), ";");
-            writeln!(f, "add set inet {TABLE} {name} {{ type {};{flags}{comment} }}", set.key_type)
+            writeln!(f, "add set {} {TABLE} {name} {{ type {};{flags}{comment} }}", name.family(), set.key_type)
         }
         Op::AddMap(name, map) => {
             let comment = comment(map.comment.as_ref(), ";");
-            writeln!(f, "add map inet {TABLE} {name} {{ type {} : verdict;{comment} }}", map.key_type)
+            writeln!(f, "add map {} {TABLE} {name} {{ type {} : verdict;{comment} }}", name.family(), map.key_type)
         }
-        Op::AddKeys(set, keys) => writeln!(f, "add element inet {TABLE} {set} {{ {} }}", list(keys.iter())),
+        Op::AddKeys(set, keys) => writeln!(f, "add element {} {TABLE} {set} {{ {} }}", set.family(), list(keys.iter())),
         Op::AddChain(name, chain) => write_chain(f, name, chain),
-        Op::FlushChain(name) => writeln!(f, "flush chain inet {TABLE} {name}"),
+        Op::FlushChain(name) => writeln!(f, "flush chain {} {TABLE} {name}", name.family()),
         Op::AddRules(name, chain) => {
-            chain.rules.iter().try_for_each(|rule| writeln!(f, "add rule inet {TABLE} {name} {rule}"))
+            chain.rules.iter().try_for_each(|rule| writeln!(f, "add rule {} {TABLE} {name} {rule}", name.family()))
         }
         Op::AddMapElements(map, elements) => {
             let elements = elements
                 .iter()
                 .map(|(key, element)| format!("{key}{} : {}", comment(element.comment.as_ref(), ""), element.verdict));
-            writeln!(f, "add element inet {TABLE} {map} {{ {} }}", list(elements))
+            writeln!(f, "add element {} {TABLE} {map} {{ {} }}", map.family(), list(elements))
         }
-        Op::DeleteChain(name) => writeln!(f, "delete chain inet {TABLE} {name}"),
-        Op::DeleteSet(name) => writeln!(f, "delete set inet {TABLE} {name}"),
-        Op::DeleteMap(name) => writeln!(f, "delete map inet {TABLE} {name}"),
-        Op::DeleteCounter(name) => writeln!(f, "delete counter inet {TABLE} {name}"),
+        Op::DeleteChain(name) => writeln!(f, "delete chain {} {TABLE} {name}", name.family()),
+        Op::DeleteSet(name) => writeln!(f, "delete set {} {TABLE} {name}", name.family()),
+        Op::DeleteMap(name) => writeln!(f, "delete map {} {TABLE} {name}", name.family()),
+        Op::DeleteCounter(name) => writeln!(f, "delete counter {} {TABLE} {name}", name.family()),
     }
 }
 
 fn write_chain(f: &mut fmt::Formatter<'_>, name: &ChainName, chain: &Chain) -> fmt::Result {
     let base = chain.base.map_or_else(String::new, |base| format!(" {base}"));
-    writeln!(f, "add chain inet {TABLE} {name} {{{base}{} }}", comment(chain.comment.as_ref(), ";"))
+    writeln!(f, "add chain {} {TABLE} {name} {{{base}{} }}", name.family(), comment(chain.comment.as_ref(), ";"))
 }
 
 fn comment(comment: Option<&Comment>, end: &str) -> String {
@@ -89,7 +94,7 @@ mod tests {
         let chain = Arc::new(Chain { base, rules, ..Chain::default() });
         let (set_name, chain_name) = (SetName::from_kernel("s"), ChainName::from_kernel("c"));
         let ops = vec![
-            Op::AddTable,
+            Op::AddTable(TableFamily::Inet),
             Op::AddSet(set_name.clone(), set(2)),
             Op::AddKeys(set_name.clone(), set(2).keys.to_vec()),
             Op::AddChain(chain_name.clone(), chain.clone()),

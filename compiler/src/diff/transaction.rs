@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::nft::{Chain, ChainName, CounterName, Key, MapElement, Set, SetName, Table, VerdictMap};
+use crate::nft::{Chain, ChainName, CounterName, Key, MapElement, Set, SetName, Table, TableFamily, VerdictMap};
 
 /// Operations that land together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,25 +14,26 @@ pub struct Transaction {
     pub(super) result: Option<Table>,
 }
 
-/// One operation on table `inet postern`.
+/// One operation on the tables of postern; a name says on which of them.
 ///
 /// **The variants stand in the order in which a transaction carries them**, and [`Transaction`] sorts by it
 /// (stably, so that rules keep theirs):
 ///
-/// 1. The table, destroyed first if it is to be replaced.
+/// 1. The tables, destroyed first if they are to be replaced.
 /// 2. Elements of verdict maps go before anything that they could jump to, also where the whole map goes, and before
 ///    the same key comes back with another verdict, which the kernel would refuse as EEXIST.
 /// 3. Keys of sets go before keys come: ranges of an interval set may not overlap even for a moment.
 /// 4. New things come in the order of reference: counters, sets and maps, keys, chains, rules, and last the map
 ///    elements, which are what lets packets in.
 /// 5. Old things go in reverse: all chains are emptied of rules before the first is deleted, because they may
-///    refer to each other; then sets, maps and counters, to which nothing refers any more.
+///    refer to each other; then sets, maps and counters, to which nothing refers any more, and a table in which nothing
+///    is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Removes the table and all in it, if it is there.
-    DestroyTable,
-    /// Creates the table, or does nothing if it is there.
-    AddTable,
+    /// Removes both tables and all in them, as far as they are there.
+    DestroyTables,
+    /// Creates the table of a family, or does nothing if it is there.
+    AddTable(TableFamily),
     /// Removes keys from a verdict map.
     DeleteMapElements(SetName, Vec<Key>),
     /// Removes keys from a set.
@@ -61,14 +62,36 @@ pub enum Op {
     DeleteMap(SetName),
     /// Deletes a counter to which nothing refers.
     DeleteCounter(CounterName),
+    /// Deletes the table of a family, in which there is nothing any more.
+    DeleteTable(TableFamily),
 }
 
 impl Op {
+    /// The family of the table that the operation is about; `None` is both.
+    pub fn family(&self) -> Option<TableFamily> {
+        match self {
+            Op::DestroyTables => None,
+            Op::AddTable(family) | Op::DeleteTable(family) => Some(*family),
+            Op::AddCounter(name) | Op::DeleteCounter(name) => Some(name.family()),
+            Op::AddChain(name, _) | Op::FlushChain(name) | Op::AddRules(name, _) | Op::DeleteChain(name) => {
+                Some(name.family())
+            }
+            Op::DeleteMapElements(name, _)
+            | Op::DeleteKeys(name, _)
+            | Op::AddSet(name, _)
+            | Op::AddMap(name, _)
+            | Op::AddKeys(name, _)
+            | Op::AddMapElements(name, _)
+            | Op::DeleteSet(name)
+            | Op::DeleteMap(name) => Some(name.family()),
+        }
+    }
+
     /// The place of this kind of operation in a transaction.
     fn rank(&self) -> u8 {
         match self {
-            Op::DestroyTable => 0,
-            Op::AddTable => 1,
+            Op::DestroyTables => 0,
+            Op::AddTable(_) => 1,
             Op::DeleteMapElements(..) => 2,
             Op::DeleteKeys(..) => 3,
             Op::AddCounter(_) => 4,
@@ -81,6 +104,7 @@ impl Op {
             Op::DeleteChain(_) => 11,
             Op::DeleteSet(_) | Op::DeleteMap(_) => 12,
             Op::DeleteCounter(_) => 13,
+            Op::DeleteTable(_) => 14,
         }
     }
 }
@@ -92,9 +116,9 @@ impl Transaction {
         Transaction { ops, result }
     }
 
-    /// Removes the table.
+    /// Removes the tables.
     pub fn cleanup() -> Transaction {
-        Transaction::new(vec![Op::DestroyTable], None)
+        Transaction::new(vec![Op::DestroyTables], None)
     }
 
     /// The operations, in the order in which the kernel must see them.
@@ -112,8 +136,9 @@ impl fmt::Display for Op {
     /// The operation in one short line, as logs and errors show it: `add 3 keys to set pods-...`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Op::DestroyTable => f.write_str("destroy the table"),
-            Op::AddTable => f.write_str("add the table"),
+            Op::DestroyTables => f.write_str("destroy the tables"),
+            Op::AddTable(family) => write!(f, "add table {family}"),
+            Op::DeleteTable(family) => write!(f, "delete table {family}"),
             Op::DeleteMapElements(map, keys) => write!(f, "delete {} elements of map {map}", keys.len()),
             Op::DeleteKeys(set, keys) => write!(f, "delete {} keys of set {set}", keys.len()),
             Op::AddCounter(name) => write!(f, "add counter {name}"),

@@ -24,9 +24,12 @@ pub struct BaseChain {
     pub policy: ChainPolicy,
 }
 
-/// The hooks that are used, numbered as in `enum nf_inet_hooks` of `linux/netfilter.h`.
+/// The hooks that are used, numbered as in `enum nf_inet_hooks` of `linux/netfilter.h`; those of bridges have the same
+/// numbers in `linux/netfilter_bridge.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
+    /// Whatever came in.
+    Prerouting = 0,
     /// Packets for this node itself.
     Input = 1,
     /// Packets that this node passes on.
@@ -56,7 +59,8 @@ pub(crate) fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
             | Match::Original
             | Match::LinkLocalSource
             | Match::UnspecifiedSource(_)
-            | Match::SourceAstray,
+            | Match::SourceAstray
+            | Match::EtherType(_),
         )
         | Stmt::Counter
         | Stmt::CounterName(_)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::TableFamily;
 use crate::api::{Direction, PolicyKey};
 
 /// `NFT_NAME_MAXLEN` of `linux/netfilter/nf_tables.h`, which counts the closing NUL.
@@ -31,23 +32,33 @@ macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(TableFamily, Arc<str>);
 
         impl $name {
-            /// Takes a name as the kernel reports it.
+            /// Takes a name in table `inet postern` as the kernel reports it.
             pub fn from_kernel(name: &str) -> Self {
-                Self(name.into())
+                Self::in_table(TableFamily::Inet, name)
+            }
+
+            /// Takes a name in the table of a family as the kernel reports it.
+            pub fn in_table(family: TableFamily, name: &str) -> Self {
+                Self(family, name.into())
+            }
+
+            /// The family of the table in which it is a name.
+            pub fn family(&self) -> TableFamily {
+                self.0
             }
 
             /// The name as the kernel knows it, without NUL.
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.1
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(&self.1)
             }
         }
     };
@@ -65,20 +76,20 @@ name_type! {
     /// The name of a counter object.
     CounterName
 }
-name_type! {
-    /// A comment: at most 127 printable ASCII characters without a double quote.
-    Comment
-}
+
+/// A comment: at most 127 printable ASCII characters without a double quote.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Comment(Arc<str>);
 
 impl ChainName {
     /// A chain that every table has once, such as `ingress` or `deny-egress`.
     pub(super) fn fixed(name: &'static str) -> ChainName {
-        ChainName(name.into())
+        ChainName::from_kernel(name)
     }
 
     /// `<prefix>-<hash>-<readable>`; `identity` is what the chain stands for.
     pub(super) fn hashed(prefix: &str, identity: &str, readable: &str) -> ChainName {
-        ChainName(hashed(prefix, identity, readable).into())
+        ChainName::from_kernel(&hashed(prefix, identity, readable))
     }
 }
 
@@ -93,30 +104,40 @@ impl ChainName {
     pub fn is_of_policy(&self) -> bool {
         Direction::ALL
             .iter()
-            .any(|direction| self.0.strip_prefix(direction.as_str()).is_some_and(|rest| rest.starts_with("-np-")))
+            .any(|direction| self.1.strip_prefix(direction.as_str()).is_some_and(|rest| rest.starts_with("-np-")))
     }
 }
 
 impl SetName {
     /// A set that every table has once, such as `ingress-pods-v4`.
     pub(super) fn fixed(name: &str) -> SetName {
-        SetName(name.into())
+        SetName::from_kernel(name)
     }
 
     /// `<prefix>-<hash>-<readable>`; `identity` is what the set stands for.
     pub(super) fn hashed(prefix: &str, identity: &str, readable: &str) -> SetName {
-        SetName(hashed(prefix, identity, readable).into())
+        SetName::from_kernel(&hashed(prefix, identity, readable))
     }
 }
 
 impl CounterName {
     /// A counter that every table has once.
     pub(super) fn fixed(name: &'static str) -> CounterName {
-        CounterName(name.into())
+        CounterName::from_kernel(name)
     }
 }
 
 impl Comment {
+    /// Takes a comment as the kernel reports it.
+    pub fn from_kernel(text: &str) -> Comment {
+        Comment(text.into())
+    }
+
+    /// The text, without NUL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Makes a comment of any text: what nft could not print or parse becomes `?`, and what is too long is cut
     /// and ends in `...`.
     pub fn new(text: &str) -> Comment {
@@ -126,6 +147,12 @@ impl Comment {
         }
         let kept: String = text.chars().take(COMMENT_MAX - 3).map(legal).collect();
         Comment(format!("{kept}...").into())
+    }
+}
+
+impl fmt::Display for Comment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -58,6 +58,21 @@ pub enum Match {
     UnspecifiedSource(Family),
     /// `fib saddr . iif oif missing`: the node does not route the source to the link from which the packet came.
     SourceAstray,
+    /// `ether type ip`. In table `bridge` it stands in front of every look at addresses.
+    EtherType(EtherType),
+}
+
+/// What a frame carries, as the kernel shows it before any tag is taken off. The numbers are IEEE 802's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EtherType {
+    /// IPv4, untagged.
+    V4 = 0x0800,
+    /// IPv6, untagged.
+    V6 = 0x86dd,
+    /// A tag of IEEE 802.1Q.
+    CustomerTag = 0x8100,
+    /// A tag of IEEE 802.1ad.
+    ServiceTag = 0x88a8,
 }
 
 /// A state of connection tracking.
@@ -82,8 +97,28 @@ pub enum Field {
     Pair(Family),
     /// `ip saddr . ip daddr . meta l4proto . th sport . th dport`, and the same with `ip6`.
     Flow(Family),
-    /// `iifname`: the link from which the packet came.
+    /// `iifname`: the link from which the packet came; in table `bridge` the port.
     InputLink,
+    /// `oifname`: the link by which it leaves; in table `bridge` the port.
+    OutputLink,
+}
+
+impl EtherType {
+    /// All of them.
+    pub const ALL: [EtherType; 4] = [EtherType::V4, EtherType::V6, EtherType::CustomerTag, EtherType::ServiceTag];
+
+    /// Untagged frames of a family.
+    pub fn of(family: Family) -> EtherType {
+        match family {
+            Family::V4 => EtherType::V4,
+            Family::V6 => EtherType::V6,
+        }
+    }
+
+    /// The family whose packets it is; `None` for a tag.
+    pub fn family(self) -> Option<Family> {
+        Family::ALL.into_iter().find(|family| EtherType::of(*family) == self)
+    }
 }
 
 impl Field {
@@ -94,7 +129,7 @@ impl Field {
             Field::Endpoint(family) => KeyType::Endpoint(family),
             Field::Pair(family) => KeyType::Pair(family),
             Field::Flow(family) => KeyType::Flow(family),
-            Field::InputLink => KeyType::Link,
+            Field::InputLink | Field::OutputLink => KeyType::Link,
         }
     }
 }

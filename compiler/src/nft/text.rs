@@ -7,29 +7,38 @@
 use std::fmt;
 
 use super::{
-    BaseChain, Chain, ChainName, ChainPolicy, CtState, Family, Field, Hook, Key, KeyType, Match, Reject, Rule, Set,
-    SetName, Stmt, TABLE, Table, Verdict, VerdictMap,
+    BaseChain, Chain, ChainName, ChainPolicy, CtState, EtherType, Family, Field, Hook, Key, KeyType, Match, Reject,
+    Rule, Set, SetName, Stmt, TABLE, Table, TableFamily, Verdict, VerdictMap,
 };
 use crate::api::Protocol;
 
 impl fmt::Display for Table {
-    /// `table inet postern { ... }`
+    /// `table inet postern { ... }`, and `table bridge postern { ... }` if there is one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table inet {TABLE} {{")?;
-        for counter in &self.counters {
-            writeln!(f, "    counter {counter} {{ }}")?;
+        write_table(f, self, TableFamily::Inet)?;
+        if self.has_bridge() {
+            writeln!(f)?;
+            write_table(f, self, TableFamily::Bridge)?;
         }
-        for (name, set) in &self.sets {
-            write_set(f, name, set)?;
-        }
-        for (name, map) in &self.maps {
-            write_map(f, name, map)?;
-        }
-        for (name, chain) in &self.chains {
-            write_chain(f, name, chain)?;
-        }
-        writeln!(f, "}}")
+        Ok(())
     }
+}
+
+fn write_table(f: &mut fmt::Formatter<'_>, table: &Table, family: TableFamily) -> fmt::Result {
+    writeln!(f, "table {family} {TABLE} {{")?;
+    for counter in table.counters.iter().filter(|name| name.family() == family) {
+        writeln!(f, "    counter {counter} {{ }}")?;
+    }
+    for (name, set) in table.sets.iter().filter(|(name, _)| name.family() == family) {
+        write_set(f, name, set)?;
+    }
+    for (name, map) in table.maps.iter().filter(|(name, _)| name.family() == family) {
+        write_map(f, name, map)?;
+    }
+    for (name, chain) in table.chains.iter().filter(|(name, _)| name.family() == family) {
+        write_chain(f, name, chain)?;
+    }
+    writeln!(f, "}}")
 }
 
 fn write_set(f: &mut fmt::Formatter<'_>, name: &SetName, set: &Set) -> fmt::Result {
@@ -86,6 +95,7 @@ impl fmt::Display for BaseChain {
     /// `type filter hook forward priority 0; policy accept;`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hook = match self.hook {
+            Hook::Prerouting => "prerouting",
             Hook::Input => "input",
             Hook::Forward => "forward",
         };
@@ -148,7 +158,20 @@ impl fmt::Display for Match {
             Match::UnspecifiedSource(Family::V4) => f.write_str("ip saddr 0.0.0.0"),
             Match::UnspecifiedSource(Family::V6) => f.write_str("ip6 saddr ::"),
             Match::SourceAstray => f.write_str("fib saddr . iif oif missing"),
+            Match::EtherType(kind) => write!(f, "ether type {kind}"),
         }
+    }
+}
+
+impl fmt::Display for EtherType {
+    /// As nft has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EtherType::V4 => "ip",
+            EtherType::V6 => "ip6",
+            EtherType::CustomerTag => "8021q",
+            EtherType::ServiceTag => "8021ad",
+        })
     }
 }
 
@@ -173,6 +196,7 @@ impl fmt::Display for Field {
             Field::Pair(family) => write!(f, "{0} saddr . {0} daddr", ip(family)),
             Field::Flow(family) => write!(f, "{0} saddr . {0} daddr . meta l4proto . th sport . th dport", ip(family)),
             Field::InputLink => f.write_str("iifname"),
+            Field::OutputLink => f.write_str("oifname"),
         }
     }
 }

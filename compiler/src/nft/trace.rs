@@ -5,7 +5,9 @@
 
 use std::net::IpAddr;
 
-use super::{Chain, ChainName, ChainPolicy, CtState, Family, Field, Key, Match, Rule, SetName, Stmt, Table, Verdict};
+use super::{
+    Chain, ChainName, ChainPolicy, CtState, EtherType, Family, Field, Key, Match, Rule, SetName, Stmt, Table, Verdict,
+};
 use crate::api::{LinkName, PortRange, Protocol};
 
 /// A packet as a hook sees it: after DNAT, before SNAT.
@@ -29,6 +31,10 @@ pub struct TracedPacket {
     pub link: Option<LinkName>,
     /// Whether the node routes its source to another link than that.
     pub is_astray: bool,
+    /// The link by which it leaves, if that is known.
+    pub exit: Option<LinkName>,
+    /// What its frame begins with, if that is a tag.
+    pub tag: Option<EtherType>,
 }
 
 /// What is inside a packet.
@@ -60,13 +66,17 @@ pub struct Step {
     pub rule: usize,
 }
 
-/// Walks a packet through one base chain. `None` where the table has no such base chain.
+/// Walks a packet through one base chain of table `inet`. `None` where the table has no such base chain.
 pub fn trace(table: &Table, base_chain: &str, packet: &TracedPacket) -> Option<Trace> {
-    let name = ChainName::from_kernel(base_chain);
-    let chain = table.chains.get(&name)?;
+    trace_in(table, &ChainName::from_kernel(base_chain), packet)
+}
+
+/// Walks a packet through one base chain of either table. `None` where there is no such base chain.
+pub fn trace_in(table: &Table, name: &ChainName, packet: &TracedPacket) -> Option<Trace> {
+    let chain = table.chains.get(name)?;
     let policy = chain.base?.policy;
     let mut walk = Walk { table, packet, steps: Vec::new() };
-    let accepted = match walk.chain(&name, chain, 0) {
+    let accepted = match walk.chain(name, chain, 0) {
         Outcome::Accept => true,
         Outcome::Drop => false,
         Outcome::Continue => policy == ChainPolicy::Accept,
@@ -175,6 +185,9 @@ impl<'a> Walk<'a> {
                 Family::of(self.packet.source) == *family && self.packet.source.is_unspecified()
             }
             Match::SourceAstray => self.packet.is_astray,
+            Match::EtherType(kind) => {
+                *kind == self.packet.tag.unwrap_or_else(|| EtherType::of(Family::of(self.packet.source)))
+            }
         }
     }
 
@@ -207,6 +220,7 @@ impl<'a> Walk<'a> {
                 Payload::Icmp(..) | Payload::Icmpv6(..) => return None,
             },
             Field::InputLink => Key::Link(packet.link?),
+            Field::OutputLink => Key::Link(packet.exit?),
         };
         (key.key_type() == field.key_type()).then_some(key)
     }

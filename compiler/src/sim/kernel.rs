@@ -15,7 +15,7 @@ use content::Content;
 
 use crate::diff::{Generation, Mirror, Op, Transaction};
 
-/// The nf_tables of one network namespace, with at most the one table of postern in it.
+/// The nf_tables of one network namespace, with at most the tables of postern in it.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     table: Option<Content>,
@@ -73,9 +73,9 @@ impl Kernel {
         for (index, op) in transaction.ops().iter().enumerate() {
             let refused = |errno| Refused { index, operation: op.to_string(), errno };
             match op {
-                Op::DestroyTable => table = None,
-                Op::AddTable => {
-                    table.get_or_insert_default();
+                Op::DestroyTables => table = None,
+                Op::AddTable(family) => {
+                    table.get_or_insert_default().families.insert(*family);
                 }
                 Op::DeleteMapElements(..)
                 | Op::DeleteKeys(..)
@@ -90,7 +90,8 @@ impl Kernel {
                 | Op::DeleteChain(_)
                 | Op::DeleteSet(_)
                 | Op::DeleteMap(_)
-                | Op::DeleteCounter(_) => {
+                | Op::DeleteCounter(_)
+                | Op::DeleteTable(_) => {
                     let table = table.as_mut().ok_or_else(|| refused(Errno::Enoent))?;
                     table.apply(op, self.release).map_err(refused)?;
                 }

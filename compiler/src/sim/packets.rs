@@ -39,6 +39,8 @@ pub fn traced(packet: &Packet) -> TracedPacket {
         source_port: None,
         link: None,
         is_astray: false,
+        exit: None,
+        tag: None,
     }
 }
 

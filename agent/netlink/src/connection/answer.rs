@@ -37,8 +37,9 @@ fn locate(op: &Op, slot: Slot, element: Option<usize>) -> At {
         Op::AddMapElements(_, elements) => {
             key_of_element(elements.iter().map(|(key, _)| *key).skip(slot.first), element)
         }
-        Op::DestroyTable
-        | Op::AddTable
+        Op::DestroyTables
+        | Op::AddTable(_)
+        | Op::DeleteTable(_)
         | Op::AddCounter(_)
         | Op::AddSet(..)
         | Op::AddMap(..)
@@ -74,7 +75,7 @@ mod tests {
 
     use crate::Error;
     use crate::batch::{Batch, Buffers};
-    use crate::encode::{Context, encode};
+    use crate::encode::{Context, Held, encode};
     use crate::message::Messages;
 
     #[test]
@@ -95,7 +96,7 @@ mod tests {
         let ops = vec![Op::AddRules(ChainName::from_kernel("forward"), Arc::new(chain))];
         let transaction = Transaction::new(ops, None);
         let mut batch = Batch::begin(Buffers::default(), 1, None);
-        encode(&mut batch, &transaction, Context { table_flags: 0, has_table: true });
+        encode(&mut batch, &transaction, Context { table_flags: 0, held: Held { inet: true, bridge: false } });
         let batch = batch.finalize();
         let begin = Messages::new(batch.bytes()).next().unwrap().whole.len();
         let refused = |name: &[u8]| {

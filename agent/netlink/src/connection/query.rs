@@ -1,13 +1,13 @@
 //! Queries: what the kernel tells without being changed.
 
 use compiler::diff::Generation;
-use compiler::nft::TABLE;
+use compiler::nft::{TABLE, TableFamily};
 use rustix::io::Errno;
 
 use super::Connection;
 use crate::Error;
 use crate::attr::AttrWriter;
-use crate::constants::{chain, elem, flowtable, generation, msg, nfproto, nl, obj, rule, set, table};
+use crate::constants::{chain, elem, flowtable, generation, msg, nl, obj, rule, set, table};
 use crate::decode::Decoder;
 use crate::message::{self, Header, Message};
 
@@ -18,6 +18,7 @@ pub(super) fn generation(connection: &mut Connection) -> Result<Generation, Erro
     ask(
         connection,
         WHAT,
+        TableFamily::Inet,
         msg::GETGEN,
         nl::F_ACK,
         |_| {},
@@ -30,30 +31,50 @@ pub(super) fn generation(connection: &mut Connection) -> Result<Generation, Erro
     found.ok_or(Error::Query { what: WHAT, source: Errno::NODATA })
 }
 
-/// Reads the header of the table, if there is a table.
-pub(super) fn table_header(connection: &mut Connection, decoder: &mut Decoder) -> Result<(), Error> {
-    table_header_with(connection, |message| decoder.message(message))
+/// Reads the headers of the tables that are there.
+pub(super) fn table_headers(connection: &mut Connection, decoder: &mut Decoder) -> Result<(), Error> {
+    TableFamily::ALL
+        .into_iter()
+        .try_for_each(|family| table_header(connection, family, |message| decoder.message(message)))
 }
 
-fn table_header_with(connection: &mut Connection, on_message: impl FnMut(&Message<'_>)) -> Result<(), Error> {
+fn table_header(
+    connection: &mut Connection,
+    family: TableFamily,
+    on_message: impl FnMut(&Message<'_>),
+) -> Result<(), Error> {
     let name = |w: &mut AttrWriter<'_>| w.string(table::NAME, TABLE);
-    match ask(connection, "the table", msg::GETTABLE, nl::F_ACK, name, on_message) {
+    match ask(connection, "the table", family, msg::GETTABLE, nl::F_ACK, name, on_message) {
         Ok(_) | Err(Error::Query { source: Errno::NOENT, .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Reads everything in the table, showing each message to `also`; `false` where it changed meanwhile.
-pub(super) fn table(
+/// Reads everything in the tables, showing each message to `also`; `false` where something changed meanwhile.
+pub(super) fn tables(
     connection: &mut Connection,
     decoder: &mut Decoder,
     mut also: impl FnMut(&Message<'_>),
 ) -> Result<bool, Error> {
-    table_header_with(connection, |message| {
+    for family in TableFamily::ALL {
+        if !table(connection, family, decoder, &mut also)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn table(
+    connection: &mut Connection,
+    family: TableFamily,
+    decoder: &mut Decoder,
+    also: &mut impl FnMut(&Message<'_>),
+) -> Result<bool, Error> {
+    table_header(connection, family, |message| {
         also(message);
         decoder.message(message);
     })?;
-    if decoder.header().is_none() {
+    if !decoder.headers().contains_key(&family) {
         return Ok(true);
     }
     let parts = [
@@ -67,6 +88,7 @@ pub(super) fn table(
         let undisturbed = dump(
             connection,
             what,
+            family,
             kind,
             |w| w.string(attribute, TABLE),
             |message| {
@@ -78,12 +100,12 @@ pub(super) fn table(
             return Ok(false);
         }
     }
-    for name in decoder.set_names() {
+    for name in decoder.set_names(family) {
         let of_set = |w: &mut AttrWriter<'_>| {
             w.string(elem::LIST_TABLE, TABLE);
             w.string(elem::LIST_SET, name.as_str());
         };
-        let undisturbed = dump(connection, "elements", msg::GETSETELEM, of_set, |message| {
+        let undisturbed = dump(connection, "elements", family, msg::GETSETELEM, of_set, |message| {
             also(message);
             decoder.message(message);
         })?;
@@ -98,20 +120,22 @@ pub(super) fn table(
 pub(super) fn dump(
     connection: &mut Connection,
     what: &'static str,
+    family: TableFamily,
     kind: u16,
     attributes: impl FnOnce(&mut AttrWriter<'_>),
     on_message: impl FnMut(&Message<'_>),
 ) -> Result<bool, Error> {
-    match ask(connection, what, kind, nl::F_DUMP, attributes, on_message) {
+    match ask(connection, what, family, kind, nl::F_DUMP, attributes, on_message) {
         Err(Error::Query { source: Errno::NOENT | Errno::INTR, .. }) => Ok(false),
         result => result,
     }
 }
 
-/// Sends a request about tables of family `inet`: see [`NetlinkSocket::ask`](crate::socket::NetlinkSocket::ask).
+/// Sends a request about tables of a family: see [`NetlinkSocket::ask`](crate::socket::NetlinkSocket::ask).
 fn ask(
     connection: &mut Connection,
     what: &'static str,
+    family: TableFamily,
     kind: u16,
     flags: u16,
     attributes: impl FnOnce(&mut AttrWriter<'_>),
@@ -119,6 +143,7 @@ fn ask(
 ) -> Result<bool, Error> {
     let sequence = connection.sequence;
     connection.sequence = sequence.wrapping_add(1);
-    let header = Header { kind: message::nftables(kind), flags, sequence, family: nfproto::INET, resource: 0 };
+    let family = message::family_number(family);
+    let header = Header { kind: message::nftables(kind), flags, sequence, family, resource: 0 };
     connection.socket.ask(what, header, attributes, on_message)
 }

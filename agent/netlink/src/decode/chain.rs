@@ -1,6 +1,6 @@
 //! Chains and rules.
 
-use compiler::nft::{BaseChain, Chain, ChainPolicy, Comment, Hook, Rule};
+use compiler::nft::{BaseChain, Chain, ChainPolicy, Comment, Hook, Rule, TableFamily};
 
 use crate::attr::AttrReader;
 use crate::constants::{LIST_ELEM, chain, nf, rule, udata};
@@ -26,7 +26,7 @@ fn decode_base(a: AttrReader<'_>, hook: AttrReader<'_>) -> Option<BaseChain> {
     }
     let number = hook.be32(chain::HOOK_HOOKNUM)?;
     Some(BaseChain {
-        hook: [Hook::Input, Hook::Forward].into_iter().find(|hook| *hook as u32 == number)?,
+        hook: [Hook::Prerouting, Hook::Input, Hook::Forward].into_iter().find(|hook| *hook as u32 == number)?,
         priority: hook.be32(chain::HOOK_PRIORITY)?.cast_signed(),
         policy: match a.be32(chain::POLICY)?.cast_signed() {
             nf::ACCEPT => ChainPolicy::Accept,
@@ -36,14 +36,14 @@ fn decode_base(a: AttrReader<'_>, hook: AttrReader<'_>) -> Option<BaseChain> {
     })
 }
 
-/// A rule; `None` is one that postern never writes.
-pub(super) fn decode_rule(a: AttrReader<'_>) -> Option<Rule> {
+/// A rule in the table of a family; `None` is one that postern never writes.
+pub(super) fn decode_rule(family: TableFamily, a: AttrReader<'_>) -> Option<Rule> {
     // Rules of iptables-nft carry a description of their match for its own use.
     if a.has(rule::COMPAT) {
         return None;
     }
     let list = a.nested(rule::EXPRESSIONS).unwrap_or(AttrReader::new(&[]));
-    let decode = |(kind, value)| (kind == LIST_ELEM).then(|| expr::decode(AttrReader::new(value)))?;
+    let decode = |(kind, value)| (kind == LIST_ELEM).then(|| expr::decode(family, AttrReader::new(value)))?;
     let exprs = list.map(decode).collect::<Option<Vec<_>>>()?;
     let comment = a.comment(rule::USERDATA, udata::COMMENT).ok()?;
     Some(Rule { stmts: expr::raise(&exprs)?, comment: comment.map(Comment::from_kernel) })

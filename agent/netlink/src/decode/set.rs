@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use compiler::nft::{Comment, Family, Key, KeyType, MapElement, Set, VerdictMap};
+use compiler::nft::{Comment, Family, Key, KeyType, MapElement, Set, TableFamily, VerdictMap};
 
 use super::key::{decode_bound, decode_key, range};
 use crate::attr::AttrReader;
@@ -14,6 +14,7 @@ use crate::expr::decode_verdict;
 /// A set or map whose elements are still coming.
 #[derive(Debug)]
 pub(super) struct SetBuilder {
+    family: TableFamily,
     key_type: KeyType,
     comment: Option<Comment>,
     content: Content,
@@ -54,8 +55,8 @@ const KEY_TYPES: [KeyType; 12] = [
 ];
 
 impl SetBuilder {
-    /// A set without its elements; `None` is one that postern never makes.
-    pub(super) fn new(a: AttrReader<'_>) -> Option<SetBuilder> {
+    /// A set of the table of a family without its elements; `None` is one that postern never makes.
+    pub(super) fn new(family: TableFamily, a: AttrReader<'_>) -> Option<SetBuilder> {
         let flags = a.be32(set::FLAGS).unwrap_or(0);
         let (datatype, key_len) = (a.be32(set::KEY_TYPE)?, a.be32(set::KEY_LEN)?);
         let is_map = flags & set::F_MAP != 0;
@@ -80,7 +81,7 @@ impl SetBuilder {
             (false, true) => Content::Bounds(Vec::new()),
             (false, false) => Content::Keys(Vec::new()),
         };
-        Some(SetBuilder { key_type, comment: comment.map(Comment::from_kernel), content, repeats: false })
+        Some(SetBuilder { family, key_type, comment: comment.map(Comment::from_kernel), content, repeats: false })
     }
 
     /// Takes a list of elements; `false` where one is not ours.
@@ -100,7 +101,7 @@ impl SetBuilder {
             match kind {
                 elem::KEY => key = AttrReader::new(value).get(data::VALUE),
                 elem::FLAGS => flags = u32::from_be_bytes(value.try_into().ok()?),
-                elem::DATA => verdict = Some(decode_verdict(AttrReader::new(value))?),
+                elem::DATA => verdict = Some(decode_verdict(self.family, AttrReader::new(value))?),
                 elem::TIMEOUT | elem::EXPR | elem::EXPRESSIONS | elem::OBJREF | elem::KEY_END => return None,
                 // The comment is read below; how much time is left and padding say nothing.
                 _ => {}
@@ -134,7 +135,7 @@ impl SetBuilder {
 
     /// The set, `None` where starts and ends of ranges do not go together, and whether an element came twice.
     pub(super) fn finish(self) -> (Option<Built>, bool) {
-        let SetBuilder { key_type, comment, content, repeats } = self;
+        let SetBuilder { family: _, key_type, comment, content, repeats } = self;
         match content {
             Content::Elements(elements) => {
                 (Some(Built::Map(VerdictMap { key_type, comment, elements: Arc::new(elements) })), repeats)

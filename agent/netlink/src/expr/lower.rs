@@ -26,6 +26,8 @@ const LINK_LOCAL: u128 = 0xfe80 << 112;
 const LINK_LOCAL_MASK: u128 = 0xffc0 << 112;
 /// Where the hop limit stands in the header of IPv6 (RFC 8200, section 3).
 pub(super) const HOP_LIMIT: u32 = 7;
+/// Where the type stands in the header of Ethernet, behind two addresses (IEEE 802.3).
+const ETHER_TYPE: u32 = 12;
 /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
 pub(super) const ADMIN_PROHIBITED: u8 = 3;
 
@@ -146,6 +148,11 @@ impl Lowering<'_> {
                 self.out.push(Expr::SourceRoute { dreg: Register::R1 });
                 self.equal(Data::of([0; 4]));
             }
+            Match::EtherType(kind) => {
+                self.out.push(Expr::Payload { base: Base::Link, offset: ETHER_TYPE, len: 2, dreg: Register::R1 });
+                self.equal(Data::of((*kind as u16).to_be_bytes()));
+                self.family = kind.family().or(self.family);
+            }
             Match::Original => {
                 self.out.push(Expr::Ct { key: CtKey::Direction, dreg: Register::R1 });
                 self.equal(Data::of([ORIGINAL]));
@@ -179,6 +186,7 @@ impl Lowering<'_> {
                 self.destination(family, Register::at(address_len(family)));
             }
             Field::InputLink => self.out.push(Expr::Meta { key: MetaKey::IifName, dreg: Register::R1 }),
+            Field::OutputLink => self.out.push(Expr::Meta { key: MetaKey::OifName, dreg: Register::R1 }),
             Field::Flow(family) => {
                 self.need_family(family);
                 let address = address_len(family);

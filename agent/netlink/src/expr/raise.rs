@@ -5,7 +5,7 @@
 //! last register, and the rules of [`lower`] are written once.
 
 use compiler::api::{PortRange, Protocol};
-use compiler::nft::{CtState, Family, Field, Match, Reject, SetName, Stmt};
+use compiler::nft::{CtState, EtherType, Family, Field, Match, Reject, SetName, Stmt};
 
 use super::lower::{ADMIN_PROHIBITED, HOP_LIMIT, ICMPV6, lower, state_bit};
 use super::{Base, CtKey, Data, Expr, MetaKey, Register, RejectWith};
@@ -50,6 +50,13 @@ impl<'a> Parser<'a> {
             Expr::Payload { base: Base::Transport, offset, len, .. } => {
                 self.transport(*offset, *len).map(|found| Some(Stmt::Match(found)))
             }
+            Expr::Payload { base: Base::Link, .. } => {
+                let Expr::Cmp { data, .. } = self.next_expr()? else { return None };
+                let number = u16::from_be_bytes(data.as_slice().try_into().ok()?);
+                let kind = EtherType::ALL.into_iter().find(|kind| *kind as u16 == number)?;
+                self.family = kind.family().or(self.family);
+                Some(Some(Stmt::Match(Match::EtherType(kind))))
+            }
             Expr::Payload { base: Base::Network, offset: HOP_LIMIT, .. } => {
                 Some(Some(Stmt::Match(Match::HopLimit(self.byte()?))))
             }
@@ -64,6 +71,7 @@ impl<'a> Parser<'a> {
             }
             Expr::Payload { base: Base::Network, offset, .. } => self.field(*offset).map(Some),
             Expr::Meta { key: MetaKey::IifName, .. } => self.looked_up(Field::InputLink).map(Some),
+            Expr::Meta { key: MetaKey::OifName, .. } => self.looked_up(Field::OutputLink).map(Some),
             Expr::SourceRoute { .. } => {
                 self.next_expr()?;
                 Some(Some(Stmt::Match(Match::SourceAstray)))
@@ -85,8 +93,7 @@ impl<'a> Parser<'a> {
             Expr::Reject(RejectWith::TcpReset) => Some(Some(Stmt::Reject(Reject::TcpReset))),
             Expr::Reject(RejectWith::Icmpx(ADMIN_PROHIBITED)) => Some(Some(Stmt::Reject(Reject::AdminProhibited))),
             Expr::Verdict(verdict) => Some(Some(Stmt::Verdict(verdict.clone()))),
-            Expr::Meta { key: MetaKey::OifName, .. }
-            | Expr::Ct { key: CtKey::Status, .. }
+            Expr::Ct { key: CtKey::Status, .. }
             | Expr::Reject(RejectWith::Icmpx(_))
             | Expr::Cmp { .. }
             | Expr::Bitwise { .. }

@@ -1,7 +1,9 @@
 //! Statements and expressions, there and back.
 
 use compiler::api::{PortRange, Protocol};
-use compiler::nft::{ChainName, CounterName, CtState, Family, Field, Match, Reject, SetName, Stmt, Verdict};
+use compiler::nft::{
+    ChainName, CounterName, CtState, EtherType, Family, Field, Match, Reject, SetName, Stmt, TableFamily, Verdict,
+};
 use proptest::prelude::*;
 
 use super::{
@@ -24,13 +26,14 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
     let protocol = prop::sample::select(Protocol::ALL.to_vec());
     let set = prop::sample::select(vec!["a", "pods-1"]).prop_map(SetName::from_kernel);
     let chain = Just(ChainName::from_kernel("leaf"));
-    let field = (family, 0..6).prop_map(|(family, kind)| match kind {
+    let field = (family, 0..7).prop_map(|(family, kind)| match kind {
         0 => Field::Source(family),
         1 => Field::Destination(family),
         2 => Field::Endpoint(family),
         3 => Field::Pair(family),
         4 => Field::Flow(family),
-        _ => Field::InputLink,
+        5 => Field::InputLink,
+        _ => Field::OutputLink,
     });
     let states = prop::sample::select(vec![
         vec![CtState::Established],
@@ -50,6 +53,7 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
         Just(matching(Match::LinkLocalSource)),
         prop::sample::select(Family::ALL.to_vec()).prop_map(|family| matching(Match::UnspecifiedSource(family))),
         Just(matching(Match::SourceAstray)),
+        prop::sample::select(EtherType::ALL.to_vec()).prop_map(|kind| matching(Match::EtherType(kind))),
         Just(Stmt::Counter),
         Just(Stmt::CounterName(CounterName::from_kernel("denied"))),
         Just(Stmt::Reject(Reject::TcpReset)),
@@ -128,6 +132,7 @@ fn every_expression_comes_back() {
     let all = [
         Expr::Meta { key: MetaKey::IifName, dreg },
         Expr::Meta { key: MetaKey::OifName, dreg },
+        Expr::Payload { base: Base::Link, offset: 12, len: 2, dreg },
         Expr::Payload { base: Base::Network, offset: 8, len: 16, dreg },
         Expr::Cmp { sreg, op: CmpOp::Lt, data: long },
         Expr::Cmp { sreg, op: CmpOp::Gt, data: Data::of([]) },
@@ -160,10 +165,10 @@ fn every_expression_comes_back() {
         let mut bytes = Vec::new();
         encode(&mut AttrWriter::new(&mut bytes), &expr);
         let (_, element) = AttrReader::new(&bytes).next().unwrap();
-        assert_eq!(decode(AttrReader::new(element)), Some(expr.clone()));
+        assert_eq!(decode(TableFamily::Inet, AttrReader::new(element)), Some(expr.clone()));
         // Cut anywhere, it is something else or nothing, but no panic.
         for len in 0..element.len() {
-            let _ = decode(AttrReader::new(&element[..len]));
+            let _ = decode(TableFamily::Bridge, AttrReader::new(&element[..len]));
         }
     }
     assert_eq!(Data::new(&[0; 17]), None);

@@ -1,6 +1,6 @@
 //! Expressions as bytes.
 
-use compiler::nft::{ChainName, CounterName, Family, SetName, Verdict};
+use compiler::nft::{ChainName, CounterName, Family, SetName, TableFamily, Verdict};
 
 use super::{Base, CmpOp, CtKey, Data, Expr, MetaKey, NatKind, NumgenKind, Register, RejectWith};
 use crate::attr::{AttrReader, AttrWriter};
@@ -211,8 +211,9 @@ pub(crate) fn encode(writer: &mut AttrWriter<'_>, expression: &Expr) {
     }
 }
 
-/// Reads one element of a list of expressions; `None` is an expression that postern never writes.
-pub(crate) fn decode(element: AttrReader<'_>) -> Option<Expr> {
+/// Reads one element of a list of expressions of a rule in the table of a family; `None` is an expression that postern
+/// never writes.
+pub(crate) fn decode(family: TableFamily, element: AttrReader<'_>) -> Option<Expr> {
     let a = element.nested(rule::EXPR_DATA).unwrap_or(AttrReader::new(&[]));
     let register = |kind| a.be32(kind).map(Register);
     match element.string(rule::EXPR_NAME)? {
@@ -248,7 +249,7 @@ pub(crate) fn decode(element: AttrReader<'_>) -> Option<Expr> {
             Some(Expr::SourceRoute { dreg: register(fib::DREG)? })
         }
         "lookup" => Some(Expr::Lookup {
-            set: SetName::from_kernel(a.string(lookup::SET)?),
+            set: SetName::in_table(family, a.string(lookup::SET)?),
             sreg: register(lookup::SREG)?,
             dreg: register(lookup::DREG),
             negated: flag(a.be32(lookup::FLAGS).unwrap_or(0))?,
@@ -256,13 +257,13 @@ pub(crate) fn decode(element: AttrReader<'_>) -> Option<Expr> {
         "immediate" => {
             let dreg = register(immediate::DREG)?;
             if dreg == Register::VERDICT {
-                return decode_verdict(a.nested(immediate::DATA)?).map(Expr::Verdict);
+                return decode_verdict(family, a.nested(immediate::DATA)?).map(Expr::Verdict);
             }
             Some(Expr::Immediate { dreg, data: read_value(a, immediate::DATA)? })
         }
         "counter" => Some(Expr::Counter),
         "objref" if a.be32(objref::IMM_TYPE)? == obj::TYPE_COUNTER => {
-            Some(Expr::CounterRef(CounterName::from_kernel(a.string(objref::IMM_NAME)?)))
+            Some(Expr::CounterRef(CounterName::in_table(family, a.string(objref::IMM_NAME)?)))
         }
         "reject" => match a.be32(reject::TYPE)? {
             reject::TCP_RST => Some(Expr::Reject(RejectWith::TcpReset)),
@@ -280,7 +281,7 @@ pub(crate) fn decode(element: AttrReader<'_>) -> Option<Expr> {
                 1 => NatKind::Destination,
                 _ => return None,
             };
-            single.then_some(Expr::Nat { kind, family: family(a.be32(nat::FAMILY)?)?, address, port })
+            single.then_some(Expr::Nat { kind, family: ip_family(a.be32(nat::FAMILY)?)?, address, port })
         }
         "redir" => {
             let port = register(redir::REG_PROTO_MIN);
@@ -323,10 +324,10 @@ pub(crate) fn encode_verdict(writer: &mut AttrWriter<'_>, verdict: &Verdict) {
     });
 }
 
-/// Reads the value of a verdict; `None` is one that postern never writes.
-pub(crate) fn decode_verdict(value: AttrReader<'_>) -> Option<Verdict> {
+/// Reads the value of a verdict in the table of a family; `None` is one that postern never writes.
+pub(crate) fn decode_verdict(family: TableFamily, value: AttrReader<'_>) -> Option<Verdict> {
     let a = value.nested(data::VERDICT)?;
-    let chain = || a.string(data::VERDICT_CHAIN).map(ChainName::from_kernel);
+    let chain = || a.string(data::VERDICT_CHAIN).map(|name| ChainName::in_table(family, name));
     match a.be32(data::VERDICT_CODE)?.cast_signed() {
         nf::ACCEPT => Some(Verdict::Accept),
         nf::DROP => Some(Verdict::Drop),
@@ -374,7 +375,7 @@ fn flag(value: u32) -> Option<bool> {
     }
 }
 
-fn family(number: u32) -> Option<Family> {
+fn ip_family(number: u32) -> Option<Family> {
     Family::ALL.into_iter().find(|family| u32::from(protocol_family(*family)) == number)
 }
 
@@ -384,7 +385,7 @@ fn meta_key(number: u32) -> Option<MetaKey> {
 }
 
 fn base(number: u32) -> Option<Base> {
-    [Base::Network, Base::Transport].into_iter().find(|base| *base as u32 == number)
+    [Base::Link, Base::Network, Base::Transport].into_iter().find(|base| *base as u32 == number)
 }
 
 fn cmp_op(number: u32) -> Option<CmpOp> {

@@ -15,7 +15,7 @@ use super::tables::{base, chain_name, element, everything, rule, set, set_name, 
 
 const LIST: [&str; 4] = ["list", "table", "inet", "postern"];
 
-/// `nft -j list table`, without the handles, and with the objects in order of their kinds and names.
+/// `nft -j list ruleset`, without the handles, and with the objects in order of their kinds and names.
 pub(crate) fn json() -> Value {
     fn strip(value: &mut Value) {
         if let Value::Object(object) = value {
@@ -25,7 +25,7 @@ pub(crate) fn json() -> Value {
             array.iter_mut().for_each(strip);
         }
     }
-    let mut value: Value = serde_json::from_str(&nft(&["-j", "list", "table", "inet", "postern"])).unwrap();
+    let mut value: Value = serde_json::from_str(&nft(&["-j", "list", "ruleset"])).unwrap();
     strip(&mut value);
     let Some(Value::Array(objects)) = value.get_mut("nftables") else { panic!("no list in {value}") };
     objects.sort_by_key(|object| {
@@ -40,7 +40,7 @@ pub(crate) fn json() -> Value {
 /// The lines of a listing, in order of the objects' names: `nft` lists chains by handle, and those depend on who
 /// made them in which order.
 #[track_caller]
-fn same_listing(ours: &str, theirs: &str) {
+pub(crate) fn same_listing(ours: &str, theirs: &str) {
     let blocks = |text: &str| {
         let mut blocks: Vec<String> = text.split("\n\n").map(|block| block.trim_matches(['\n', '}']).into()).collect();
         blocks.sort_unstable();
@@ -184,7 +184,7 @@ pub(crate) fn every_operation_leaves_its_result() {
     );
 
     // Replaced as a whole, and then removed, twice.
-    let mut ops = vec![Op::DestroyTable];
+    let mut ops = vec![Op::DestroyTables];
     table = everything();
     ops.extend(create(&table).ops().iter().cloned());
     step(&table, ops);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use compiler::diff::{Op, Transaction};
-use compiler::nft::{Chain, Family, Key, KeyType, Stmt, Table, Verdict, VerdictMap};
+use compiler::nft::{Chain, Family, Key, KeyType, Stmt, Table, TableFamily, Verdict, VerdictMap};
 
 use netlink::Connection;
 
@@ -39,7 +39,8 @@ pub(crate) fn a_hundred_thousand_keys_in_chunks() {
     let table = big();
     let set = &table.sets[&set_name("big")];
     let generation = connection.generation().unwrap();
-    let begin = Transaction::new(vec![Op::AddTable, Op::AddSet(set_name("big"), Arc::clone(set))], None);
+    let begin =
+        Transaction::new(vec![Op::AddTable(TableFamily::Inet), Op::AddSet(set_name("big"), Arc::clone(set))], None);
     let mut generation = connection.commit(&begin, generation).unwrap().generation;
     for keys in set.keys.chunks(10_000) {
         let add = Transaction::new(vec![Op::AddKeys(set_name("big"), keys.to_vec())], None);

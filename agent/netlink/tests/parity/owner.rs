@@ -85,7 +85,7 @@ pub(crate) fn a_table_without_an_owner_is_foreign() {
     }
     assert_eq!(open().adopt().unwrap(), Claim::Foreign);
     // It can be replaced by an owned one in one transaction.
-    let mut ops = vec![Op::DestroyTable];
+    let mut ops = vec![Op::DestroyTables];
     ops.extend(create(&everything()).ops().iter().cloned());
     let generation = connection.generation().unwrap();
     connection.commit(&Transaction::new(ops, Some(everything())), generation).unwrap();
@@ -98,7 +98,7 @@ pub(crate) fn a_table_without_an_owner_is_foreign() {
 pub(crate) fn an_owned_table_can_be_replaced() {
     let mut owner = owner();
     let generation = commit_new(&mut owner, &everything());
-    let mut ops = vec![Op::DestroyTable];
+    let mut ops = vec![Op::DestroyTables];
     ops.extend(create(&everything()).ops().iter().cloned());
     let committed = owner.commit(&Transaction::new(ops, Some(everything())), generation).unwrap();
     assert_eq!(owner.adopt().unwrap(), Claim::Owned);

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use compiler::diff::{Generation, Op, Transaction};
-use compiler::nft::{Key, MapElement, Table};
+use compiler::nft::{Key, MapElement, Table, TableFamily};
 use netlink::{Connection, Ownership};
 use nix::sched::{CloneFlags, unshare};
 
@@ -69,7 +69,10 @@ pub(crate) fn open() -> Connection {
 
 /// The transaction that makes a table where there is none.
 pub(crate) fn create(table: &Table) -> Transaction {
-    let mut ops = vec![Op::AddTable];
+    let mut ops = vec![Op::AddTable(TableFamily::Inet)];
+    if table.has_bridge() {
+        ops.push(Op::AddTable(TableFamily::Bridge));
+    }
     ops.extend(table.counters.iter().cloned().map(Op::AddCounter));
     for (name, set) in &table.sets {
         ops.push(Op::AddSet(name.clone(), Arc::clone(set)));

@@ -86,7 +86,7 @@ impl<K: Kernel> Bond<K> {
         metrics.commit(outcome, ops, duration);
         let committed = result?;
         info!(ops, bytes = committed.bytes, ?duration, generation = committed.generation.0, events, "committed");
-        if transaction.ops().contains(&Op::AddTable) {
+        if transaction.ops().iter().any(|op| matches!(op, Op::AddTable(_))) {
             self.claim = self.kernel.adopt()?;
         }
         Ok(committed.generation)

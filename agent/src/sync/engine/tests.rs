@@ -115,7 +115,7 @@ impl Kernel for MemoryKernel {
                 errno: Errno::INVAL,
             }]));
         }
-        world.is_foreign &= !transaction.ops().contains(&Op::DestroyTable);
+        world.is_foreign &= !transaction.ops().contains(&Op::DestroyTables);
         world.table = transaction.result().cloned();
         world.generation += 1;
         world.commits.push(transaction.ops().len());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::diff::{Op, Transaction};
+use crate::nft::TableFamily;
 
 /// One of each, in the order in which the variants stand.
 fn one_of_each() -> Vec<Op> {
@@ -13,8 +14,8 @@ fn one_of_each() -> Vec<Op> {
     let chain = || table.chains[&chain_name()].clone();
     let element = map().elements.iter().map(|(key, element)| (*key, element.clone())).collect();
     vec![
-        Op::DestroyTable,
-        Op::AddTable,
+        Op::DestroyTables,
+        Op::AddTable(TableFamily::Inet),
         Op::DeleteMapElements(set_name(), vec![Key::V4(address(1))]),
         Op::DeleteKeys(set_name(), vec![Key::V4(address(1)), Key::V4(address(2))]),
         Op::AddCounter(CounterName::from_kernel("n")),
@@ -29,6 +30,7 @@ fn one_of_each() -> Vec<Op> {
         Op::DeleteSet(set_name()),
         Op::DeleteMap(set_name()),
         Op::DeleteCounter(CounterName::from_kernel("n")),
+        Op::DeleteTable(TableFamily::Bridge),
     ]
 }
 
@@ -63,8 +65,8 @@ fn operations_are_described_in_a_line() {
     assert_eq!(
         texts,
         [
-            "destroy the table",
-            "add the table",
+            "destroy the tables",
+            "add table inet",
             "delete 1 elements of map s",
             "delete 2 keys of set s",
             "add counter n",
@@ -79,6 +81,7 @@ fn operations_are_described_in_a_line() {
             "delete set s",
             "delete map s",
             "delete counter n",
+            "delete table bridge",
         ]
     );
 }

@@ -42,7 +42,7 @@ fn a_heavy_policy_isolates_first_and_allows_when_its_content_is_there() {
     assert_eq!(
         short(way_of(kernel, mirror, &isolated(P, "s", 100), limits(60))),
         [
-            "add the table, add map m, add chain ingress-np-p, add chain ingress-pods, add 2 rules to chain \
+            "add table inet, add map m, add chain ingress-np-p, add chain ingress-pods, add 2 rules to chain \
              ingress-pods, add 1 elements to map m",
             "add set s, add 35 keys to set s",
             "add 60 keys to set s",

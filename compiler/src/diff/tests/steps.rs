@@ -35,7 +35,7 @@ fn from_nothing_and_back() {
     let mirror = kernel.dump();
     let way = way_of(kernel, mirror, &start(), Limits::default());
     let expected = [
-        "add the table",
+        "add table inet",
         "add counter n",
         "add set r",
         "add set s",
@@ -80,7 +80,7 @@ fn from_nothing_and_back() {
 fn an_empty_table_is_a_table() {
     let kernel = Kernel::new(Release::AtOnce);
     let mirror = kernel.dump();
-    assert_eq!(way_of(kernel, mirror, &Table::default(), Limits::default()), [["add the table"]]);
+    assert_eq!(way_of(kernel, mirror, &Table::default(), Limits::default()), [["add table inet"]]);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_is_declared_otherwise_is_replaced_as_a_whole() {
     for (name, from) in cases {
         for (from, to) in [(&from, &start()), (&start(), &from)] {
             let ops = only(from, to);
-            assert_eq!(ops[..2], ["destroy the table", "add the table"], "{name}");
+            assert_eq!(ops[..2], ["destroy the tables", "add table inet"], "{name}");
             let declared = to.sets.len() + to.maps.len() + to.chains.len() + to.counters.len();
             let adds =
                 |op: &&String| ["add set", "add map", "add chain", "add counter"].iter().any(|add| op.starts_with(add));
@@ -257,7 +257,7 @@ fn what_is_foreign_makes_the_table_be_replaced() {
     mirror.foreign.push("chain somebody-elses".to_owned());
     let way = way_of(kernel, mirror, &start(), Limits { weight: 1, ..Limits::default() });
     assert_eq!(way.len(), 1, "at no moment without the rules: {way:?}");
-    assert_eq!(way[0][..2], ["destroy the table", "add the table"]);
+    assert_eq!(way[0][..2], ["destroy the tables", "add table inet"]);
     assert_eq!(way[0].len(), 15, "and all of it is made anew");
 }
 

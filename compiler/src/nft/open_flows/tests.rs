@@ -35,6 +35,8 @@ fn established(source: &str, destination: &str, ports: (u16, u16), is_reply: boo
         source_port: Some(ports.0),
         link: None,
         is_astray: false,
+        exit: None,
+        tag: None,
     }
 }
 

@@ -40,6 +40,8 @@ fn packet(source: &str, destination: &str, payload: Payload) -> TracedPacket {
         source_port: Some(4321),
         link: None,
         is_astray: false,
+        exit: None,
+        tag: None,
     }
 }
 
@@ -177,6 +179,11 @@ fn states_protocols_ports_and_icmp() {
         (Match::UnspecifiedSource(Family::V6), packet("0.0.0.0", "10.0.0.2", Payload::Icmp(8, 0)), false),
         (Match::UnspecifiedSource(Family::V6), packet("::", "fd00::2", Payload::Icmpv6(128, 0)), true),
         (Match::UnspecifiedSource(Family::V4), tcp(80), false),
+        (Match::EtherType(EtherType::V4), tcp(80), true),
+        (Match::EtherType(EtherType::V6), tcp(80), false),
+        (Match::EtherType(EtherType::V6), packet("::", "fd00::2", Payload::Icmpv6(128, 0)), true),
+        (Match::EtherType(EtherType::V4), TracedPacket { tag: Some(EtherType::CustomerTag), ..tcp(80) }, false),
+        (Match::EtherType(EtherType::CustomerTag), TracedPacket { tag: Some(EtherType::CustomerTag), ..tcp(80) }, true),
         (Match::SourceAstray, tcp(80), false),
         (Match::SourceAstray, TracedPacket { is_astray: true, ..tcp(80) }, true),
         (Match::Original, TracedPacket { is_reply: true, ..tcp(80) }, false),
@@ -230,6 +237,18 @@ fn fields_are_looked_up_with_their_own_family() {
             false,
         ),
         (Field::InputLink, sets(KeyType::Link, vec![link("veth0")]), six, false),
+        (
+            Field::OutputLink,
+            sets(KeyType::Link, vec![link("veth0")]),
+            TracedPacket { exit: name("veth0"), ..six },
+            true,
+        ),
+        (
+            Field::OutputLink,
+            sets(KeyType::Link, vec![link("veth0")]),
+            TracedPacket { link: name("veth0"), ..six },
+            false,
+        ),
     ];
     for (field, sets, packet, expected) in cases {
         let condition = Match::In(field, SetName::from_kernel("s"));

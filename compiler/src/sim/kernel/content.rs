@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::{Errno, Release};
 use crate::diff::Op;
 use crate::nft::{
-    BaseChain, Chain, ChainName, Comment, CounterName, Key, KeyType, MapElement, Rule, Set, SetName, Table, Verdict,
-    VerdictMap,
+    BaseChain, Chain, ChainName, Comment, CounterName, Key, KeyType, MapElement, Rule, Set, SetName, Table,
+    TableFamily, Verdict, VerdictMap,
 };
 
-/// The content of the table.
+/// The content of the tables.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
+    /// The tables that are there.
+    pub(super) families: BTreeSet<TableFamily>,
     pub(super) counters: BTreeSet<CounterName>,
     pub(super) sets: BTreeMap<SetName, HeldSet>,
     pub(super) maps: BTreeMap<SetName, HeldMap>,
@@ -45,8 +47,16 @@ pub(super) struct HeldChain {
 impl Content {
     /// Does one operation on what is in the table.
     pub(super) fn apply(&mut self, op: &Op, release: Release) -> Result<(), Errno> {
+        if op.family().is_some_and(|family| !self.families.contains(&family)) {
+            return Err(Errno::Enoent);
+        }
         match op {
-            Op::DestroyTable | Op::AddTable => unreachable!("the table itself is the caller's"),
+            Op::DestroyTables | Op::AddTable(_) => unreachable!("to make tables is the caller's"),
+            Op::DeleteTable(family) => {
+                self.unreferenced(self.has_objects_in(*family))?;
+                self.families.remove(family);
+                Ok(())
+            }
             Op::DeleteMapElements(map, keys) => self.delete_elements(map, keys, release),
             Op::DeleteKeys(set, keys) => self.delete_keys(set, keys),
             Op::AddCounter(counter) => {
@@ -102,6 +112,12 @@ impl Content {
             maps: self.maps.iter().map(|(name, held)| (name.clone(), map(held))).collect(),
             chains: self.chains.iter().map(|(name, held)| (name.clone(), chain(held))).collect(),
         }
+    }
+
+    fn has_objects_in(&self, family: TableFamily) -> bool {
+        let sets = self.sets.keys().chain(self.maps.keys()).map(SetName::family);
+        let others = self.chains.keys().map(ChainName::family).chain(self.counters.iter().map(CounterName::family));
+        sets.chain(others).any(|of_object| of_object == family)
     }
 
     fn unreferenced(&self, is_referenced: bool) -> Result<(), Errno> {
@@ -166,7 +182,7 @@ impl Content {
 
     fn add_rules(&mut self, name: &ChainName, rules: &[Rule]) -> Result<(), Errno> {
         for rule in rules {
-            self.check_rule(rule)?;
+            self.check_rule(name.family(), rule)?;
         }
         self.chains.get_mut(name).ok_or(Errno::Enoent)?.rules.extend_from_slice(rules);
         self.check_depth()
@@ -181,7 +197,7 @@ impl Content {
     /// A key that is there with another verdict is refused.
     fn add_elements(&mut self, name: &SetName, elements: &[(Key, MapElement)]) -> Result<(), Errno> {
         for (_, element) in elements {
-            self.check_verdict(&element.verdict)?;
+            self.check_verdict(name.family(), &element.verdict)?;
         }
         let map = self.maps.get_mut(name).ok_or(Errno::Enoent)?;
         for (key, element) in elements {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Errno;
 use super::content::{Content, target};
-use crate::nft::{ChainName, CounterName, Field, KeyType, Match, Rule, SetName, Stmt, Verdict};
+use crate::nft::{ChainName, CounterName, Field, KeyType, Match, Rule, SetName, Stmt, TableFamily, Verdict};
 
 /// `NFT_JUMP_STACK_SIZE` is 16: the sixteenth jump is one too many.
 const MOST_JUMPS: usize = 15;
@@ -35,7 +35,8 @@ fn reference(stmt: &Stmt) -> Reference<'_> {
             | Match::Original
             | Match::LinkLocalSource
             | Match::UnspecifiedSource(_)
-            | Match::SourceAstray,
+            | Match::SourceAstray
+            | Match::EtherType(_),
         )
         | Stmt::Counter
         | Stmt::Reject(_) => Reference::Nothing,
@@ -43,29 +44,38 @@ fn reference(stmt: &Stmt) -> Reference<'_> {
 }
 
 impl Content {
-    /// Whether everything that a rule refers to is there and of the right type.
-    pub(super) fn check_rule(&self, rule: &Rule) -> Result<(), Errno> {
+    /// Whether everything that a rule of a table refers to is there, in the same table, and of the right type.
+    pub(super) fn check_rule(&self, family: TableFamily, rule: &Rule) -> Result<(), Errno> {
+        let same_table = |other: TableFamily| (other == family).then_some(()).ok_or(Errno::Enoent);
         for stmt in &rule.stmts {
             match reference(stmt) {
                 Reference::Nothing => {}
-                Reference::Counter(name) => self.counters.get(name).map(drop).ok_or(Errno::Enoent)?,
+                Reference::Counter(name) => {
+                    same_table(name.family())?;
+                    self.counters.get(name).map(drop).ok_or(Errno::Enoent)?;
+                }
                 Reference::Set(name, looked_up) => {
+                    same_table(name.family())?;
                     let held = self.sets.get(name).ok_or(Errno::Enoent)?.key_type;
                     is_searchable(held, looked_up).then_some(()).ok_or(Errno::Einval)?;
                 }
                 Reference::Map(name, looked_up) => {
+                    same_table(name.family())?;
                     let held = self.maps.get(name).ok_or(Errno::Enoent)?.key_type;
                     is_searchable(held, looked_up).then_some(()).ok_or(Errno::Einval)?;
                 }
-                Reference::Chain(verdict) => self.check_verdict(verdict)?,
+                Reference::Chain(verdict) => self.check_verdict(family, verdict)?,
             }
         }
         Ok(())
     }
 
-    /// Whether the chain to which a verdict leads is there and can be jumped to.
-    pub(super) fn check_verdict(&self, verdict: &Verdict) -> Result<(), Errno> {
+    /// Whether the chain to which a verdict in a table leads is there and can be jumped to.
+    pub(super) fn check_verdict(&self, family: TableFamily, verdict: &Verdict) -> Result<(), Errno> {
         let Some(name) = target(verdict) else { return Ok(()) };
+        if name.family() != family {
+            return Err(Errno::Enoent);
+        }
         let chain = self.chains.get(name).ok_or(Errno::Enoent)?;
         if chain.base.is_some() { Err(Errno::Eopnotsupp) } else { Ok(()) }
     }

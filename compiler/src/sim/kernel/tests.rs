@@ -7,7 +7,7 @@ use super::*;
 use crate::api::PortRange;
 use crate::nft::{
     BaseChain, Chain, ChainName, ChainPolicy, CounterName, Family, Field, Hook, Key, KeyType, MapElement, Match, Rule,
-    Set, SetName, Stmt, Verdict, VerdictMap,
+    Set, SetName, Stmt, TableFamily, Verdict, VerdictMap,
 };
 
 fn set_name(name: &str) -> SetName {
@@ -71,7 +71,7 @@ fn goto(chain: &str) -> Verdict {
 /// Commits the table, then each of the rest; what the last one is answered.
 fn last_of(release: Release, transactions: Vec<Vec<Op>>) -> Option<Errno> {
     let mut kernel = Kernel::new(release);
-    kernel.commit(&Transaction::new(vec![Op::AddTable], None)).unwrap();
+    kernel.commit(&Transaction::new(vec![Op::AddTable(TableFamily::Inet)], None)).unwrap();
     let count = transactions.len();
     for (index, ops) in transactions.into_iter().enumerate() {
         let before = kernel.dump();
@@ -106,7 +106,9 @@ fn a_refused_transaction_leaves_nothing() {
 #[test]
 fn destroyed_with_everything() {
     let mut kernel = Kernel::new(Release::AtOnce);
-    kernel.commit(&Transaction::new(vec![Op::AddTable, chain("a"), chain("b"), jump("a", "b")], None)).unwrap();
+    kernel
+        .commit(&Transaction::new(vec![Op::AddTable(TableFamily::Inet), chain("a"), chain("b"), jump("a", "b")], None))
+        .unwrap();
     kernel.commit(&Transaction::cleanup()).unwrap();
     kernel.commit(&Transaction::cleanup()).expect("to destroy what is not there is no error");
     assert_eq!(kernel.dump().table, None);
