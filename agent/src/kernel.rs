@@ -10,7 +10,7 @@ use netlink::{Claim, Committed, Connection, Error, Ownership};
 pub use counters::Counters;
 pub use open_flows::look;
 
-/// What holds table `inet postern`.
+/// What holds the tables of postern.
 ///
 /// Implemented by the netlink connection, and by an in-memory kernel in tests; nothing else of the agent is replaced
 /// there.
@@ -44,6 +44,15 @@ pub fn connect() -> Result<Connection, Error> {
 /// If there is no nf_tables, or no permission to use it.
 pub fn supports_source_routes() -> Result<bool, Error> {
     Ok(!is_before((5, 19)) && Connection::open(Ownership::Plain)?.supports_source_routes()?)
+}
+
+/// Whether the kernel has tables for what passes from port to port of a bridge.
+///
+/// # Errors
+///
+/// If there is no nf_tables, or no permission to use it.
+pub fn supports_bridge_tables() -> Result<bool, Error> {
+    Connection::open(Ownership::Plain)?.supports_bridge_tables()
 }
 
 /// What transactions may do on the running kernel.

@@ -3,6 +3,8 @@
 //! A network plugin gives a pod a link and routes the pod's addresses there. So what is behind a link is known without a
 //! word of the API server or the runtime, as long as the kernel itself has it.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,6 +16,8 @@ use compiler::cluster::{Event, Link};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::IpNet;
+use ports::{Heard, Ports};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
@@ -22,15 +26,21 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::backoff::Backoff;
+use crate::kernel;
 use crate::readiness::{Guard, Readiness};
 use crate::sync;
 
 /// How long after a change further ones are waited for: a plugin makes several in a row.
 const BURST: Duration = Duration::from_millis(10);
-/// How often links and routes are read though nothing was told: what is told may be lost.
+/// How often links and routes are read though nothing was told: what is told may be lost. After a change it is sooner,
+/// and then ever later: who is behind the port of a bridge is known once the node has heard of it, which is not told.
 const INTERVAL: Duration = Duration::from_secs(30);
+const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// To read takes at most one part in so many of the time: a node of a large network may have many routes.
 const SHARE: u32 = 5;
+/// What is told where the kernel has no tables for bridges.
+const UNJUDGED: &str = "what pods of one bridge send to many at once, or in tagged frames, is not judged: that needs \
+    nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)";
 /// How long the kernel may take to list them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -59,7 +69,7 @@ pub async fn follow(sync: &sync::Handle, readiness: &Readiness) -> Infallible {
     // Stands until links have been read again.
     let mut note = None;
     loop {
-        let Err(error) = follow_once(sync, &mut backoff, &mut note).await;
+        let Err(error) = follow_once(sync, readiness, &mut backoff, &mut note).await;
         let text = format!("links cannot be followed, and new pods are known by their addresses alone: {error:#}");
         warn!("{text}");
         note = Some(readiness.note(text));
@@ -67,9 +77,16 @@ pub async fn follow(sync: &sync::Handle, readiness: &Readiness) -> Infallible {
     }
 }
 
-async fn follow_once(sync: &sync::Handle, backoff: &mut Backoff, note: &mut Option<Guard>) -> Result<Infallible> {
+async fn follow_once(
+    sync: &sync::Handle,
+    readiness: &Readiness,
+    backoff: &mut Backoff,
+    note: &mut Option<Guard>,
+) -> Result<Infallible> {
     let mut routes = Routes::open(&[MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route])?;
     let mut told = None;
+    let mut intervals = Backoff::new(FIRST_INTERVAL, INTERVAL);
+    let mut unjudged = None;
     loop {
         let begun = Instant::now();
         let links = routes.read().await?;
@@ -77,12 +94,15 @@ async fn follow_once(sync: &sync::Handle, backoff: &mut Backoff, note: &mut Opti
         backoff.reset();
         *note = None;
         if told.as_ref() != Some(&links) {
+            intervals.reset();
             debug!(links = links.len(), "links that may lead to pods");
+            let is_unjudged = !routes.reads_ports && links.iter().any(|link| link.is_bridge);
+            unjudged = is_unjudged.then(|| unjudged.take().unwrap_or_else(|| readiness.note(UNJUDGED.to_owned())));
             sync.event(Event::Links(links.clone()));
             told = Some(links);
         }
         sleep(rest).await;
-        routes.change().await?;
+        routes.change(intervals.next_wait()).await?;
     }
 }
 
@@ -92,6 +112,9 @@ pub(crate) struct Routes {
     driver: JoinHandle<()>,
     /// An item for each change of a link or a route.
     changes: BoxStream<'static, ()>,
+    ports: Ports,
+    /// Whether rules can be made for the ports of bridges.
+    reads_ports: bool,
 }
 
 // === impl Routes ===
@@ -100,16 +123,23 @@ impl Routes {
     /// Opens a socket in the network namespace of the calling thread, which is told of some changes.
     pub(crate) fn open(groups: &[MulticastGroup]) -> Result<Routes> {
         let (connection, handle, changes) = new_multicast_connection(groups).context("cannot open rtnetlink")?;
-        Ok(Routes { handle, driver: tokio::spawn(connection), changes: changes.map(drop).boxed() })
+        let driver = tokio::spawn(connection);
+        // Where the kernel cannot be asked, the sync thread meets the same error, and tells of it.
+        let reads_ports = kernel::supports_bridge_tables().unwrap_or(true);
+        Ok(Routes { handle, driver, changes: changes.map(drop).boxed(), ports: Ports::default(), reads_ports })
     }
 
     /// The links that may lead to pods, by name.
-    pub(crate) async fn read(&self) -> Result<Vec<Link>> {
+    pub(crate) async fn read(&mut self) -> Result<Vec<Link>> {
         let read = async {
-            let mut leading = Leading::default();
+            let (mut leading, mut heard) = (Leading::default(), Heard::default());
             let mut links = self.handle.link().get().execute();
             while let Some(link) = links.try_next().await? {
-                leading.add_link(&link);
+                let Some(name) = name(&link) else { continue };
+                leading.add_link(&link, name);
+                if self.reads_ports {
+                    heard.add_link(&link, name);
+                }
             }
             let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
             let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
@@ -119,14 +149,35 @@ impl Routes {
                     leading.add_route(&route);
                 }
             }
-            anyhow::Ok(leading.into_links())
+            if heard.has_ports() {
+                self.listen(&mut heard).await?;
+            }
+            anyhow::Ok((leading, heard))
         };
-        timeout(PATIENCE, read).await.map_err(|_| anyhow!("no answer within {PATIENCE:?}"))?
+        let (leading, heard) =
+            timeout(PATIENCE, read).await.map_err(|_| anyhow!("no answer within {PATIENCE:?}"))??;
+        self.ports.learn(heard);
+        Ok(leading.into_links(&self.ports))
     }
 
-    /// Waits until something has changed, or may have.
-    async fn change(&mut self) -> Result<()> {
-        match timeout(INTERVAL, self.changes.next()).await {
+    /// Reads what is known of who is behind ports.
+    async fn listen(&self, heard: &mut Heard) -> Result<()> {
+        for family in [AddressFamily::Bridge, AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut entries = self.handle.neighbours().get().set_address_family(family).execute();
+            while let Some(entry) = entries.try_next().await? {
+                if family == AddressFamily::Bridge {
+                    heard.add_station(&entry);
+                } else {
+                    heard.add_neighbour(&entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something has changed, or so long.
+    async fn change(&mut self, longest: Duration) -> Result<()> {
+        match timeout(longest, self.changes.next()).await {
             Err(_) => return Ok(()),
             Ok(None) => return Err(anyhow!("rtnetlink has ended")),
             Ok(Some(())) => {}
@@ -151,10 +202,8 @@ struct Leading {
 }
 
 impl Leading {
-    fn add_link(&mut self, link: &LinkMessage) {
-        if let Some(name) = name(link) {
-            self.by_index.insert(link.header.index, (name, is_bridge(link), BTreeSet::new()));
-        }
+    fn add_link(&mut self, link: &LinkMessage, name: LinkName) {
+        self.by_index.insert(link.header.index, (name, is_bridge(link), BTreeSet::new()));
     }
 
     fn add_route(&mut self, route: &RouteMessage) {
@@ -166,10 +215,13 @@ impl Leading {
         }
     }
 
-    fn into_links(self) -> Vec<Link> {
-        let leading = self.by_index.into_values().filter(|(.., prefixes)| !prefixes.is_empty());
+    fn into_links(self, ports: &Ports) -> Vec<Link> {
+        let leading = self.by_index.into_iter().filter(|(_, (.., prefixes))| !prefixes.is_empty());
         let mut links: Vec<Link> = leading
-            .map(|(name, is_bridge, prefixes)| Link { name, is_bridge, prefixes: prefixes.into_iter().collect() })
+            .map(|(index, (name, is_bridge, prefixes))| {
+                let ports = if is_bridge { ports.of(index) } else { Vec::new() };
+                Link { name, is_bridge, prefixes: prefixes.into_iter().collect(), ports }
+            })
             .collect();
         links.sort();
         links
@@ -228,6 +280,11 @@ mod tests {
         netns.run(run).unwrap();
     }
 
+    fn bridge_fdb(arguments: &str) {
+        let status = Command::new("bridge").arg("fdb").args(arguments.split_whitespace()).status().unwrap();
+        assert!(status.success(), "bridge fdb {arguments}");
+    }
+
     fn text(links: &[Link]) -> Vec<String> {
         let line = |link: &Link| {
             let prefixes = link.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -273,10 +330,37 @@ mod tests {
             assert!(found[0].contains("fd01::/64") && !found[0].contains("0.0.0.0/0"), "{found:?}");
             assert_eq!(found[1], "v1: 10.0.0.2/32 fd00::2/128");
 
+            // A port's address is known once the node has had to find it out, and for as long as nobody else has it.
+            ip(&netns, "link set v2 master cni0");
+            let port = |links: &[Link]| links[0].ports.clone();
+            assert_eq!(port(&routes.read().await.unwrap()).len(), 1, "the other end of v1 is no port");
+            assert!(port(&routes.read().await.unwrap())[0].addresses.is_empty(), "nothing was heard of it");
+            ip(
+                &netns,
+                "link set p2 address 02:00:00:00:00:02
+                 neigh add 10.1.0.7 lladdr 02:00:00:00:00:02 dev cni0
+                 neigh add fd01::7 lladdr 02:00:00:00:00:02 dev cni0
+                 neigh add 10.1.0.8 lladdr 02:00:00:00:00:03 dev cni0",
+            );
+            assert!(port(&routes.read().await.unwrap())[0].addresses.is_empty(), "nobody was heard by it");
+            netns.run(|| bridge_fdb("add 02:00:00:00:00:02 dev v2 master dynamic")).unwrap();
+            let known = port(&routes.read().await.unwrap());
+            assert_eq!(known[0].addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.7", "fd01::7"]);
+            netns.run(|| bridge_fdb("del 02:00:00:00:00:02 dev v2 master")).unwrap();
+            ip(&netns, "neigh del 10.1.0.7 dev cni0");
+            assert_eq!(port(&routes.read().await.unwrap()), known, "who is silent is not forgotten");
+            ip(&netns, "link set v1 master cni0");
+            netns.run(|| bridge_fdb("add 02:00:00:00:00:02 dev v1 master dynamic")).unwrap();
+            let moved = port(&routes.read().await.unwrap());
+            let counts: Vec<_> = moved.iter().map(|port| (port.name.to_string(), port.addresses.len())).collect();
+            assert_eq!(counts, [("v1".to_owned(), 1), ("v2".to_owned(), 1)], "fd01::7 is behind v1 now");
+            ip(&netns, "link set v1 nomaster");
+            ip(&netns, "link set v2 nomaster");
+            assert!(port(&routes.read().await.unwrap()).is_empty());
             ip(&netns, "route add 10.0.0.3/32 dev v2");
             let changed = async {
                 loop {
-                    routes.change().await.unwrap();
+                    routes.change(INTERVAL).await.unwrap();
                     let links = text(&routes.read().await.unwrap());
                     if links.iter().any(|link| link == "v2: 10.0.0.3/32") {
                         return;

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compiler::api::Direction;
-use compiler::nft::{CounterName, Table, denied_counter, refused_source_counter};
+use compiler::nft::{
+    CounterName, Table, denied_counter, refused_destination_counter, refused_link_local_counter,
+    refused_source_counter, refused_tag_counter,
+};
 use netlink::Count;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -38,7 +41,7 @@ pub struct Metrics {
     pub admin: AdminMetrics,
     sizes: Sizes,
     denied: Family<Label, Counter>,
-    refused_sources: Counter,
+    refused: [(CounterName, Counter); 4],
     log_lines_dropped: Counter,
     resident: Gauge,
 }
@@ -107,7 +110,6 @@ impl Metrics {
         let mut registry = Registry::default();
         let (watch, sync, sizes) = (WatchMetrics::default(), SyncMetrics::new(), Sizes::default());
         let (denied, resident) = (Family::<Label, Counter>::default(), Gauge::default());
-        let refused_sources = Counter::default();
         registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, resident.clone());
         let postern = registry.sub_registry_with_prefix("postern");
         postern.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -115,12 +117,33 @@ impl Metrics {
         sync.register(postern);
         sizes.register(postern);
         postern.register("denied_packets", "Packets that isolation refused", denied.clone());
-        let help = "Packets refused because their source is not routed to the pod that sent them";
-        postern.register("refused_source_packets", help, refused_sources.clone());
+        let refused = [
+            (
+                "refused_source_packets",
+                "Packets refused because their source is not routed to the pod that sent them",
+                refused_source_counter(),
+            ),
+            (
+                "refused_destination_packets",
+                "Packets on a bridge to the port of an isolated pod, refused because they are for no pod's address",
+                refused_destination_counter(),
+            ),
+            (
+                "refused_link_local_packets",
+                "Packets on a bridge refused because they came from a link-local address by the port of a pod that is isolated for egress",
+                refused_link_local_counter(),
+            ),
+            ("refused_tag_packets", "Frames on a bridge refused because they have a VLAN tag", refused_tag_counter()),
+        ]
+        .map(|(name, help, of_table)| {
+            let counter = Counter::default();
+            postern.register(name, help, counter.clone());
+            (of_table, counter)
+        });
         let (admin, log_lines_dropped) = (AdminMetrics::default(), Counter::default());
         admin.register(postern);
         postern.register("log_lines_dropped", "Lines of the log that nobody took", log_lines_dropped.clone());
-        Metrics { registry, watch, sync, admin, sizes, denied, refused_sources, log_lines_dropped, resident }
+        Metrics { registry, watch, sync, admin, sizes, denied, refused, log_lines_dropped, resident }
     }
 
     /// The text for a scrape: sizes as a snapshot has them, and the values of the table's counters. Those that could not
@@ -133,8 +156,10 @@ impl Metrics {
                 self.denied.get_or_create(&label).inner().store(count.packets, Ordering::Relaxed);
             }
         }
-        if let Some(count) = counters.get(&refused_source_counter()) {
-            self.refused_sources.inner().store(count.packets, Ordering::Relaxed);
+        for (of_table, counter) in &self.refused {
+            if let Some(count) = counters.get(of_table) {
+                counter.inner().store(count.packets, Ordering::Relaxed);
+            }
         }
         self.watch.set_ages();
         self.log_lines_dropped.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
@@ -378,6 +403,7 @@ mod tests {
         let counters = BTreeMap::from([
             (denied, Count { packets: 5, bytes: 300 }),
             (refused_source_counter(), Count { packets: 3, bytes: 180 }),
+            (refused_tag_counter(), Count { packets: 2, bytes: 120 }),
         ]);
         let pods = State::new(NodeName("node-1".into())).pods().clone();
         let snapshot = Snapshot { epoch: 1, objects: vec![("Pod", 3)], pods, enforced: None };
@@ -391,6 +417,8 @@ mod tests {
             "postern_invalid_objects{kind=\"NetworkPolicy\"} 1",
             "postern_denied_packets_total{direction=\"ingress\"} 5",
             "postern_refused_source_packets_total 3",
+            "postern_refused_tag_packets_total 2",
+            "postern_refused_destination_packets_total 0",
             "postern_table_chains 0",
             "postern_drift_repairs_total 0",
             "postern_log_lines_dropped_total 0",

@@ -136,7 +136,7 @@ async fn start_agent(settings: Settings, netns: Netns, model: &Model) -> anyhow:
     let readiness = Readiness::new();
     let metrics = Metrics::new();
     let runtime = tokio::runtime::Handle::current();
-    let routes = netns.run(|| {
+    let mut routes = netns.run(|| {
         let _inside = runtime.enter();
         Routes::open(&[])
     })??;

@@ -20,14 +20,14 @@ pub mod trace;
 
 pub(crate) use chain::sets_of;
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
-pub use lower::{Lowerer, lower};
+pub use lower::{Lowerer, lower, refused_destination_counter, refused_link_local_counter, refused_tag_counter};
 pub use name::{ChainName, Comment, CounterName, SetName};
 pub(crate) use open_flows::add_open_flows;
 pub use open_flows::without_open_flows;
-pub use rule::{CtState, Field, Match, Reject, Rule, Stmt, Verdict};
+pub use rule::{CtState, EtherType, Field, Match, Reject, Rule, Stmt, Verdict};
 pub use set::{Key, KeyType, MapElement, Set, VerdictMap};
 pub use skeleton::{Deny, denied_counter, refused_source_counter};
-pub use table::{TABLE, Table};
+pub use table::{TABLE, Table, TableFamily};
 
 use std::fmt;
 use std::net::IpAddr;

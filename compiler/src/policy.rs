@@ -8,6 +8,7 @@ mod cidr;
 mod ir;
 mod judge;
 mod links;
+mod open_to_all;
 #[cfg(feature = "sim")]
 pub mod oracle;
 mod ports;
@@ -18,6 +19,8 @@ pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRul
 pub(crate) use judge::judge_pod;
 pub use judge::{Judgement, Packet, PacketProtocol, judge};
 pub use links::{OwnAddresses, PodLinks};
+use open_to_all::Policies;
+pub use open_to_all::{OpenPorts, OpenToAll};
 pub use ports::merge_ports;
 pub use resolve::Resolver;
 

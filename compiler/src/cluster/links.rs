@@ -16,6 +16,17 @@ pub struct Link {
     pub is_bridge: bool,
     /// The destinations of its routes: of a bridge all, else those to one address. Ascending, each once.
     pub prefixes: Vec<IpNet>,
+    /// The ports of a bridge that may lead to pods, by name.
+    pub ports: Vec<Port>,
+}
+
+/// A port of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Its name.
+    pub name: LinkName,
+    /// The addresses that are known to be behind it. Ascending, each once.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// All links that may lead to pods, by name.

@@ -10,6 +10,7 @@
 //! same ones; so are its named ports. A pod that comes or goes is one element and no rule changes, and no policy is
 //! larger in the kernel than the sum of what it says.
 
+mod bridge;
 mod dispatch;
 mod policy_chain;
 mod sets;
@@ -23,7 +24,8 @@ use super::skeleton::{self, Deny};
 use super::{Family, Table};
 use crate::api::{Direction, PolicyKey};
 use crate::cluster::{Endpoints, Members, PodPeers, PortSelector};
-use crate::policy::{Ir, LocalPod, PolicyRules};
+use crate::policy::{Ir, LocalPod, PodLinks, PolicyRules};
+pub use bridge::{refused_destination_counter, refused_link_local_counter, refused_tag_counter};
 use dispatch::Groups;
 use policy_chain::PolicyChain;
 use sets::Followed;
@@ -54,7 +56,7 @@ struct PolicyPart {
 /// What the local pods alone decide.
 #[derive(Debug, Default)]
 struct PodPart {
-    from: Option<Arc<Vec<LocalPod>>>,
+    from: Option<(Arc<Vec<LocalPod>>, Arc<PodLinks>)>,
     groups: Groups,
     objects: Table,
 }
@@ -91,7 +93,8 @@ impl Lowerer {
     }
 
     fn lower_pods(&mut self, ir: &Ir) {
-        if self.pods.from.as_ref().is_some_and(|from| Arc::ptr_eq(from, &ir.pods)) {
+        let is_same = |(pods, links): &(Arc<_>, Arc<_>)| Arc::ptr_eq(pods, &ir.pods) && Arc::ptr_eq(links, &ir.links);
+        if self.pods.from.as_ref().is_some_and(is_same) {
             return;
         }
         // Rules and sets of a family are there only if some local pod has an address of it.
@@ -102,9 +105,10 @@ impl Lowerer {
         if families != self.families {
             *self = Lowerer { families, ..Lowerer::new(self.deny) };
         }
-        let objects = dispatch::lower(ir, &mut self.pods.groups);
+        let mut objects = dispatch::lower(ir, &mut self.pods.groups);
+        bridge::add_to(&mut objects, &ir.pods, &ir.links);
         replace(&mut self.table, &self.pods.objects, &objects);
-        self.pods.from = Some(ir.pods.clone());
+        self.pods.from = Some((ir.pods.clone(), ir.links.clone()));
         self.pods.objects = objects;
     }
 
@@ -146,6 +150,10 @@ fn replace(table: &mut Table, old: &Table, new: &Table) {
             }
         }
     }
+    for gone in old.counters.difference(&new.counters) {
+        table.counters.remove(gone);
+    }
+    table.counters.extend(new.counters.difference(&old.counters).cloned());
     replace_in(&mut table.sets, &old.sets, &new.sets);
     replace_in(&mut table.maps, &old.maps, &new.maps);
     replace_in(&mut table.chains, &old.chains, &new.chains);

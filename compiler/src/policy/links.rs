@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::LocalPod;
-use crate::api::{LinkName, PodKey, Str};
-use crate::cluster::Links;
+use super::{LocalPod, OpenToAll, Policies};
+use crate::api::{Direction, LinkName, PodKey, Str};
+use crate::cluster::{Link, Links, ListId};
 
 /// Whose packets must have a source that the node routes to the link from which they come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,12 +32,23 @@ pub struct PodLinks {
     pub own: BTreeMap<LinkName, PodKey>,
     /// Those of them whose packets must have a source that the node routes there.
     pub checked: BTreeSet<LinkName>,
-    /// The links behind which there are several pods, one of them isolated: bridges, whose ports the rules do not see.
+    /// The links behind which there are several pods, one of them isolated, and no ports are known: the rules of the node
+    /// do not see who of them it is.
     pub shared: BTreeSet<LinkName>,
+    /// The ports of bridges by which tagged frames must not come: what is in them is no packet to the rules of the node,
+    /// and is one to whoever receives it. Those of pods that are isolated for egress or must have a source of their own,
+    /// and those that could be.
+    pub tagless: BTreeSet<LinkName>,
+    /// The ports of bridges by which nothing may come from a link-local address, which is nobody's in particular, but what
+    /// makes a link work. Those of pods that are isolated for egress, and those that could be.
+    pub jailed: BTreeSet<LinkName>,
+    /// The ports of bridges by which nothing may leave but what the rules of the node judge, and what anybody may send
+    /// there. Those of pods that are isolated for ingress, and those that could be.
+    pub closed: BTreeMap<LinkName, OpenToAll>,
 }
 
 impl PodLinks {
-    pub(super) fn of(links: &Links, pods: &[LocalPod], own_addresses: &OwnAddresses) -> PodLinks {
+    pub(super) fn of(links: &Links, pods: &[LocalPod], policies: &Policies, own_addresses: &OwnAddresses) -> PodLinks {
         let mut found = PodLinks::default();
         if links.is_empty() {
             return found;
@@ -47,8 +58,14 @@ impl PodLinks {
         for link in links.iter() {
             if link.is_bridge {
                 let is_behind = |address: &IpAddr| link.prefixes.iter().any(|prefix| prefix.contains(address));
-                if pods.iter().any(|pod| pod.is_isolated() && pod.addresses.iter().any(is_behind)) {
-                    found.shared.insert(link.name);
+                let behind = pods.iter().filter(|pod| pod.addresses.iter().any(is_behind));
+                let isolated: Vec<&LocalPod> = behind.filter(|pod| pod.is_isolated()).collect();
+                if !isolated.is_empty() {
+                    if link.ports.is_empty() {
+                        found.shared.insert(link.name);
+                    }
+                    let any_ingress = isolated.iter().any(|pod| pod.ingress.is_some());
+                    found.add_ports(link, any_ingress, &by_address, policies, own_addresses);
                 }
                 continue;
             }
@@ -78,11 +95,76 @@ impl PodLinks {
     }
 }
 
+impl PodLinks {
+    /// Whether anything is decided by the ports of bridges.
+    pub fn has_ports(&self) -> bool {
+        !(self.tagless.is_empty() && self.jailed.is_empty() && self.closed.is_empty())
+    }
+
+    /// The ports of a bridge behind which there is an isolated pod, one that is isolated for ingress if `any_ingress`.
+    ///
+    /// Which address is behind a port is learnt from what was sent by it, so that who may forge frames can claim others'.
+    /// That closes ports and opens none: the owner of a forged address is then behind no port that is known.
+    fn add_ports(
+        &mut self,
+        bridge: &Link,
+        any_ingress: bool,
+        by_address: &BTreeMap<IpAddr, &LocalPod>,
+        policies: &Policies,
+        own_addresses: &OwnAddresses,
+    ) {
+        let mut known: BTreeMap<(Direction, ListId), OpenToAll> = BTreeMap::new();
+        let mut open_to_all = |pod: &LocalPod, direction| {
+            let isolation = pod.isolation(direction)?;
+            let open = known.entry((direction, isolation.policies.id()));
+            Some(open.or_insert_with(|| OpenToAll::of(direction, isolation, policies)).clone())
+        };
+        for port in &bridge.ports {
+            let behind: BTreeMap<&PodKey, &LocalPod> = port
+                .addresses
+                .iter()
+                .filter_map(|address| by_address.get(address))
+                .map(|pod| (&pod.key, *pod))
+                .collect();
+            let is_unknown = behind.is_empty();
+            let must_be_tagless = |pod: &&LocalPod| pod.egress.is_some() || own_addresses.concern(pod);
+            if is_unknown || behind.values().any(must_be_tagless) {
+                self.tagless.insert(port.name);
+            }
+            let mut is_jailed = |pod: &LocalPod| {
+                open_to_all(pod, Direction::Egress).is_some_and(|open| !open.is_everything())
+                    && !own_addresses.except(pod)
+            };
+            if is_unknown || behind.values().any(|pod| is_jailed(pod)) {
+                self.jailed.insert(port.name);
+            }
+            let is_judged = |pod: &&LocalPod| pod.ingress.is_some() && !own_addresses.except(pod);
+            if any_ingress && (is_unknown || behind.values().any(is_judged)) {
+                // Several pods behind one port have nothing that is open to all of them, as far as is looked at here.
+                let mut pods = behind.values();
+                let alone = pods.next().filter(|_| pods.next().is_none());
+                let open = alone.and_then(|pod| open_to_all(pod, Direction::Ingress)).unwrap_or_default();
+                if !open.is_everything() {
+                    self.closed.insert(port.name, open);
+                }
+            }
+        }
+    }
+}
+
 impl OwnAddresses {
+    /// Whether the pod routes for others.
+    fn except(&self, pod: &LocalPod) -> bool {
+        match self {
+            OwnAddresses::All { except } | OwnAddresses::Isolated { except } => except.contains(&pod.key.namespace),
+            OwnAddresses::Off => false,
+        }
+    }
+
     fn concern(&self, pod: &LocalPod) -> bool {
         match self {
-            OwnAddresses::All { except } => !except.contains(&pod.key.namespace),
-            OwnAddresses::Isolated { except } => pod.is_isolated() && !except.contains(&pod.key.namespace),
+            OwnAddresses::All { .. } => !self.except(pod),
+            OwnAddresses::Isolated { .. } => pod.is_isolated() && !self.except(pod),
             OwnAddresses::Off => false,
         }
     }
@@ -91,13 +173,13 @@ impl OwnAddresses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Event, Link};
+    use crate::cluster::Event;
     use crate::policy::Resolver;
     use crate::testing::{pod, policy, state};
 
     fn link(name: &str, is_bridge: bool, prefixes: &[&str]) -> Link {
         let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
-        Link { name: LinkName::new(name).unwrap(), is_bridge, prefixes }
+        Link { name: LinkName::new(name).unwrap(), is_bridge, prefixes, ports: vec![] }
     }
 
     fn names(links: &BTreeSet<LinkName>) -> Vec<String> {

@@ -36,13 +36,21 @@ impl Resolver {
     /// The IR of the state.
     pub fn resolve(&mut self, state: &State) -> Ir {
         let (before, now) = (self.versions.replace(state.versions()), state.versions());
-        if before.is_none_or(|before| before.used_policies != now.used_policies) {
+        let same_policies = before.is_some_and(|before| before.used_policies == now.used_policies);
+        let same_pods = before.is_some_and(|before| before.local_pods == now.local_pods);
+        if !same_policies {
             self.resolve_policies(state);
         }
-        if before.is_none_or(|before| before.local_pods != now.local_pods) {
+        if !same_pods {
             let pods = state.pods().local().map(|pod| local_pod(state, pod, &self.policies));
             self.pods = Arc::new(pods.collect());
-            self.links = Arc::new(PodLinks::of(state.links(), &self.pods, &self.own_addresses));
+        }
+        // What anybody may send to the port of a bridge is for the rules of the policies to say.
+        if !same_pods || (!same_policies && self.links.has_ports()) {
+            let links = PodLinks::of(state.links(), &self.pods, &self.policies, &self.own_addresses);
+            if *self.links != links {
+                self.links = Arc::new(links);
+            }
         }
         Ir {
             node: state.node().clone(),

@@ -10,6 +10,7 @@ fn links(names: &[(&str, &str)]) -> Event {
         name: LinkName::new(name).unwrap(),
         is_bridge: *name == "cni0",
         prefixes: vec![prefix.parse().unwrap()],
+        ports: vec![],
     };
     Event::Links(names.iter().map(link).collect())
 }

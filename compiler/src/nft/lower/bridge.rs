@@ -1,0 +1,240 @@
+//! Table `bridge postern`: what the rules of the node do not get to see, or cannot tell whose it is.
+//!
+//! Two pods on one bridge send each other frames. `br_netfilter` shows those that hold a packet to the rules of the node, as
+//! if they were routed from the bridge to the bridge. So these judge by address whatever is for one pod, and know no
+//! port: what is for many (broadcast, multicast) is for none of the addresses that they look up, and what has a tag they
+//! do not see. Both are decided here, by the port.
+//!
+//! ```text
+//! prerouting: from-port -> refuse tags by the ports of isolated pods
+//!                       -> link-local: what comes from a link-local address by the port of an isolated pod
+//! forward:    to-port   -> closed-ports by port -> closed: what is for a pod's address goes on to the rules of the node
+//! ```
+//!
+//! Frames from the node to its pods meet neither: they do not pass from port to port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::super::skeleton::{neighbour_discovery, rule};
+use super::super::{
+    BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, EtherType, Family, Field, Hook, Key, KeyType,
+    MapElement, Match, Rule, Set, SetName, Stmt, Table, TableFamily, Verdict, VerdictMap,
+};
+use super::sets;
+use crate::api::{LinkName, PortRange, Protocol};
+use crate::cluster::MOST_PORT_RULES;
+use crate::policy::{LocalPod, OpenPorts, OpenToAll, PodLinks};
+
+/// The ports of DHCP (RFC 2131, section 4.1, and RFC 8415, section 7.2).
+const DHCP_CLIENT: u16 = 68;
+const DHCPV6_CLIENT: u16 = 546;
+const DHCPV6_SERVER: u16 = 547;
+/// `NF_BR_PRI_NAT_DST_BRIDGED` and `NF_BR_PRI_FILTER_BRIDGED` of `linux/netfilter_bridge.h`: both before `br_netfilter`.
+const BEFORE_ROUTING: i32 = -300;
+const FILTER: i32 = -200;
+
+/// The counter of frames with a tag by or to the port of a pod that could escape its rules by it.
+pub fn refused_tag_counter() -> CounterName {
+    CounterName::in_table(TableFamily::Bridge, "refused-tag")
+}
+
+/// The counter of packets to the port of an isolated pod that are for no pod's address.
+pub fn refused_destination_counter() -> CounterName {
+    CounterName::in_table(TableFamily::Bridge, "refused-destination")
+}
+
+/// The counter of packets from a link-local address by the port of a pod that is isolated for egress.
+pub fn refused_link_local_counter() -> CounterName {
+    CounterName::in_table(TableFamily::Bridge, "refused-link-local")
+}
+
+/// Adds what the ports of bridges need, if there are any that do.
+pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks) {
+    if !links.has_ports() {
+        return;
+    }
+    let PodLinks { tagless, jailed, closed, .. } = links;
+    let mut add_ports = |name: &str, ports: &BTreeSet<LinkName>, text| {
+        let keys = Arc::new(ports.iter().copied().map(Key::Link).collect());
+        let of_ports = Set { key_type: KeyType::Link, comment: comment(text), keys };
+        table.sets.insert(set(name), Arc::new(of_ports));
+    };
+    add_ports(TAGLESS_PORTS, tagless, "ports by which no tagged frame may come");
+    add_ports(JAILED_PORTS, jailed, "ports by which nothing may come from link-local addresses");
+    table.counters.extend([refused_tag_counter(), refused_link_local_counter()]);
+    table.chains.insert(chain("from-port"), Arc::new(from_port()));
+    table.chains.insert(chain(LINK_LOCAL), Arc::new(link_local()));
+    if closed.is_empty() {
+        return;
+    }
+    table.counters.insert(refused_destination_counter());
+    let addresses = addresses(pods);
+    table.chains.insert(chain(CLOSED), Arc::new(closed_chain(addresses.keys().copied())));
+    for (family, keys) in addresses {
+        let comment = comment("local pods: what is for them is judged in table inet");
+        let of_pods = Set { key_type: KeyType::Address(family), comment, keys: Arc::new(keys) };
+        table.sets.insert(pods_set(family), Arc::new(of_pods));
+    }
+    let mut elements = BTreeMap::new();
+    for (port, open) in closed {
+        let target = open_chain(table, open).unwrap_or_else(|| chain(CLOSED));
+        elements.insert(Key::Link(*port), MapElement { verdict: Verdict::Goto(target), comment: None });
+    }
+    let comment = comment("ports of pods that are isolated for ingress, and those that could be");
+    let map = VerdictMap { key_type: KeyType::Link, comment, elements: Arc::new(elements) };
+    table.maps.insert(set(CLOSED_PORTS), Arc::new(map));
+    table.chains.insert(chain("to-port"), Arc::new(to_port()));
+}
+
+/// The chain of what is for no pod's address.
+const CLOSED: &str = "closed";
+const CLOSED_PORTS: &str = "closed-ports";
+const TAGLESS_PORTS: &str = "tagless-ports";
+const JAILED_PORTS: &str = "jailed-ports";
+/// The chain of what comes from a link-local address.
+const LINK_LOCAL: &str = "link-local";
+
+fn chain(name: &str) -> ChainName {
+    ChainName::in_table(TableFamily::Bridge, name)
+}
+
+fn set(name: &str) -> SetName {
+    SetName::in_table(TableFamily::Bridge, name)
+}
+
+fn pods_set(family: Family) -> SetName {
+    set(&format!("pods-{family}"))
+}
+
+fn comment(text: &str) -> Option<Comment> {
+    Some(Comment::new(text))
+}
+
+/// The addresses of all local pods, by family.
+fn addresses(pods: &[LocalPod]) -> BTreeMap<Family, Vec<Key>> {
+    let mut by_family: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
+    for address in pods.iter().flat_map(|pod| &pod.addresses) {
+        by_family.entry(Family::of(*address)).or_default().push(Key::address(*address));
+    }
+    for keys in by_family.values_mut() {
+        keys.sort_unstable();
+        keys.dedup();
+    }
+    by_family
+}
+
+fn from_port() -> Chain {
+    let base = Some(BaseChain { hook: Hook::Prerouting, priority: BEFORE_ROUTING, policy: ChainPolicy::Accept });
+    let from = |ports| Match::In(Field::InputLink, set(ports));
+    let mut rules = tags().map(|tag| refuse([tag, from(TAGLESS_PORTS)], refused_tag_counter())).to_vec();
+    let link_local = [of(Family::V6), Match::LinkLocalSource, from(JAILED_PORTS)].map(Stmt::Match);
+    rules.push(rule(link_local.into_iter().chain([Stmt::Verdict(Verdict::Goto(chain(LINK_LOCAL)))]), None));
+    Chain { base, comment: comment("what ports may send"), rules }
+}
+
+fn to_port() -> Chain {
+    let base = Some(BaseChain { hook: Hook::Forward, priority: FILTER, policy: ChainPolicy::Accept });
+    let rules = vec![rule([Stmt::VerdictMap(Field::OutputLink, set(CLOSED_PORTS))], None)];
+    Chain { base, comment: comment("what may reach ports"), rules }
+}
+
+fn tags() -> [Match; 2] {
+    [EtherType::CustomerTag, EtherType::ServiceTag].map(Match::EtherType)
+}
+
+fn refuse(conditions: impl IntoIterator<Item = Match>, counter: CounterName) -> Rule {
+    let conditions = conditions.into_iter().map(Stmt::Match);
+    rule(conditions.chain([Stmt::CounterName(counter), Stmt::Verdict(Verdict::Drop)]), None)
+}
+
+fn accept(conditions: impl IntoIterator<Item = Match>, why: Option<&str>) -> Rule {
+    let conditions = conditions.into_iter().map(Stmt::Match);
+    rule(conditions.chain([Stmt::Verdict(Verdict::Accept)]), why)
+}
+
+/// The rest is judged by its address in table inet.
+fn link_local() -> Chain {
+    let mut rules =
+        vec![accept([of(Family::V6)].into_iter().chain(neighbour_discovery()), Some("neighbour discovery"))];
+    rules.extend(listeners());
+    rules.push(accept(lease(Family::V6, DHCPV6_SERVER), Some("DHCPv6")));
+    rules.push(refuse([], refused_link_local_counter()));
+    Chain { base: None, comment: comment("a link-local address is nobody's in particular"), rules }
+}
+
+/// The listeners of multicast say what they want to hear, to their own link (RFC 2710, section 3, RFC 3810, section 5).
+fn listeners() -> [Rule; 2] {
+    [(130, 132), (143, 143)].map(|(first, last)| {
+        let conditions = [of(Family::V6), Match::HopLimit(1), Match::Icmpv6Type(first, last)];
+        accept(conditions, Some("multicast listeners"))
+    })
+}
+
+fn lease(family: Family, port: u16) -> [Match; 2] {
+    [of(family), Match::Port(Protocol::Udp, PortRange::single(port))]
+}
+
+fn of(family: Family) -> Match {
+    Match::EtherType(EtherType::of(family))
+}
+
+/// What is for the address of a pod is accepted here and judged there. What is for nobody in particular is refused, but for
+/// what makes a link work.
+fn closed_chain(families: impl Iterator<Item = Family>) -> Chain {
+    let to_pods = |family| accept([of(family), Match::In(Field::Destination(family), pods_set(family))], None);
+    let mut rules: Vec<Rule> = families.map(to_pods).collect();
+    rules.push(accept([of(Family::V6)].into_iter().chain(neighbour_discovery()), Some("neighbour discovery")));
+    rules.extend(listeners());
+    rules.extend([
+        accept(lease(Family::V4, DHCP_CLIENT), Some("DHCP")),
+        accept(lease(Family::V6, DHCPV6_CLIENT), Some("DHCPv6")),
+    ]);
+    rules.extend(Family::ALL.map(|family| refuse([of(family)], refused_destination_counter())));
+    rules.extend(tags().map(|tag| refuse([tag], refused_tag_counter())));
+    Chain { base: None, comment: comment("for no pod's address, and no rule is for everybody"), rules }
+}
+
+/// The chain of a port to which everybody may send something, which is added to the table; `None` where nobody may.
+fn open_chain(table: &mut Table, OpenToAll { v4, v6 }: &OpenToAll) -> Option<ChainName> {
+    let mut rules = Vec::new();
+    let mut texts = Vec::new();
+    for (family, ports) in [(Family::V4, v4), (Family::V6, v6)] {
+        let of_family = || of(family);
+        let numbers = match ports {
+            OpenPorts::Any => {
+                rules.push(accept([of_family()], None));
+                texts.push(format!("{family}"));
+                continue;
+            }
+            OpenPorts::These(numbers) => numbers,
+        };
+        for (protocol, ranges) in numbers {
+            let list = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            texts.push(format!("{family} {list}/{protocol}"));
+            if *ranges == [PortRange::ALL] {
+                rules.push(accept([of_family(), Match::Protocol(*protocol)], None));
+            } else if ranges.len() <= MOST_PORT_RULES {
+                let ports = ranges.iter().map(|range| Match::Port(*protocol, *range));
+                rules.extend(ports.map(|port| accept([of_family(), port], None)));
+            } else {
+                let (name, ports) = sets::port_set(ranges);
+                let name = set(name.as_str());
+                table.sets.insert(name.clone(), ports);
+                rules.push(accept([of_family(), Match::PortIn(*protocol, name)], None));
+            }
+        }
+    }
+    if rules.is_empty() {
+        return None;
+    }
+    let text = texts.join("; ");
+    let name = chain(ChainName::hashed("open", &text, "").as_str());
+    rules.push(rule([Stmt::Verdict(Verdict::Goto(chain(CLOSED)))], None));
+    let opened = Chain { base: None, comment: comment(&format!("open to everybody: {text}")), rules };
+    table.chains.insert(name.clone(), Arc::new(opened));
+    Some(name)
+}
+
+#[cfg(test)]
+mod tests;
