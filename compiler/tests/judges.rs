@@ -84,6 +84,12 @@ fn assert_reaches_the_corners(report: &Report) {
         ("operator: Exists", 50),
         ("operator: DoesNotExist", 50),
     ];
+    let of_sandboxes = [
+        ("sandbox: of a former pod", 50),
+        ("sandbox: pod finished", 50),
+        ("sandbox: before the status", 30),
+        ("sandbox: another address", 200),
+    ];
     let of_clusters = [
         ("cluster: several nodes", 300),
         ("cluster: no pods", 10),
@@ -92,10 +98,11 @@ fn assert_reaches_the_corners(report: &Report) {
     ];
     let count = |what| report.counts.of(what);
     let clusters = u64::try_from(report.clusters).expect("some thousands");
-    let tables: [(&[(&str, u64)], u64); 4] = [
+    let tables: [(&[(&str, u64)], u64); 5] = [
         (&of_packets, count("verdicts")),
         (&of_pods, count("pods")),
         (&of_policies, count("policies")),
+        (&of_sandboxes, count("sandboxes")),
         (&of_clusters, clusters),
     ];
     for (table, whole) in tables {
@@ -150,6 +157,27 @@ fn finds_host_network_as_peer() {
             }
         });
         as_peers.compile(deny)
+    });
+}
+
+#[test]
+fn finds_sandboxes_passed_over() {
+    assert_found_out(|cluster, deny| {
+        let mut by_the_api = cluster.clone();
+        by_the_api.objects.retain(|object| object["kind"] != "Sandbox");
+        by_the_api.compile(deny)
+    });
+}
+
+#[test]
+fn finds_sandbox_of_a_former_pod() {
+    assert_found_out(|cluster, deny| {
+        let of_any = cluster.changed(|object| {
+            if object["kind"] == "Sandbox" {
+                object["uid"] = Value::Null;
+            }
+        });
+        of_any.compile(deny)
     });
 }
 

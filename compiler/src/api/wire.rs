@@ -49,6 +49,7 @@ pub(super) struct NodeWire {
 pub(super) struct MetaWire {
     pub(super) name: Lenient<Str>,
     pub(super) namespace: Lenient<Str>,
+    pub(super) uid: Lenient<Str>,
     pub(super) labels: Lenient<Entries>,
     pub(super) annotations: Lenient<Record<AnnotationsWire>>,
     pub(super) resource_version: Lenient<Str>,
@@ -62,6 +63,9 @@ pub(super) struct MetaWire {
 pub(super) struct AnnotationsWire {
     #[serde(rename = "net.beta.kubernetes.io/network-policy")]
     pub(super) network_policy: Lenient<Str>,
+    /// Of the image of a static pod: the id by which its kubelet knows it.
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    pub(super) mirror: Lenient<Str>,
 }
 
 /// `spec` of a Pod.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::admission::{Admission, Keeper};
 use super::budget::{Budget, Quarantine};
 use super::links;
-use super::{Change, Event, Links, Memberships, Namespaces, PodSource, Pods, Policies, Selection};
+use super::{Change, Event, Links, Memberships, Namespaces, PodSource, Pods, Policies, Sandbox, Selection};
 use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
 
 /// How many policies of a namespace are taken over one by one. Beyond that its pods are looked at anew: a policy that comes
@@ -156,31 +156,56 @@ impl State {
                 self.release_lingering();
                 true
             }
+            Event::Sandboxes(sandboxes) => self.put_sandboxes(sandboxes),
         }
     }
 
     /// Takes over what a watch says of a pod. One whose network still runs stays as it was, though it is gone or has
-    /// finished by that: a pod that is deleted by force, or whose containers have ended, may still send.
+    /// finished by that: a pod that is deleted by force, or whose containers have ended, may still send. One that has a
+    /// sandbox and is reported as finished lingers also if it has not been known before.
     fn put_pod(&mut self, source: PodSource, key: &PodKey, pod: Option<Pod>) -> bool {
-        let is_policed = pod.as_ref().is_some_and(Pod::is_policed);
         let before = self.pods.get(key).cloned();
         let mut changed = self.put_copy(source, key, pod);
-        if is_policed {
+        if self.stays(key) {
             changed |= self.put_copy(PodSource::Lingering, key, None);
             return changed;
         }
         let was_here = before.filter(|pod| self.pods.is_local(pod));
         let is_here = self.pods.get(key).is_some_and(|pod| self.pods.is_local(pod));
-        if let Some(pod) = was_here.filter(|pod| !is_here && links::lead_to(&self.links, &pod.ips)) {
-            let lingering = Pod { terminating: true, lingering: true, ..Pod::clone(&pod) };
+        if let Some(pod) = was_here.filter(|pod| !is_here && self.has_network(pod)) {
+            let lingering = Pod { terminating: true, lingering: true, held: 0, ..Pod::clone(&pod) };
             self.put_copy(PodSource::Lingering, key, Some(lingering));
         }
         changed
     }
 
+    /// Takes over the sandboxes of the node.
+    fn put_sandboxes(&mut self, sandboxes: Vec<Sandbox>) -> bool {
+        let changed = self.pods.put_sandboxes(sandboxes);
+        for key in &changed {
+            let (before, after) = self.pods.complete(key);
+            self.follow_pod(key, before, after);
+            if self.stays(key) {
+                self.put_copy(PodSource::Lingering, key, None);
+            }
+        }
+        self.release_lingering();
+        !changed.is_empty()
+    }
+
+    /// Whether a pod of this name is reported that counts, so that none lingers under it.
+    fn stays(&self, key: &PodKey) -> bool {
+        self.pods.reported(key).is_some_and(|pod| pod.is_policed() && !pod.lingering)
+    }
+
+    /// Whether the network of a pod of this node is known to run.
+    fn has_network(&self, pod: &Pod) -> bool {
+        self.pods.has_sandbox(pod) || links::lead_to(&self.links, &pod.ips)
+    }
+
     /// Lets go of the pods whose networks have ended.
     fn release_lingering(&mut self) {
-        let has_ended = |pod: &&Arc<Pod>| pod.lingering && !links::lead_to(&self.links, &pod.ips);
+        let has_ended = |pod: &&Arc<Pod>| pod.lingering && !self.has_network(pod);
         let ended: Vec<PodKey> = self.pods.local().filter(has_ended).map(|pod| pod.key.clone()).collect();
         for key in ended {
             self.put_copy(PodSource::Lingering, &key, None);
@@ -189,6 +214,11 @@ impl State {
 
     fn put_copy(&mut self, source: PodSource, key: &PodKey, pod: Option<Pod>) -> bool {
         let (before, after) = self.pods.put(source, key, pod);
+        self.follow_pod(key, before, after)
+    }
+
+    /// Brings everything in line with what is believed of a pod, and says whether that is not what it was.
+    fn follow_pod(&mut self, key: &PodKey, before: Option<Arc<Pod>>, after: Option<Arc<Pod>>) -> bool {
         if before == after {
             return false;
         }

@@ -1,21 +1,23 @@
 //! A cluster as its manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
 use super::to_yaml;
 use crate::Compiler;
-use crate::api::{Finding, Item, Namespace, NetworkPolicy, NodeName, Object, Pod, parse};
-use crate::cluster::{Change, Event, PodSource};
+use crate::api::{Finding, Item, Namespace, NetworkPolicy, NodeName, Object, Pod, PodKey, PodUid, Str, parse};
+use crate::cluster::{Change, Event, PodSource, Sandbox};
 use crate::nft::{Deny, Table};
 use crate::policy::Ir;
 
 /// The objects of a cluster. Prints as YAML.
 #[derive(Clone, PartialEq, Default)]
 pub struct Cluster {
-    /// Nodes, Namespaces, Pods and NetworkPolicies.
+    /// Nodes, Namespaces, Pods and NetworkPolicies; and what the nodes' container runtimes say, which is no object of the
+    /// API: `{kind: Sandbox, metadata: {namespace, name}, uid, node, addresses}`.
     pub objects: Vec<Value>,
 }
 
@@ -37,6 +39,8 @@ pub struct ParsedCluster {
     pub pods: Vec<Pod>,
     /// The NetworkPolicies.
     pub policies: Vec<NetworkPolicy>,
+    /// The sandboxes, each with its node.
+    pub sandboxes: Vec<(NodeName, Sandbox)>,
     /// What is wrong with any of them.
     pub findings: Vec<Finding>,
 }
@@ -61,7 +65,8 @@ impl Cluster {
 
     /// Reads all objects.
     pub fn parse(&self) -> ParsedCluster {
-        let mut read = ParsedCluster::default();
+        let mut read =
+            ParsedCluster { sandboxes: self.of_kind("Sandbox").filter_map(sandbox).collect(), ..Default::default() };
         for item in self.objects.iter().flat_map(|object| parse(object, "unnamed")) {
             let Item::Object { parsed, .. } = item else { continue };
             read.findings.extend(parsed.findings);
@@ -80,10 +85,12 @@ impl Cluster {
         let read = self.parse();
         self.node_names()
             .map(|name| {
-                let mut compiler = Compiler::new(NodeName(name.into()), deny);
+                let node = NodeName(name.into());
+                let mut compiler = Compiler::new(node.clone(), deny);
                 for event in read.events() {
                     compiler.apply(event);
                 }
+                compiler.apply(Event::Sandboxes(read.sandboxes_of(&node)));
                 (name.to_string(), Compiled { ir: compiler.ir(), table: compiler.table() })
             })
             .collect()
@@ -91,6 +98,12 @@ impl Cluster {
 }
 
 impl ParsedCluster {
+    /// What the container runtime of a node says.
+    pub fn sandboxes_of(&self, node: &NodeName) -> Vec<Sandbox> {
+        let of_node = self.sandboxes.iter().filter(|(of, _)| of == node);
+        of_node.map(|(_, sandbox)| sandbox.clone()).collect()
+    }
+
     /// The objects as watches list them.
     pub fn events(&self) -> [Event; 3] {
         [
@@ -99,6 +112,21 @@ impl ParsedCluster {
             Event::Pods(PodSource::Cluster, Change::Reset(self.pods.clone())),
         ]
     }
+}
+
+/// A sandbox as it stands among the objects, with its node.
+fn sandbox(object: &Value) -> Option<(NodeName, Sandbox)> {
+    let text = |value: &Value| value.as_str().map(Str::from);
+    let metadata = &object["metadata"];
+    let addresses = object["addresses"].as_array()?.iter();
+    let addresses: BTreeSet<IpAddr> = addresses.filter_map(|address| address.as_str()?.parse().ok()).collect();
+    let sandbox = Sandbox {
+        pod: PodKey { namespace: text(&metadata["namespace"])?, name: text(&metadata["name"])? },
+        uid: object["uid"].as_str().and_then(PodUid::parse),
+        addresses: addresses.into_iter().collect(),
+        link: None,
+    };
+    Some((NodeName(text(&object["node"])?), sandbox))
 }
 
 impl fmt::Debug for Cluster {

@@ -6,7 +6,7 @@ use std::fmt;
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::Value;
 
-use super::generate::{NEVER_REJECTS, cluster, runner};
+use super::generate::{NEVER_REJECTS, cluster_with_sandboxes, runner};
 use super::judges::Opinions;
 use super::{Cluster, Compiled, Dice, Disagreement, Edges, Judges};
 use crate::nft::Deny;
@@ -61,7 +61,7 @@ impl Search {
         let mut runner = runner(self.seed);
         let mut dice = Dice::new(self.seed);
         for found_in in 0..self.clusters {
-            let mut tree = cluster().new_tree(&mut runner).expect(NEVER_REJECTS);
+            let mut tree = cluster_with_sandboxes().new_tree(&mut runner).expect(NEVER_REJECTS);
             let cluster = tree.current();
             let deny = if dice.once_in(4) { Deny::Reject } else { Deny::Drop };
             let judges = Judges::of_another(&cluster, compile(&cluster, deny));
@@ -187,12 +187,26 @@ impl Counts {
             match object["kind"].as_str() {
                 Some("Pod") => self.pod(object),
                 Some("NetworkPolicy") => self.policy(object),
+                Some("Sandbox") => self.sandbox(cluster, object),
                 Some("Namespace") => {
                     self.add_if(object["metadata"]["annotations"].is_object(), "namespace: annotated");
                 }
                 _ => {}
             }
         }
+    }
+
+    fn sandbox(&mut self, cluster: &Cluster, sandbox: &Value) {
+        self.add("sandboxes");
+        let is_of = |pod: &&Value| {
+            ["namespace", "name"].iter().all(|field| pod["metadata"][field] == sandbox["metadata"][field])
+                && (sandbox["uid"].is_null() || sandbox["uid"] == pod["metadata"]["uid"])
+        };
+        let Some(pod) = cluster.of_kind("Pod").find(is_of) else { return self.add("sandbox: of a former pod") };
+        self.add_if(matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")), "sandbox: pod finished");
+        self.add_if(pod["status"]["podIP"].is_null(), "sandbox: before the status");
+        let is_said = sandbox["addresses"].as_array().is_some_and(|list| list.contains(&pod["status"]["podIP"]));
+        self.add_if(!is_said && !pod["status"]["podIP"].is_null(), "sandbox: another address");
     }
 
     fn pod(&mut self, pod: &Value) {
