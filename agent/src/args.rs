@@ -128,6 +128,9 @@ pub struct AgentArgs {
     /// Namespaces whose pods route for others (gateways, virtual machines), and may send with any source
     #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
     pub routing_namespaces: Vec<String>,
+    /// Where the container runtime keeps the results of its network plugins, or off
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/cni/results")]
+    pub cni_results: PathBuf,
     /// What becomes of open flows that policies do not allow any more
     #[arg(long, value_enum, default_value = "cut")]
     pub established: EstablishedArg,

@@ -6,6 +6,7 @@
 //! watch    API server or files  -> events
 //! sync     events               -> compiler -> diff -> kernel, on a thread of its own
 //! links    the node's routes        -> events
+//! cni      what the container runtime writes -> events
 //! kernel   the seam behind which the netlink connection sits
 //! admin    what it tells: readiness, metrics, explanation; quarantine tells of policies that cost too much
 //! ```
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod args;
 pub mod backoff;
+pub mod cni;
 pub mod command;
 pub mod explanation;
 pub mod files;

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::args::{AgentArgs, EstablishedArg, LogFormatArg, OwnAddressesArg};
+use crate::cni;
 use crate::kernel::bridge::{self, Bridges};
 use crate::kernel::{self, Counters};
 use crate::links;
@@ -56,6 +57,8 @@ pub struct Config {
     pub legacy_namespace_isolation: bool,
     /// Whose packets must have a source of their own.
     pub own_addresses: OwnAddresses,
+    /// Where the container runtime keeps the results of its network plugins, if they are followed.
+    pub cni_results: Option<PathBuf>,
     /// Whether open flows are cut that policies do not allow any more.
     pub cuts_flows: bool,
     /// How often the table is read back and compared.
@@ -94,6 +97,7 @@ impl From<AgentArgs> for Config {
             legacy_namespace_isolation,
             own_addresses,
             routing_namespaces,
+            cni_results,
             established,
             verify_interval,
             policy_budget,
@@ -123,6 +127,7 @@ impl From<AgentArgs> for Config {
                     OwnAddressesArg::Off => OwnAddresses::Off,
                 }
             },
+            cni_results: Some(cni_results).filter(|path| path.as_os_str() != "off"),
             cuts_flows: match established {
                 EstablishedArg::Cut => true,
                 EstablishedArg::Keep => false,
@@ -157,13 +162,14 @@ async fn work(config: Config) -> Result<()> {
         log,
         legacy_namespace_isolation,
         own_addresses,
+        cni_results,
         cuts_flows,
         verify_interval,
         budget,
     } = config;
     telemetry::init(&log)?;
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, cuts_flows, ?verify_interval, "starting");
+    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, ?cni_results, cuts_flows, ?verify_interval, "starting");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A terminal that is closed is no reason to end. It is enough that somebody listens to the signal.
@@ -186,6 +192,9 @@ async fn work(config: Config) -> Result<()> {
     // Before the first commit: what an earlier life knew of links is not to be forgotten for a moment.
     if let Err(error) = links::tell(&sync).await {
         warn!(error = format!("{error:#}"), "the links of the node cannot be read");
+    }
+    if let Some(path) = cni_results {
+        cni::follow(path, sync.clone(), &readiness)?;
     }
     if let Source::Files { paths, recursive } = source {
         files::follow(paths, recursive, sync.clone(), &readiness, metrics.watch.clone())?;

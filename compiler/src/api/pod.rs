@@ -29,7 +29,7 @@ pub struct Pod {
     /// Those of the pod's sandbox come first.
     pub ips: Vec<IpAddr>,
     /// How many of the first of them are known from the pod's [`Sandbox`](crate::cluster::Sandbox).
-    pub held: usize,
+    pub held: u16,
     /// `status.hostIPs` and `status.hostIP`: the addresses of the pod's node, each once.
     pub host_ips: Vec<IpAddr>,
     /// The named ports of its containers, and of init containers that keep running (`restartPolicy: Always`).
@@ -44,7 +44,7 @@ impl Pod {
 
     /// Whether the pod has an address by its sandbox, and not only by its status.
     pub fn holds(&self, address: IpAddr) -> bool {
-        self.ips.iter().take(self.held).any(|held| *held == address)
+        self.ips.iter().take(self.held.into()).any(|held| *held == address)
     }
 }
 

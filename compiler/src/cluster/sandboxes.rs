@@ -67,7 +67,7 @@ impl Sandboxes {
             return pod.clone();
         }
         let mut complete = Pod::clone(pod);
-        complete.held = held.len();
+        complete.held = u16::try_from(held.len()).unwrap_or(u16::MAX);
         complete.ips = held.iter().chain(pod.ips.iter().filter(|address| !held.contains(address))).copied().collect();
         if pod.phase.is_finished() {
             (complete.phase, complete.terminating, complete.lingering) = (Phase::Unknown, true, true);
