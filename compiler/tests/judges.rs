@@ -36,6 +36,7 @@ fn assert_reaches_the_corners(report: &Report) {
         ("packet: ICMP", 50),
         ("packet: IPv4", 200),
         ("packet: IPv6", 200),
+        ("packet: refused by the gate", 20),
         ("packet: reply", 10),
         ("packet: to itself", 10),
     ];
@@ -93,6 +94,7 @@ fn assert_reaches_the_corners(report: &Report) {
     let of_clusters = [
         ("cluster: several nodes", 300),
         ("cluster: no pods", 10),
+        ("cluster: ranges of pods", 500),
         ("cluster: shared addresses", 100),
         ("namespace: annotated", 50),
     ];
@@ -157,6 +159,31 @@ fn finds_host_network_as_peer() {
             }
         });
         as_peers.compile(deny)
+    });
+}
+
+#[test]
+fn finds_gate_that_is_missing() {
+    assert_found_out(|cluster, deny| {
+        let without_ranges = cluster.changed(|object| {
+            if object["kind"] == "Node" {
+                object["spec"] = Value::Null;
+            }
+        });
+        without_ranges.compile(deny)
+    });
+}
+
+#[test]
+fn finds_gate_where_the_ranges_mean_nothing() {
+    assert_found_out(|cluster, deny| {
+        // Each node by itself, as if it knew of no pod elsewhere.
+        let compile_alone = |name: &str| {
+            let mut alone = cluster.clone();
+            alone.objects.retain(|object| object["kind"] != "Pod" || object["spec"]["nodeName"] == name);
+            alone.compile(deny).remove(name).map(|compiled| (name.to_string(), compiled))
+        };
+        cluster.node_names().filter_map(compile_alone).collect()
     });
 }
 

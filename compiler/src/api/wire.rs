@@ -40,7 +40,18 @@ pub(super) struct ServiceWire {
 #[serde(default)]
 pub(super) struct NodeWire {
     pub(super) metadata: Lenient<Record<MetaWire>>,
+    pub(super) spec: Lenient<Record<NodeSpecWire>>,
     pub(super) status: Lenient<Record<NodeStatusWire>>,
+}
+
+/// `spec` of a Node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeSpecWire {
+    #[serde(rename = "podCIDR")]
+    pub(super) pod_cidr: Lenient<Str>,
+    #[serde(rename = "podCIDRs")]
+    pub(super) pod_cidrs: List<Str>,
 }
 
 /// `metadata` of any object.

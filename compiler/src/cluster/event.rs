@@ -1,5 +1,7 @@
 //! What a watch reports.
 
+use ipnet::IpNet;
+
 use super::{Link, Sandbox};
 use crate::api::{Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, Str};
 
@@ -17,6 +19,8 @@ pub enum Event {
     /// To the networks of this node's pods, by its container runtime: these stand, and no others. One stands as long as
     /// the network runs, and no longer.
     Sandboxes(Vec<Sandbox>),
+    /// To the ranges from which this node gives its pods addresses: these, or none that are known.
+    PodRanges(Vec<IpNet>),
 }
 
 /// What happened to objects of one kind.
@@ -54,6 +58,7 @@ impl Event {
             Event::Policies(_) => "NetworkPolicy",
             Event::Links(_) => "Link",
             Event::Sandboxes(_) => "Sandbox",
+            Event::PodRanges(_) => "PodRange",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use ipnet::IpNet;
 
 use super::PodSource;
 use super::sandboxes::{Sandbox, Sandboxes};
@@ -108,6 +109,13 @@ impl Pods {
     /// All addresses of policed pods, each with the pod that has it, in ascending order.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Arc<Pod>)> {
         self.by_ip.iter().filter_map(|(address, claims)| has(claims).map(|pod| (*address, pod)))
+    }
+
+    /// The first address of a range that a pod of another node has, and one such pod.
+    pub fn elsewhere(&self, range: &IpNet) -> Option<(IpAddr, &Arc<Pod>)> {
+        let is_elsewhere = |pod: &&Arc<Pod>| pod.node.as_ref().is_some_and(|node| *node != self.node);
+        let mut within = self.by_ip.range(range.network()..=range.broadcast());
+        within.find_map(|(address, claims)| Some((*address, claims.iter().find(is_elsewhere)?)))
     }
 
     /// All addresses of policed pods, in ascending order, also those that only a pod has that lingers.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::admission::{Admission, Keeper};
 use super::budget::{Budget, Quarantine};
 use super::links;
@@ -25,13 +27,15 @@ pub struct State {
     memberships: Memberships,
     admission: Admission,
     links: Links,
+    /// `None` where nobody has told of any, or of none.
+    pod_ranges: Option<Vec<IpNet>>,
     versions: Versions,
 }
 
 /// Numbers that grow with every change, for whoever remembers what it made of a part of the state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Versions {
-    /// Of the local pods, their addresses, how they are isolated, and the links of the node.
+    /// Of the local pods, their addresses, how they are isolated, the links of the node, and the ranges of their addresses.
     pub local_pods: u64,
     /// Of the policies that select a local pod.
     pub used_policies: u64,
@@ -54,6 +58,7 @@ impl State {
             memberships: Memberships::default(),
             admission: Admission::new(budget),
             links: Links::default(),
+            pod_ranges: None,
             versions: Versions::default(),
         }
     }
@@ -91,6 +96,18 @@ impl State {
     /// The links of the node that may lead to pods.
     pub fn links(&self) -> &Links {
         &self.links
+    }
+
+    /// The ranges from which this node gives its pods addresses, ascending, joined where they touch.
+    pub fn pod_ranges(&self) -> &[IpNet] {
+        self.pod_ranges.as_deref().unwrap_or_default()
+    }
+
+    /// Takes over ranges that were known before, unless somebody has told of some, or of none, by now.
+    pub fn adopt_pod_ranges(&mut self, ranges: Vec<IpNet>) {
+        if self.pod_ranges.is_none() && !ranges.is_empty() {
+            self.put_pod_ranges(ranges);
+        }
     }
 
     /// The policies in use that are not enforced as they are written, and why.
@@ -157,6 +174,7 @@ impl State {
                 true
             }
             Event::Sandboxes(sandboxes) => self.put_sandboxes(sandboxes),
+            Event::PodRanges(ranges) => self.put_pod_ranges(ranges),
         }
     }
 
@@ -191,6 +209,17 @@ impl State {
         }
         self.release_lingering();
         !changed.is_empty()
+    }
+
+    /// Takes over the ranges of the node's pods.
+    fn put_pod_ranges(&mut self, ranges: Vec<IpNet>) -> bool {
+        let ranges = IpNet::aggregate(&ranges.iter().map(IpNet::trunc).collect());
+        let changed = self.pod_ranges() != ranges;
+        self.pod_ranges = Some(ranges);
+        if changed {
+            self.versions.local_pods += 1;
+        }
+        changed
     }
 
     /// Whether a pod of this name is reported that counts, so that none lingers under it.
@@ -230,6 +259,10 @@ impl State {
             self.follow_use(&key.namespace, &used_before);
         }
         let addresses: BTreeSet<IpAddr> = before.iter().chain(&after).flat_map(|pod| pod.ips.iter().copied()).collect();
+        // What pods elsewhere have of the node's ranges says whether these mean anything.
+        if addresses.iter().any(|address| self.pod_ranges().iter().any(|range| range.contains(address))) {
+            self.versions.local_pods += 1;
+        }
         for address in addresses {
             self.memberships.refresh(address, &self.pods, &self.namespaces);
         }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::gate::refused_gate_counter;
 use super::skeleton::{self, Deny};
 use super::{Family, Table};
 use crate::api::{Direction, PolicyKey};
@@ -104,6 +105,10 @@ impl Lowerer {
         }
         let objects = dispatch::lower(ir, &mut self.pods.groups);
         replace(&mut self.table, &self.pods.objects, &objects);
+        match ir.gate.ranges() {
+            [] => self.table.counters.remove(&refused_gate_counter()),
+            [..] => self.table.counters.insert(refused_gate_counter()),
+        };
         self.pods.from = Some(ir.pods.clone());
         self.pods.objects = objects;
     }

@@ -191,7 +191,7 @@ fn deny_rules(direction: Direction, deny: Deny) -> Chain {
 }
 
 /// Neighbour discovery never passes a router, and by its hop limit shows that it has not (RFC 4861, section 6.1 and 7.1).
-fn neighbour_discovery() -> [Match; 2] {
+pub(super) fn neighbour_discovery() -> [Match; 2] {
     [Match::HopLimit(255), Match::Icmpv6Type(133, 137)]
 }
 

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use serde_json::Value;
 
 use super::to_yaml;
 use crate::Compiler;
-use crate::api::{Finding, Item, Namespace, NetworkPolicy, NodeName, Object, Pod, PodKey, PodUid, Str, parse};
+use crate::api::{Finding, Item, Namespace, NetworkPolicy, Node, NodeName, Object, Pod, PodKey, PodUid, Str, parse};
 use crate::cluster::{Change, Event, PodSource, Sandbox};
 use crate::nft::{Deny, Table};
 use crate::policy::Ir;
@@ -39,6 +41,8 @@ pub struct ParsedCluster {
     pub pods: Vec<Pod>,
     /// The NetworkPolicies.
     pub policies: Vec<NetworkPolicy>,
+    /// The Nodes.
+    pub nodes: Vec<Node>,
     /// The sandboxes, each with its node.
     pub sandboxes: Vec<(NodeName, Sandbox)>,
     /// What is wrong with any of them.
@@ -74,7 +78,8 @@ impl Cluster {
                 Object::Namespace(namespace) => read.namespaces.push(namespace),
                 Object::Pod(pod) => read.pods.push(pod),
                 Object::NetworkPolicy(policy) => read.policies.push(policy),
-                Object::Service(_) | Object::Node(_) => {}
+                Object::Node(node) => read.nodes.push(node),
+                Object::Service(_) => {}
             }
         }
         read
@@ -91,6 +96,7 @@ impl Cluster {
                     compiler.apply(event);
                 }
                 compiler.apply(Event::Sandboxes(read.sandboxes_of(&node)));
+                compiler.apply(Event::PodRanges(read.pod_ranges_of(&node)));
                 (name.to_string(), Compiled { ir: compiler.ir(), table: compiler.table() })
             })
             .collect()
@@ -102,6 +108,12 @@ impl ParsedCluster {
     pub fn sandboxes_of(&self, node: &NodeName) -> Vec<Sandbox> {
         let of_node = self.sandboxes.iter().filter(|(of, _)| of == node);
         of_node.map(|(_, sandbox)| sandbox.clone()).collect()
+    }
+
+    /// The ranges of the pods of a node.
+    pub fn pod_ranges_of(&self, node: &NodeName) -> Vec<IpNet> {
+        let of_node = self.nodes.iter().filter(|of| of.name == *node);
+        of_node.flat_map(|of| of.pod_ranges.iter().copied()).collect()
     }
 
     /// The objects as watches list them.

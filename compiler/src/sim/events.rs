@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ipnet::IpNet;
+
 use super::Dice;
 use super::cluster::ParsedCluster;
 use crate::Compiler;
@@ -28,6 +30,7 @@ pub struct Reported {
     policies: BTreeMap<PolicyKey, NetworkPolicy>,
     pods: BTreeMap<PodSource, BTreeMap<PodKey, Pod>>,
     sandboxes: Vec<Sandbox>,
+    pod_ranges: Vec<IpNet>,
 }
 
 impl Reported {
@@ -39,6 +42,7 @@ impl Reported {
             policies: BTreeMap::new(),
             pods: BTreeMap::new(),
             sandboxes: Vec::new(),
+            pod_ranges: Vec::new(),
         }
     }
 
@@ -49,6 +53,7 @@ impl Reported {
             Event::Policies(change) => apply(&mut self.policies, change, |policy| policy.key.clone()),
             Event::Links(_) => {}
             Event::Sandboxes(sandboxes) => self.sandboxes.clone_from(sandboxes),
+            Event::PodRanges(ranges) => self.pod_ranges.clone_from(ranges),
             Event::Pods(source, change) => {
                 apply(self.pods.entry(source.clone()).or_default(), change, |pod| pod.key.clone());
             }
@@ -64,6 +69,7 @@ impl Reported {
         compiler.apply(Event::Policies(Change::Reset(self.policies.values().cloned().collect())));
         compiler.apply(Event::Namespaces(Change::Reset(self.namespaces.values().cloned().collect())));
         compiler.apply(Event::Sandboxes(self.sandboxes.clone()));
+        compiler.apply(Event::PodRanges(self.pod_ranges.clone()));
         compiler
     }
 
@@ -92,6 +98,10 @@ impl Reported {
             }
             row.push_back(Event::Sandboxes(sandboxes));
             rows.push(row);
+        }
+        let pod_ranges = next.pod_ranges_of(&self.node);
+        if pod_ranges != self.pod_ranges {
+            rows.push(VecDeque::from([Event::PodRanges(pod_ranges)]));
         }
         merge(rows, dice)
     }

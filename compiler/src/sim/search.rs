@@ -10,7 +10,7 @@ use super::generate::{NEVER_REJECTS, cluster_with_sandboxes, runner};
 use super::judges::Opinions;
 use super::{Cluster, Compiled, Dice, Disagreement, Edges, Judges};
 use crate::nft::Deny;
-use crate::policy::oracle::{Content, Packet};
+use crate::policy::oracle::{Content, Packet, Side};
 
 /// What is searched, and how far.
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +165,9 @@ impl Counts {
             Content::Icmp(..) => "packet: ICMP",
         });
         self.add(if packet.source.is_ipv4() { "packet: IPv4" } else { "packet: IPv6" });
+        let is_refused_free = |side: Side| !side.isolated && !side.allowed;
+        let gated = is_refused_free(opinions.oracle.egress) || is_refused_free(opinions.oracle.ingress);
+        self.add_if(gated, "packet: refused by the gate");
         self.add_if(packet.of_known_flow, "packet: reply");
         self.add_if(packet.source == packet.destination, "packet: to itself");
         self.add_if(
@@ -178,6 +181,8 @@ impl Counts {
     }
 
     fn cluster(&mut self, cluster: &Cluster) {
+        let has_ranges = |node: &Value| node["spec"]["podCIDRs"].is_array();
+        self.add_if(cluster.of_kind("Node").any(has_ranges), "cluster: ranges of pods");
         self.add_if(cluster.node_names().count() > 1, "cluster: several nodes");
         self.add_if(cluster.of_kind("Pod").next().is_none(), "cluster: no pods");
         let addresses: Vec<&Value> = cluster.of_kind("Pod").map(|pod| &pod["status"]["podIP"]).collect();

@@ -37,17 +37,17 @@ fn rank(objects: &[Value], pod: &Value, address: IpAddr) -> (bool, bool, bool, S
 
 /// *postern*: pods that have ended for good are nobody, and their address is free for others, unless their container
 /// runtime says that their network still runs.
-fn has_network(objects: &[Value], pod: &Value) -> bool {
+pub(super) fn has_network(objects: &[Value], pod: &Value) -> bool {
     !is_on_node_network(pod) && (!has_ended(pod) || sandboxes(objects, pod).next().is_some())
 }
 
-fn has_ended(pod: &Value) -> bool {
+pub(super) fn has_ended(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 /// *concept*, "NetworkPolicy and hostNetwork pods": what a policy does to them is left to the implementation, and the
 /// common choice is that their traffic is the node's. *postern*: they are nobody.
-fn is_on_node_network(pod: &Value) -> bool {
+pub(super) fn is_on_node_network(pod: &Value) -> bool {
     pod["spec"]["hostNetwork"] == true
 }
 
@@ -80,8 +80,7 @@ fn is_running(pod: &Value) -> bool {
 /// The reference of PodStatus, `podIPs`: "podIPs holds the IP addresses allocated to the pod. If this field is
 /// specified, the 0th entry must match the podIP field."
 fn has_reported_address(pod: &Value, address: IpAddr) -> bool {
-    let listed = pod["status"]["podIPs"].as_array().into_iter().flatten().map(|entry| &entry["ip"]);
-    listed.chain([&pod["status"]["podIP"]]).any(|text| is_address(text, address))
+    reported_addresses(pod).contains(&address)
 }
 
 /// The name of the node on which a pod runs.
@@ -91,7 +90,12 @@ pub(super) fn node_name(pod: &Value) -> Option<&str> {
 
 /// The addresses of the node on which a pod runs.
 pub(super) fn node_addresses(objects: &[Value], pod: &Value) -> Vec<IpAddr> {
-    let node = of_kind(objects, "Node").find(|node| node["metadata"]["name"] == pod["spec"]["nodeName"]);
+    addresses_of_node(objects, &pod["spec"]["nodeName"])
+}
+
+/// The addresses of a node, by its name.
+pub(super) fn addresses_of_node(objects: &[Value], name: &Value) -> Vec<IpAddr> {
+    let node = of_kind(objects, "Node").find(|node| node["metadata"]["name"] == *name);
     let addresses = node.into_iter().flat_map(|node| node["status"]["addresses"].as_array().into_iter().flatten());
     addresses.filter_map(|entry| entry["address"].as_str()?.parse().ok()).collect()
 }
@@ -125,6 +129,20 @@ pub(super) fn word(protocol: Protocol) -> &'static str {
 /// The objects of one kind.
 pub(super) fn of_kind<'a>(objects: &'a [Value], kind: &'static str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+/// The addresses of a pod, by its status and by its container runtime.
+pub(super) fn addresses_of_pod(objects: &[Value], pod: &Value) -> Vec<IpAddr> {
+    let of_sandboxes =
+        sandboxes(objects, pod).flat_map(|sandbox| sandbox["addresses"].as_array().into_iter().flatten());
+    let parsed = of_sandboxes.filter_map(|text| text.as_str()?.parse().ok());
+    reported_addresses(pod).into_iter().chain(parsed).collect()
+}
+
+/// The addresses of a pod by its status.
+pub(super) fn reported_addresses(pod: &Value) -> Vec<IpAddr> {
+    let listed = pod["status"]["podIPs"].as_array().into_iter().flatten().map(|entry| &entry["ip"]);
+    listed.chain([&pod["status"]["podIP"]]).filter_map(|text| text.as_str()?.parse().ok()).collect()
 }
 
 fn is_address(text: &Value, address: IpAddr) -> bool {

@@ -1,4 +1,4 @@
-//! What container runtimes might say of the networks of a cluster's pods.
+//! What container runtimes might say of the networks of a cluster's pods, and the ranges of their addresses.
 //!
 //! The API knows no such objects. They are of the kind `Sandbox` here, so that all that a cluster is made of is one list:
 //! `metadata` names the pod, `uid` which pod of this name, `node` where it is, and `addresses` are its addresses.
@@ -36,13 +36,30 @@ pub(super) fn added_to(cluster: impl Strategy<Value = Cluster>) -> impl Strategy
     let addresses_of = prop_oneof![2 => Just(None), 3 => (0usize..25).prop_map(Some)];
     let draft = (place(), addresses_of, any::<bool>(), whose)
         .prop_map(|(pod, addresses_of, dual, whose)| SandboxDraft { pod, addresses_of, dual, whose });
-    (cluster, vec(draft, 0..=6)).prop_map(|(mut cluster, drafts)| {
+    (cluster, vec(draft, 0..=6), vec(ranges(), 3)).prop_map(|(mut cluster, drafts, ranges)| {
+        let nodes = cluster.objects.iter_mut().filter(|object| object["kind"] == "Node");
+        for (node, ranges) in nodes.zip(ranges) {
+            if !ranges.is_empty() {
+                node["spec"] = json!({"podCIDR": ranges[0], "podCIDRs": ranges});
+            }
+        }
         let pods: Vec<Value> = cluster.of_kind("Pod").cloned().collect();
         if !pods.is_empty() {
             cluster.objects.extend(drafts.iter().map(|draft| draft.finish(&pods)));
         }
         cluster
     })
+}
+
+/// The ranges of the pods of a node: none, those of all pods, or of some. The addresses of nodes lie in some of them.
+fn ranges() -> impl Strategy<Value = Vec<&'static str>> {
+    prop_oneof![
+        4 => Just(vec![]),
+        4 => Just(vec!["10.0.0.0/23", "fd00::/96"]),
+        2 => Just(vec!["10.0.0.0/23"]),
+        1 => Just(vec!["fd00::/112", "10.0.0.0/24"]),
+        1 => Just(vec!["10.0.1.0/28", "fd00::1:0/112"]),
+    ]
 }
 
 impl SandboxDraft {
