@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compiler::api::Direction;
-use compiler::nft::{CounterName, Table, denied_counter, refused_source_counter};
+use compiler::nft::{CounterName, Table, denied_counter, refused_gate_counter, refused_source_counter};
 use netlink::Count;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -39,6 +39,7 @@ pub struct Metrics {
     sizes: Sizes,
     denied: Family<Label, Counter>,
     refused_sources: Counter,
+    refused_by_gate: Counter,
     log_lines_dropped: Counter,
     resident: Gauge,
 }
@@ -117,10 +118,24 @@ impl Metrics {
         postern.register("denied_packets", "Packets that isolation refused", denied.clone());
         let help = "Packets refused because their source is not routed to the pod that sent them";
         postern.register("refused_source_packets", help, refused_sources.clone());
+        let refused_by_gate = Counter::default();
+        let help = "Packets refused because no pod is known to have their address of the node's pod ranges";
+        postern.register("refused_gate_packets", help, refused_by_gate.clone());
         let (admin, log_lines_dropped) = (AdminMetrics::default(), Counter::default());
         admin.register(postern);
         postern.register("log_lines_dropped", "Lines of the log that nobody took", log_lines_dropped.clone());
-        Metrics { registry, watch, sync, admin, sizes, denied, refused_sources, log_lines_dropped, resident }
+        Metrics {
+            registry,
+            watch,
+            sync,
+            admin,
+            sizes,
+            denied,
+            refused_sources,
+            refused_by_gate,
+            log_lines_dropped,
+            resident,
+        }
     }
 
     /// The text for a scrape: sizes as a snapshot has them, and the values of the table's counters. Those that could not
@@ -135,6 +150,9 @@ impl Metrics {
         }
         if let Some(count) = counters.get(&refused_source_counter()) {
             self.refused_sources.inner().store(count.packets, Ordering::Relaxed);
+        }
+        if let Some(count) = counters.get(&refused_gate_counter()) {
+            self.refused_by_gate.inner().store(count.packets, Ordering::Relaxed);
         }
         self.watch.set_ages();
         self.log_lines_dropped.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
@@ -378,6 +396,7 @@ mod tests {
         let counters = BTreeMap::from([
             (denied, Count { packets: 5, bytes: 300 }),
             (refused_source_counter(), Count { packets: 3, bytes: 180 }),
+            (refused_gate_counter(), Count { packets: 2, bytes: 120 }),
         ]);
         let pods = State::new(NodeName("node-1".into())).pods().clone();
         let snapshot = Snapshot { epoch: 1, objects: vec![("Pod", 3)], pods, enforced: None };
@@ -391,6 +410,7 @@ mod tests {
             "postern_invalid_objects{kind=\"NetworkPolicy\"} 1",
             "postern_denied_packets_total{direction=\"ingress\"} 5",
             "postern_refused_source_packets_total 3",
+            "postern_refused_gate_packets_total 2",
             "postern_table_chains 0",
             "postern_drift_repairs_total 0",
             "postern_log_lines_dropped_total 0",

@@ -47,7 +47,10 @@ fn ranges_of_the_pods_of_a_node() {
     assert_eq!(read, ["fd00::/64"]);
     assert_eq!(
         told,
-        ["spec.podCIDRs[0]: \"10.1.0.0/33\" is not a CIDR", "spec.podCIDRs[1]: a number where a string is due; quote it"]
+        [
+            "spec.podCIDRs[0]: \"10.1.0.0/33\" is not a CIDR",
+            "spec.podCIDRs[1]: a number where a string is due; quote it"
+        ]
     );
 }
 
