@@ -9,9 +9,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use integration::agent::{Agent, nft};
+use integration::agent::{Agent, install, loopback_up, nft};
+use integration::control_plane::{self, ControlPlane};
 use integration::line;
 use integration::scene::{pod, policy};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::Api;
+use kube::api::PostParams;
 use lab::{Attachment, Lab, Netns, Topology, isolated};
 use serde_json::json;
 use tempfile::TempDir;
@@ -234,6 +238,43 @@ fn a_pod_is_known_by_its_status_where_there_are_no_files() {
         stage.report("shop/new", "Running", true);
         agent.until_table(|table| table.matches("10.1.0.11").count() > 1).await.unwrap();
         stage.check(&["shop/new -> outside 80/TCP: allowed", "outside -> shop/new 80/TCP: refused"]).await;
+    });
+}
+
+#[test]
+fn the_ranges_are_those_of_the_node_by_the_api() {
+    isolated(async {
+        loopback_up().unwrap();
+        let cluster = ControlPlane::start().await.unwrap();
+        cluster.create_namespace("shop", &[]).await.unwrap();
+        let friend = control_plane::pod("shop", "friend", "node-1", &[]);
+        cluster.run_pod(&friend, &of_pod("shop/friend").unwrap()).await.unwrap();
+        cluster.apply(NODE_OBJECT).await.unwrap();
+        cluster
+            .apply(&NODE_OBJECT.replace("node-1", "node-2").replace("10.1.", "10.2.").replace("fd01", "fd02"))
+            .await
+            .unwrap();
+        let kubeconfig = install(&cluster).await.unwrap();
+        let mut agent = Agent::on_api(&kubeconfig).unwrap();
+        agent.ready().await.unwrap();
+        let stands = |table: &str| {
+            let has = |text| table.contains(text);
+            has("jump gate-egress") && has("10.1.0.0/24") && has("fd01::/64") && !has("10.2.") && !has("fd02:")
+        };
+        agent.until_table(stands).await.unwrap();
+        agent.until_readyz(|_, text| !text.contains("the gate is open")).await.unwrap();
+
+        // A restart opens nothing, not even where the Node cannot be read any more.
+        drop(agent);
+        let roles: Api<ClusterRole> = Api::all(cluster.client());
+        let mut role = roles.get("postern").await.unwrap();
+        role.rules.as_mut().unwrap().retain(|rule| !rule.resources.iter().flatten().any(|of| of == "nodes"));
+        roles.replace("postern", &PostParams::default(), &role).await.unwrap();
+        let mut agent = Agent::on_api(&kubeconfig).unwrap();
+        agent.until_readyz(|_, text| text.contains("the pod ranges of Node node-1 cannot be read")).await.unwrap();
+        agent.ready().await.unwrap();
+        let table = nft(&["list", "table", "inet", "postern"]).unwrap();
+        assert!(stands(&table), "{table}");
     });
 }
 
