@@ -39,7 +39,7 @@ const QUIET: Duration = Duration::from_millis(2);
 /// gone.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// To read takes at most one part in so many of the time where something changes, and where nothing does.
-const SHARE: u32 = 5;
+const SHARE: u32 = 2;
 const IDLE_SHARE: u32 = 100;
 /// How many broken files are told of by name.
 const MOST_TOLD: usize = 20;

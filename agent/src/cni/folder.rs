@@ -16,14 +16,23 @@ use super::result::{Fault, Recorded, parse};
 const LARGEST: u64 = 1 << 20;
 /// The most files: of all pods that a node can have, with some networks each, and what a long life has left behind.
 const MOST_FILES: usize = 10_000;
-/// How long after a change a file may still be in the making. What is wrong with it is not told before, and what was read
-/// is read again: the time of a file may stay the same through another change.
+/// How long after a change a file may still be in the making: what is wrong with it is not told before, and the time of the
+/// file may stay the same through another change.
 const IN_THE_MAKING: Duration = Duration::from_secs(1);
 
 /// The folder, with what was read of it.
 pub(super) struct Folder {
     path: PathBuf,
-    known: BTreeMap<OsString, (Stamp, Content)>,
+    known: BTreeMap<OsString, Known>,
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    /// Whether it was not in the making any more.
+    is_settled: bool,
+    content: Content,
 }
 
 /// What the files say.
@@ -79,8 +88,11 @@ impl Folder {
             let (stamp, written) = (Stamp::of(&found), found.modified().unwrap_or(now));
             // A time that is still to come is no reason to wait for it.
             let is_settled = now.duration_since(written).is_ok_and(|age| age >= IN_THE_MAKING) || written > now;
-            let before = self.known.remove(&name).filter(|(before, _)| *before == stamp);
-            let Some(content) = before.map(|(_, content)| content).or_else(|| self.content(&name)) else { continue };
+            let before = self.known.remove(&name).filter(|before| before.stamp == stamp);
+            // What is in the making and can be used is read once more, when it is settled.
+            let is_as_before = |before: &Known| before.is_settled || !is_settled && before.content.is_ok();
+            let before = before.filter(is_as_before).map(|before| before.content);
+            let Some(content) = before.or_else(|| self.content(&name)) else { continue };
             match &content {
                 Ok(None) => {}
                 Ok(Some(recorded)) => {
@@ -89,9 +101,7 @@ impl Folder {
                 Err(fault) if is_settled => reading.faults.push((name.clone(), fault.clone())),
                 Err(_) => {}
             }
-            if is_settled {
-                known.insert(name, (stamp, content));
-            }
+            known.insert(name, Known { stamp, is_settled, content });
         }
         self.known = known;
         Ok(reading)
