@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use compiler::cluster::{Budget, Cost, InvalidCost};
 use compiler::nft::Deny;
+use ipnet::IpNet;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
 #[derive(Debug, Parser)]
@@ -128,6 +129,15 @@ pub struct AgentArgs {
     /// Namespaces whose pods route for others (gateways, virtual machines), and may send with any source
     #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
     pub routing_namespaces: Vec<String>,
+    /// Where the container runtime keeps the results of its network plugins, or off
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/cni/results")]
+    pub cni_results: PathBuf,
+    /// Whether addresses of this node's pod ranges are refused that no pod is known to have
+    #[arg(long, value_enum, default_value = "auto")]
+    pub gate: GateArg,
+    /// The ranges from which this node gives its pods addresses; without it the Node's spec.podCIDRs
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    pub pod_ranges: Vec<IpNet>,
     /// What becomes of open flows that policies do not allow any more
     #[arg(long, value_enum, default_value = "cut")]
     pub established: EstablishedArg,
@@ -158,6 +168,15 @@ pub enum OwnAddressesArg {
     /// Those of pods that a policy isolates
     Isolated,
     /// Nobody's
+    Off,
+}
+
+/// Whether the gate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GateArg {
+    /// Where all that is known shows that the ranges are those of the network plugin
+    Auto,
+    /// Nowhere
     Off,
 }
 

@@ -6,6 +6,8 @@
 //! watch    API server or files  -> events
 //! sync     events               -> compiler -> diff -> kernel, on a thread of its own
 //! links    the node's routes        -> events
+//! cni      what the container runtime writes -> events
+//! gate     the ranges of the node's pods     -> events
 //! kernel   the seam behind which the netlink connection sits
 //! admin    what it tells: readiness, metrics, explanation; quarantine tells of policies that cost too much
 //! ```
@@ -17,9 +19,11 @@
 pub mod admin;
 pub mod args;
 pub mod backoff;
+pub mod cni;
 pub mod command;
 pub mod explanation;
 pub mod files;
+pub mod gate;
 pub mod kernel;
 pub mod links;
 pub mod metrics;

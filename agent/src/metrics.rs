@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use compiler::api::Direction;
 use compiler::nft::{
-    CounterName, Table, denied_counter, refused_destination_counter, refused_link_local_counter,
+    CounterName, Table, denied_counter, refused_destination_counter, refused_gate_counter, refused_link_local_counter,
     refused_source_counter, refused_tag_counter,
 };
 use netlink::Count;
@@ -41,7 +41,7 @@ pub struct Metrics {
     pub admin: AdminMetrics,
     sizes: Sizes,
     denied: Family<Label, Counter>,
-    refused: [(CounterName, Counter); 4],
+    refused: [(CounterName, Counter); 5],
     log_lines_dropped: Counter,
     resident: Gauge,
 }
@@ -132,6 +132,11 @@ impl Metrics {
                 "refused_link_local_packets",
                 "Packets on a bridge refused because they came from a link-local address by the port of a pod that is isolated for egress",
                 refused_link_local_counter(),
+            ),
+            (
+                "refused_gate_packets",
+                "Packets refused because no pod is known to have their address of the node's pod ranges",
+                refused_gate_counter(),
             ),
             ("refused_tag_packets", "Frames on a bridge refused because they have a VLAN tag", refused_tag_counter()),
         ]
@@ -404,6 +409,7 @@ mod tests {
             (denied, Count { packets: 5, bytes: 300 }),
             (refused_source_counter(), Count { packets: 3, bytes: 180 }),
             (refused_tag_counter(), Count { packets: 2, bytes: 120 }),
+            (refused_gate_counter(), Count { packets: 4, bytes: 240 }),
         ]);
         let pods = State::new(NodeName("node-1".into())).pods().clone();
         let snapshot = Snapshot { epoch: 1, objects: vec![("Pod", 3)], pods, enforced: None };
@@ -419,6 +425,7 @@ mod tests {
             "postern_refused_source_packets_total 3",
             "postern_refused_tag_packets_total 2",
             "postern_refused_destination_packets_total 0",
+            "postern_refused_gate_packets_total 4",
             "postern_table_chains 0",
             "postern_drift_repairs_total 0",
             "postern_log_lines_dropped_total 0",

@@ -30,7 +30,7 @@ pub use finding::{Finding, ObjectRef, Parsed};
 pub use ip_block::IpBlock;
 pub use labels::Labels;
 pub use link_name::LinkName;
-pub use name::{NodeName, PodKey, PolicyKey, Str};
+pub use name::{NodeName, PodKey, PodUid, PolicyKey, Str};
 pub use namespace::Namespace;
 pub use network_policy::{
     ApiGeneration, Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, Ports, Rule,

@@ -21,6 +21,7 @@ mod pod_peers;
 mod pods;
 mod policies;
 mod port_selector;
+mod sandboxes;
 mod selection;
 mod state;
 
@@ -35,6 +36,7 @@ pub use pod_peers::PodPeers;
 pub use pods::Pods;
 pub use policies::Policies;
 pub use port_selector::{PodScope, PortSelector, named_ports};
+pub use sandboxes::{Sandbox, Sandboxes};
 pub use selection::{ListId, PolicyList, Selection};
 pub use state::{State, Versions};
 

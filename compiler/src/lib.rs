@@ -13,7 +13,7 @@
 //!
 //! Nothing here reads a file, a clock or the environment, and nothing depends on the order of past events: the
 //! same objects give the same table, byte for byte. Two things do remember what was before: what [`flows`] adds about open
-//! flows, and a pod that is gone while the node still routes its address ([`cluster::PodSource::Lingering`]).
+//! flows, and a pod that is gone while its network still runs ([`cluster::PodSource::Lingering`]).
 
 pub mod api;
 pub mod cluster;

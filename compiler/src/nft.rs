@@ -8,6 +8,7 @@
 //! is reached by jump or goto.
 
 mod chain;
+mod gate;
 mod lower;
 mod name;
 mod open_flows;
@@ -20,6 +21,8 @@ pub mod trace;
 
 pub(crate) use chain::sets_of;
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
+pub(crate) use gate::ranges_of;
+pub use gate::refused_gate_counter;
 pub use lower::{Lowerer, lower, refused_destination_counter, refused_link_local_counter, refused_tag_counter};
 pub use name::{ChainName, Comment, CounterName, SetName};
 pub(crate) use open_flows::add_open_flows;

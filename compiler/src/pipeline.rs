@@ -3,7 +3,7 @@
 use crate::api::{NodeName, PolicyKey};
 use crate::cluster::{Budget, Event, State};
 use crate::flows::OpenFlows;
-use crate::nft::{Deny, Lowerer, Table};
+use crate::nft::{Deny, Lowerer, Table, ranges_of};
 use crate::policy::{Ir, OwnAddresses, Resolver};
 
 /// The compiler of one node: its state, and what later stages remember of unchanged parts.
@@ -59,6 +59,12 @@ impl Compiler {
         self.state.apply(event)
     }
 
+    /// Takes over what a table of before knew and nobody has told of yet: the ranges of the node's pods, so that the gate
+    /// stays shut until it is known that they are others.
+    pub fn adopt(&mut self, table: &Table) {
+        self.state.adopt_pod_ranges(ranges_of(table));
+    }
+
     /// Decides which policies do not fit into their budgets; see [`State::decide`]. The IR and the table do so, too.
     pub fn decide(&mut self) {
         self.state.decide();
@@ -108,7 +114,25 @@ impl Compiler {
 mod tests {
     use super::*;
     use crate::nft::lower;
-    use crate::testing::{NODE, pod, policy};
+    use crate::testing::{NODE, ip, pod, policy};
+
+    #[test]
+    fn the_ranges_of_before_stand_until_others_are_told() {
+        let compiler = || Compiler::new(NodeName(NODE.into()), Deny::Drop);
+        let web = || Event::from(pod("a/web").ip("10.1.0.1"));
+        let ranges = |list: &[&str]| Event::PodRanges(list.iter().map(|range| range.parse().unwrap()).collect());
+        let mut before = compiler();
+        before.apply(ranges(&["10.1.0.0/24", "10.1.1.0/24", "10.1.2.0/25"]));
+        before.apply(web());
+        let mut after = compiler();
+        after.apply(web());
+        after.adopt(&before.table());
+        assert_eq!(after.table(), before.table());
+        assert!(after.apply(ranges(&[])), "there are none");
+        assert!(!after.ir().gate.guards(ip("10.1.0.9")));
+        after.adopt(&before.table());
+        assert!(!after.ir().gate.guards(ip("10.1.0.9")), "what is told counts, also that there is nothing");
+    }
 
     #[test]
     fn an_event_reaches_the_table_and_says_whether_it_matters() {

@@ -5,6 +5,7 @@
 //! selectors mean. Nothing here knows of nftables; [`judge`] evaluates the IR directly.
 
 mod cidr;
+mod gate;
 mod ir;
 mod judge;
 mod links;
@@ -15,6 +16,7 @@ mod ports;
 mod resolve;
 
 pub use cidr::{AddressRange, subtract_and_merge};
+pub use gate::{Gate, OpenGate};
 pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule};
 pub(crate) use judge::judge_pod;
 pub use judge::{Judgement, Packet, PacketProtocol, judge};

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use crate::api::{
     ApiGeneration, ContainerPort, IpBlock, Labels, Namespace, NamespaceScope, NetworkPolicy, NodeName, Operator, Peer,
-    Peers, Phase, Pod, PodKey, PodSelector, PolicyKey, Port, PortMatch, PortRange, Ports, Protocol, Requirement, Rule,
-    Selector,
+    Peers, Phase, Pod, PodKey, PodSelector, PodUid, PolicyKey, Port, PortMatch, PortRange, Ports, Protocol,
+    Requirement, Rule, Selector,
 };
 use crate::cluster::{Change, Event, PodSource, State};
 use crate::policy::{Ir, Resolver};
@@ -25,6 +25,7 @@ pub(crate) const NODE: &str = "n1";
 pub(crate) fn pod(key: &str) -> PodBuilder {
     PodBuilder(Pod {
         key: pod_key(key),
+        uid: None,
         labels: Labels::default(),
         node: Some(NodeName(NODE.into())),
         host_network: false,
@@ -33,6 +34,7 @@ pub(crate) fn pod(key: &str) -> PodBuilder {
         lingering: false,
         created: 0,
         ips: Vec::new(),
+        held: 0,
         host_ips: Vec::new(),
         ports: Vec::new(),
     })
@@ -52,6 +54,12 @@ impl PodBuilder {
     #[track_caller]
     pub(crate) fn ip(mut self, address: &str) -> Self {
         self.0.ips.push(ip(address));
+        self
+    }
+
+    /// `metadata.uid`, as one digit over and over.
+    pub(crate) fn uid(mut self, digit: char) -> Self {
+        self.0.uid = Some(uid(digit));
         self
     }
 
@@ -227,6 +235,10 @@ pub(crate) fn selector(text: &str) -> Selector {
 #[track_caller]
 pub(crate) fn ip(address: &str) -> IpAddr {
     address.parse().expect("a test writes addresses that parse")
+}
+
+pub(crate) fn uid(digit: char) -> PodUid {
+    PodUid::parse(&digit.to_string().repeat(32)).expect("it is a hexadecimal digit")
 }
 
 #[track_caller]

@@ -36,6 +36,7 @@ fn assert_reaches_the_corners(report: &Report) {
         ("packet: ICMP", 50),
         ("packet: IPv4", 200),
         ("packet: IPv6", 200),
+        ("packet: refused by the gate", 20),
         ("packet: reply", 10),
         ("packet: to itself", 10),
     ];
@@ -84,18 +85,26 @@ fn assert_reaches_the_corners(report: &Report) {
         ("operator: Exists", 50),
         ("operator: DoesNotExist", 50),
     ];
+    let of_sandboxes = [
+        ("sandbox: of a former pod", 50),
+        ("sandbox: pod finished", 50),
+        ("sandbox: before the status", 30),
+        ("sandbox: another address", 200),
+    ];
     let of_clusters = [
         ("cluster: several nodes", 300),
         ("cluster: no pods", 10),
+        ("cluster: ranges of pods", 500),
         ("cluster: shared addresses", 100),
         ("namespace: annotated", 50),
     ];
     let count = |what| report.counts.of(what);
     let clusters = u64::try_from(report.clusters).expect("some thousands");
-    let tables: [(&[(&str, u64)], u64); 4] = [
+    let tables: [(&[(&str, u64)], u64); 5] = [
         (&of_packets, count("verdicts")),
         (&of_pods, count("pods")),
         (&of_policies, count("policies")),
+        (&of_sandboxes, count("sandboxes")),
         (&of_clusters, clusters),
     ];
     for (table, whole) in tables {
@@ -150,6 +159,52 @@ fn finds_host_network_as_peer() {
             }
         });
         as_peers.compile(deny)
+    });
+}
+
+#[test]
+fn finds_gate_that_is_missing() {
+    assert_found_out(|cluster, deny| {
+        let without_ranges = cluster.changed(|object| {
+            if object["kind"] == "Node" {
+                object["spec"] = Value::Null;
+            }
+        });
+        without_ranges.compile(deny)
+    });
+}
+
+#[test]
+fn finds_gate_where_the_ranges_mean_nothing() {
+    assert_found_out(|cluster, deny| {
+        // Each node by itself, as if it knew of no pod elsewhere.
+        let compile_alone = |name: &str| {
+            let mut alone = cluster.clone();
+            alone.objects.retain(|object| object["kind"] != "Pod" || object["spec"]["nodeName"] == name);
+            alone.compile(deny).remove(name).map(|compiled| (name.to_string(), compiled))
+        };
+        cluster.node_names().filter_map(compile_alone).collect()
+    });
+}
+
+#[test]
+fn finds_sandboxes_passed_over() {
+    assert_found_out(|cluster, deny| {
+        let mut by_the_api = cluster.clone();
+        by_the_api.objects.retain(|object| object["kind"] != "Sandbox");
+        by_the_api.compile(deny)
+    });
+}
+
+#[test]
+fn finds_sandbox_of_a_former_pod() {
+    assert_found_out(|cluster, deny| {
+        let of_any = cluster.changed(|object| {
+            if object["kind"] == "Sandbox" {
+                object["uid"] = Value::Null;
+            }
+        });
+        of_any.compile(deny)
     });
 }
 

@@ -67,7 +67,11 @@ async fn every_install_is_accepted_strictly() {
         let capabilities = security.capabilities.unwrap();
         assert_eq!((spec.host_network, spec.containers.len()), (Some(true), 1), "{}", install.display());
         assert_eq!(spec.init_containers.iter().flatten().count(), 0);
-        assert_eq!(spec.volumes.iter().flatten().count(), 0);
+        // What is mounted of the host is one folder, and nothing in it can be changed.
+        let volumes: Vec<_> = spec.volumes.iter().flatten().map(|of| of.host_path.as_ref().unwrap()).collect();
+        assert_eq!(volumes.iter().map(|of| of.path.as_str()).collect::<Vec<_>>(), ["/var/lib/cni"]);
+        let mounts: Vec<_> = container.volume_mounts.iter().flatten().collect();
+        assert_eq!(mounts.iter().map(|of| of.read_only).collect::<Vec<_>>(), [Some(true)]);
         assert_eq!(
             (capabilities.drop.unwrap(), capabilities.add.unwrap()),
             (vec!["ALL".into()], vec!["NET_ADMIN".into()])
@@ -130,10 +134,10 @@ async fn the_agent_lists_and_watches_and_only_creates_events() {
     can_list_and_watch::<Pod>(&client).await;
     can_list_and_watch::<Namespace>(&client).await;
     can_list_and_watch::<NetworkPolicy>(&client).await;
+    granted("list Nodes", Api::<Node>::all(client.clone()).list(&ListParams::default()).await);
     refused("get a namespace", Api::<Namespace>::all(client.clone()).get("default").await);
     cannot_list::<Secret>(&client).await;
     cannot_list::<ConfigMap>(&client).await;
-    cannot_list::<Node>(&client).await;
     cannot_list::<Service>(&client).await;
     cannot_delete_or_change::<Pod>(&client, "web").await;
     cannot_delete_or_change::<NetworkPolicy>(&client, "any").await;
@@ -149,7 +153,7 @@ async fn the_agent_lists_and_watches_and_only_creates_events() {
 }
 
 #[tokio::test]
-async fn the_role_reads_three_resources_and_writes_events() {
+async fn the_role_reads_four_resources_and_writes_events() {
     let control_plane = ControlPlane::start().await.unwrap();
     control_plane.apply_path(&manifests().join("install.yaml")).await.unwrap();
     let roles: Api<ClusterRole> = Api::all(control_plane.client());
@@ -169,6 +173,7 @@ async fn the_role_reads_three_resources_and_writes_events() {
             "events.events.k8s.io: create",
             "namespaces.: list watch",
             "networkpolicies.networking.k8s.io: list watch",
+            "nodes.: list",
             "pods.: list watch",
         ]
     );

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use compiler::diff::{Generation, Limits, Mirror, next};
 use compiler::nft::{Deny, Table};
-use compiler::sim::generate::clusters;
+use compiler::sim::generate::clusters_with_sandboxes;
 use netlink::{Decoded, Decoder, Encoder};
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn everything_comes_back() {
 #[test]
 fn compiled_tables_come_back() {
     let mut bytes = 0;
-    for (cluster, deny) in clusters(12).take(300).zip([Deny::Drop, Deny::Reject].into_iter().cycle()) {
+    for (cluster, deny) in clusters_with_sandboxes(12).take(300).zip([Deny::Drop, Deny::Reject].into_iter().cycle()) {
         for compiled in cluster.compile(deny).into_values() {
             assert_comes_back(&compiled.table, Limits::default());
             bytes += compiled.table.to_string().len();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use compiler::api::NodeName;
-use compiler::cluster::Budget;
+use compiler::cluster::{Budget, Event};
 use compiler::nft::Deny;
 use compiler::policy::OwnAddresses;
 use netlink::Error;
@@ -23,7 +23,9 @@ use tokio::sync::oneshot::error::RecvError;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
-use crate::args::{AgentArgs, EstablishedArg, LogFormatArg, OwnAddressesArg};
+use crate::args::{AgentArgs, EstablishedArg, GateArg, LogFormatArg, OwnAddressesArg};
+use crate::cni;
+use crate::gate::{self, PodRanges};
 use crate::kernel::bridge::{self, Bridges};
 use crate::kernel::{self, Counters};
 use crate::links;
@@ -56,6 +58,10 @@ pub struct Config {
     pub legacy_namespace_isolation: bool,
     /// Whose packets must have a source of their own.
     pub own_addresses: OwnAddresses,
+    /// Where the container runtime keeps the results of its network plugins, if they are followed.
+    pub cni_results: Option<PathBuf>,
+    /// Where the ranges are known from of which addresses are refused that no pod is known to have.
+    pub pod_ranges: PodRanges,
     /// Whether open flows are cut that policies do not allow any more.
     pub cuts_flows: bool,
     /// How often the table is read back and compared.
@@ -94,6 +100,9 @@ impl From<AgentArgs> for Config {
             legacy_namespace_isolation,
             own_addresses,
             routing_namespaces,
+            cni_results,
+            gate,
+            pod_ranges,
             established,
             verify_interval,
             policy_budget,
@@ -122,6 +131,12 @@ impl From<AgentArgs> for Config {
                     OwnAddressesArg::Isolated => OwnAddresses::Isolated { except },
                     OwnAddressesArg::Off => OwnAddresses::Off,
                 }
+            },
+            cni_results: Some(cni_results).filter(|path| path.as_os_str() != "off"),
+            pod_ranges: match gate {
+                GateArg::Off => PodRanges::Off,
+                GateArg::Auto if pod_ranges.is_empty() => PodRanges::OfNode,
+                GateArg::Auto => PodRanges::Given(pod_ranges),
             },
             cuts_flows: match established {
                 EstablishedArg::Cut => true,
@@ -157,13 +172,15 @@ async fn work(config: Config) -> Result<()> {
         log,
         legacy_namespace_isolation,
         own_addresses,
+        cni_results,
+        pod_ranges,
         cuts_flows,
         verify_interval,
         budget,
     } = config;
     telemetry::init(&log)?;
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, cuts_flows, ?verify_interval, "starting");
+    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, ?cni_results, ?pod_ranges, cuts_flows, ?verify_interval, "starting");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A terminal that is closed is no reason to end. It is enough that somebody listens to the signal.
@@ -187,10 +204,21 @@ async fn work(config: Config) -> Result<()> {
     if let Err(error) = links::tell(&sync).await {
         warn!(error = format!("{error:#}"), "the links of the node cannot be read");
     }
+    match &pod_ranges {
+        PodRanges::Off => sync.event(Event::PodRanges(Vec::new())),
+        PodRanges::Given(ranges) => sync.event(Event::PodRanges(ranges.clone())),
+        PodRanges::OfNode => {}
+    }
+    let (is_gated, asks_for_ranges) = (pod_ranges != PodRanges::Off, pod_ranges == PodRanges::OfNode);
+    if let Some(path) = cni_results {
+        cni::follow(path, sync.clone(), &readiness)?;
+    }
     if let Source::Files { paths, recursive } = source {
-        files::follow(paths, recursive, sync.clone(), &readiness, metrics.watch.clone())?;
+        let ranges_of = asks_for_ranges.then(|| node.clone());
+        files::follow(paths, recursive, ranges_of, sync.clone(), &readiness, metrics.watch.clone())?;
     }
     let quarantine = quarantine::follow(access.clone(), &node, sync.snapshots(), &readiness, &metrics.sync);
+    let ranges = gate::follow(access.clone().filter(|_| asks_for_ranges), &node, &sync, &readiness);
     let options = Options { node: node.clone(), legacy_namespace_isolation };
     let watching = watch(access, options, sync.clone(), &readiness, metrics.watch.clone());
     let counters = Counters::default();
@@ -205,6 +233,8 @@ async fn work(config: Config) -> Result<()> {
         never = node_name::look_for_pods(|| sync.snapshot(), &readiness) => match never {},
         never = look_at_bridges(&readiness, &metrics.sync) => match never {},
         never = links::follow(&sync, &readiness) => match never {},
+        never = ranges => match never {},
+        never = gate::tell(sync.snapshots(), &readiness), if is_gated => match never {},
     }
     info!("told to stop, the rules stay");
     sync.stop();

@@ -284,9 +284,12 @@ impl<K: Kernel> Engine<K> {
         if is_new
             && self.start.is_some()
             && bond.has_rules()
-            && let (Some(flows), Some(table)) = (self.compiler.flows_mut(), &bond.mirror.table)
+            && let Some(table) = &bond.mirror.table
         {
-            flows.adopt(table);
+            self.compiler.adopt(table);
+            if let Some(flows) = self.compiler.flows_mut() {
+                flows.adopt(table);
+            }
         }
         if let Some(start) = &mut self.start
             && let Some(waits) = start.wait(&self.sources, bond.has_rules(), now)

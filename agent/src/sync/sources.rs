@@ -76,7 +76,7 @@ impl Sources {
         match event {
             Event::Namespaces(change) => self.has_namespaces |= matches!(change, Change::Reset(_)),
             Event::Policies(change) => self.has_policies |= matches!(change, Change::Reset(_)),
-            Event::Links(_) => {}
+            Event::Links(_) | Event::Sandboxes(_) | Event::PodRanges(_) => {}
             Event::Pods(source, change) => {
                 let is_base = *source == self.base();
                 let Some(subscription) = self.by_source.get_mut(source) else { return false };

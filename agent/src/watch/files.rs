@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use compiler::api::{Finding, Object, ObjectRef};
+use compiler::api::{Finding, NodeName, Object, ObjectRef};
 use compiler::cluster::{Change, Event, PodSource};
 use netlink::{Connection, Ownership};
 use notify::{EventKind, PollWatcher, RecursiveMode, Watcher};
@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the files, reports them to the sync thread, and again on every change, on a thread of its own.
 ///
+/// With a Node, also the ranges of its pods are reported.
+///
 /// Standard input (`-`) can be read once only; with it among the paths nothing is read again.
 ///
 /// # Errors
@@ -48,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn follow(
     paths: Vec<PathBuf>,
     recursive: bool,
+    ranges_of: Option<NodeName>,
     sync: Handle,
     readiness: &Readiness,
     metrics: WatchMetrics,
@@ -56,6 +59,7 @@ pub fn follow(
     let mut reader = Reader {
         paths,
         reach: Reach { recursive, pipes: false },
+        ranges_of,
         sync,
         memory: Memory::default(),
         has_begun: false,
@@ -103,6 +107,8 @@ const KINDS: [&str; 3] = ["Namespace", "NetworkPolicy", "Pod"];
 struct Reader {
     paths: Vec<PathBuf>,
     reach: Reach,
+    /// The Node whose ranges of pods are told, if any's are.
+    ranges_of: Option<NodeName>,
     sync: Handle,
     memory: Memory,
     /// Whether the sync thread has been told anything.
@@ -246,14 +252,18 @@ impl Reader {
     fn report(&mut self, loaded: Loaded) {
         let Loaded { objects, findings, .. } = loaded;
         self.tell_findings(findings);
-        let (mut pods, mut namespaces, mut policies) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pods, mut namespaces, mut policies, mut ranges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for object in objects {
             match object {
                 Object::Pod(pod) => pods.push(pod),
                 Object::Namespace(namespace) => namespaces.push(namespace),
                 Object::NetworkPolicy(policy) => policies.push(policy),
+                Object::Node(node) if self.ranges_of.as_ref() == Some(&node.name) => ranges.extend(node.pod_ranges),
                 Object::Service(_) | Object::Node(_) => {}
             }
+        }
+        if self.ranges_of.is_some() {
+            self.sync.event(Event::PodRanges(ranges));
         }
         debug!(pods = pods.len(), namespaces = namespaces.len(), policies = policies.len(), "files read");
         self.sync.event(Event::Namespaces(Change::Reset(namespaces)));

@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use super::{Labels, NodeName, PodKey, Protocol, Str};
+use super::{Labels, NodeName, PodKey, PodUid, Protocol, Str};
 
 /// A Pod, as far as policies can see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Namespace and name.
     pub key: PodKey,
+    /// `metadata.uid`, and of the image of a static pod the id by which its kubelet knows it; `None` where it is not known.
+    pub uid: Option<PodUid>,
     /// `metadata.labels`
     pub labels: Labels,
     /// `spec.nodeName`; `None` before the pod is scheduled.
@@ -24,7 +26,10 @@ pub struct Pod {
     /// `metadata.creationTimestamp`, in seconds since 1970; 0 where the object has none.
     pub created: i64,
     /// `status.podIPs`, and `status.podIP` where that list is absent; each address once, in the object's order.
+    /// Those of the pod's sandbox come first.
     pub ips: Vec<IpAddr>,
+    /// How many of the first of them are known from the pod's [`Sandbox`](crate::cluster::Sandbox).
+    pub held: u16,
     /// `status.hostIPs` and `status.hostIP`: the addresses of the pod's node, each once.
     pub host_ips: Vec<IpAddr>,
     /// The named ports of its containers, and of init containers that keep running (`restartPolicy: Always`).
@@ -35,6 +40,11 @@ impl Pod {
     /// Whether the pod counts in the eyes of a policy: it has a network of its own and has not finished.
     pub fn is_policed(&self) -> bool {
         !self.host_network && !self.phase.is_finished() && !self.ips.is_empty()
+    }
+
+    /// Whether the pod has an address by its sandbox, and not only by its status.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.ips.iter().take(self.held.into()).any(|held| *held == address)
     }
 }
 

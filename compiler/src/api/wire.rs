@@ -40,7 +40,18 @@ pub(super) struct ServiceWire {
 #[serde(default)]
 pub(super) struct NodeWire {
     pub(super) metadata: Lenient<Record<MetaWire>>,
+    pub(super) spec: Lenient<Record<NodeSpecWire>>,
     pub(super) status: Lenient<Record<NodeStatusWire>>,
+}
+
+/// `spec` of a Node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeSpecWire {
+    #[serde(rename = "podCIDR")]
+    pub(super) pod_cidr: Lenient<Str>,
+    #[serde(rename = "podCIDRs")]
+    pub(super) pod_cidrs: List<Str>,
 }
 
 /// `metadata` of any object.
@@ -49,6 +60,7 @@ pub(super) struct NodeWire {
 pub(super) struct MetaWire {
     pub(super) name: Lenient<Str>,
     pub(super) namespace: Lenient<Str>,
+    pub(super) uid: Lenient<Str>,
     pub(super) labels: Lenient<Entries>,
     pub(super) annotations: Lenient<Record<AnnotationsWire>>,
     pub(super) resource_version: Lenient<Str>,
@@ -62,6 +74,9 @@ pub(super) struct MetaWire {
 pub(super) struct AnnotationsWire {
     #[serde(rename = "net.beta.kubernetes.io/network-policy")]
     pub(super) network_policy: Lenient<Str>,
+    /// Of the image of a static pod: the id by which its kubelet knows it.
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    pub(super) mirror: Lenient<Str>,
 }
 
 /// `spec` of a Pod.

@@ -1,6 +1,8 @@
 //! What a watch reports.
 
-use super::Link;
+use ipnet::IpNet;
+
+use super::{Link, Sandbox};
 use crate::api::{Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, Str};
 
 /// Something that happened to the cluster.
@@ -14,6 +16,11 @@ pub enum Event {
     Policies(Change<NetworkPolicy, PolicyKey>),
     /// To the links of the node: these may lead to pods, and no others.
     Links(Vec<Link>),
+    /// To the networks of this node's pods, by its container runtime: these stand, and no others. One stands as long as
+    /// the network runs, and no longer.
+    Sandboxes(Vec<Sandbox>),
+    /// To the ranges from which this node gives its pods addresses: these, or none that are known.
+    PodRanges(Vec<IpNet>),
 }
 
 /// What happened to objects of one kind.
@@ -31,8 +38,8 @@ pub enum Change<T, K> {
 /// watch does not take away what another still sees. Where they differ, the first in this order is believed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PodSource {
-    /// Nobody any more: the pod is gone or has finished by what was reported, but the node still routes its address to a
-    /// link of its own, so that its network still runs. It is kept as it was until that ends. No watch reports it.
+    /// Nobody any more: the pod is gone or has finished by what was reported, but its network still runs: it has a
+    /// [`Sandbox`], or the node still routes its address to a link of its own. It is kept as it was until that ends. No watch reports it.
     Lingering,
     /// The pods of this node.
     Node,
@@ -50,6 +57,8 @@ impl Event {
             Event::Namespaces(_) => "Namespace",
             Event::Policies(_) => "NetworkPolicy",
             Event::Links(_) => "Link",
+            Event::Sandboxes(_) => "Sandbox",
+            Event::PodRanges(_) => "PodRange",
         }
     }
 }

@@ -95,9 +95,9 @@ impl Memberships {
             }
             return;
         }
-        let addresses = pods.addresses();
+        // Also of pods that linger, whose own ports their policies name.
         let endpoints: Vec<Endpoint> =
-            addresses.flat_map(|(address, _)| endpoints_at(port, address, pods, namespaces)).collect();
+            pods.claimed().flat_map(|address| endpoints_at(port, address, pods, namespaces)).collect();
         count(&mut self.elements, &mut self.grown, user, 0, endpoints.len());
         self.users_of_endpoints.insert(port.clone(), Users::from([(user.clone(), 1)]));
         Arc::make_mut(&mut self.endpoints).insert(port.clone(), Arc::new(endpoints));

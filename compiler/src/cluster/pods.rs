@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use ipnet::IpNet;
 
 use super::PodSource;
+use super::sandboxes::{Sandbox, Sandboxes};
 use crate::api::{NodeName, Phase, Pod, PodKey};
 
 /// The Pods, by key and by address.
@@ -16,14 +18,21 @@ use crate::api::{NodeName, Phase, Pod, PodKey};
 #[derive(Debug, Clone)]
 pub struct Pods {
     node: NodeName,
-    by_key: OrdMap<PodKey, Copies>,
+    by_key: OrdMap<PodKey, Arc<Known>>,
     by_ip: OrdMap<IpAddr, Claims>,
     /// The pods that are this node's to police.
     local: OrdMap<PodKey, Arc<Pod>>,
+    sandboxes: Sandboxes,
 }
 
-/// What each watch says of one pod, by watch; never empty, and one is the rule.
-type Copies = Arc<Vec<(PodSource, Arc<Pod>)>>;
+/// What is known of one pod.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// What each watch says of it, by watch; never empty, and one is the rule.
+    copies: Vec<(PodSource, Arc<Pod>)>,
+    /// What is believed: the first copy, completed by the pod's sandboxes.
+    believed: Option<Arc<Pod>>,
+}
 
 /// The policed pods that claim an address, the one that has it first. One is the rule; there are several for a moment
 /// when an address passes from a pod that ends to a new one.
@@ -31,7 +40,13 @@ type Claims = Arc<Vec<Arc<Pod>>>;
 
 impl Pods {
     pub(super) fn new(node: NodeName) -> Pods {
-        Pods { node, by_key: OrdMap::new(), by_ip: OrdMap::new(), local: OrdMap::new() }
+        Pods {
+            node,
+            by_key: OrdMap::new(),
+            by_ip: OrdMap::new(),
+            local: OrdMap::new(),
+            sandboxes: Sandboxes::default(),
+        }
     }
 
     /// The node whose pods are local.
@@ -47,12 +62,12 @@ impl Pods {
 
     /// One pod.
     pub fn get(&self, key: &PodKey) -> Option<&Arc<Pod>> {
-        self.by_key.get(key).and_then(|copies| believed(copies))
+        self.by_key.get(key).and_then(|known| known.believed.as_ref())
     }
 
     /// All pods, by namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.by_key.values().filter_map(|copies| believed(copies))
+        self.by_key.values().filter_map(|known| known.believed.as_ref())
     }
 
     /// The pods of one namespace, by name.
@@ -61,7 +76,7 @@ impl Pods {
         self.by_key
             .range(first..)
             .take_while(move |(key, _)| &*key.namespace == namespace)
-            .filter_map(|(_, copies)| believed(copies))
+            .filter_map(|(_, known)| known.believed.as_ref())
     }
 
     /// The pods that are this node's to police, by namespace and name.
@@ -74,8 +89,13 @@ impl Pods {
         pod.is_policed() && pod.node.as_ref() == Some(&self.node)
     }
 
-    /// The pod that has an address: of the policed pods that claim it, the newest that runs, and last one that is being
-    /// deleted.
+    /// The sandboxes of the node's pods.
+    pub fn sandboxes(&self) -> &Sandboxes {
+        &self.sandboxes
+    }
+
+    /// The pod that has an address: of the policed pods that claim it, one that has it by its sandbox, else the newest that
+    /// runs, and last one that is being deleted.
     pub fn owner(&self, address: IpAddr) -> Option<&Arc<Pod>> {
         self.by_ip.get(&address).and_then(has)
     }
@@ -91,10 +111,42 @@ impl Pods {
         self.by_ip.iter().filter_map(|(address, claims)| has(claims).map(|pod| (*address, pod)))
     }
 
-    /// The pods that a watch has reported.
-    pub(super) fn of_source(&self, source: &PodSource) -> Vec<PodKey> {
-        let of_source = self.by_key.iter().filter(|(_, copies)| place(copies, source).is_ok());
+    /// The first address of a range that a pod of another node has, and one such pod.
+    pub fn elsewhere(&self, range: &IpNet) -> Option<(IpAddr, &Arc<Pod>)> {
+        let is_elsewhere = |pod: &&Arc<Pod>| pod.node.as_ref().is_some_and(|node| *node != self.node);
+        let mut within = self.by_ip.range(range.network()..=range.broadcast());
+        within.find_map(|(address, claims)| Some((*address, claims.iter().find(is_elsewhere)?)))
+    }
+
+    /// All addresses of policed pods, in ascending order, also those that only a pod has that lingers.
+    pub(super) fn claimed(&self) -> impl Iterator<Item = IpAddr> {
+        self.by_ip.keys().copied()
+    }
+
+    /// The pods that a watch has reported; those that linger have been by one that does not any more.
+    pub fn of_source(&self, source: &PodSource) -> Vec<PodKey> {
+        let of_source = self.by_key.iter().filter(|(_, known)| place(&known.copies, source).is_ok());
         of_source.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What is reported of a pod, completed by its sandboxes, whether or not one lingers under its name.
+    pub(super) fn reported(&self, key: &PodKey) -> Option<Arc<Pod>> {
+        let mut copies = self.by_key.get(key)?.copies.iter();
+        let (_, pod) = copies.find(|(source, _)| *source != PodSource::Lingering)?;
+        Some(self.sandboxes.complete(&self.node, pod))
+    }
+
+    /// Whether a pod has a sandbox.
+    pub(super) fn has_sandbox(&self, pod: &Pod) -> bool {
+        self.sandboxes.of(pod).next().is_some()
+    }
+
+    /// Takes over the sandboxes of the node, and says for which pods they are others than before. What is believed of those
+    /// is brought in line by [`Pods::complete`].
+    pub(super) fn put_sandboxes(&mut self, list: Vec<Sandbox>) -> Vec<PodKey> {
+        let sandboxes = Sandboxes::new(list);
+        let before = std::mem::replace(&mut self.sandboxes, sandboxes);
+        before.differ(&self.sandboxes)
     }
 
     /// Takes over what a watch says of a pod, `None` being that it is gone. Gives back what was believed of the pod
@@ -105,17 +157,26 @@ impl Pods {
         key: &PodKey,
         pod: Option<Pod>,
     ) -> (Option<Arc<Pod>>, Option<Arc<Pod>>) {
-        let copies = self.by_key.entry(key.clone()).or_default();
-        let before = believed(copies).cloned();
-        match (place(copies, &source), pod) {
-            (Ok(at), Some(pod)) if *copies[at].1 == pod => {}
-            (Ok(at), Some(pod)) => Arc::make_mut(copies)[at].1 = Arc::new(pod),
-            (Err(at), Some(pod)) => Arc::make_mut(copies).insert(at, (source, Arc::new(pod))),
-            (Ok(at), None) => drop(Arc::make_mut(copies).remove(at)),
+        let known = self.by_key.entry(key.clone()).or_default();
+        match (place(&known.copies, &source), pod) {
+            (Ok(at), Some(pod)) if *known.copies[at].1 == pod => {}
+            (Ok(at), Some(pod)) => Arc::make_mut(known).copies[at].1 = Arc::new(pod),
+            (Err(at), Some(pod)) => Arc::make_mut(known).copies.insert(at, (source, Arc::new(pod))),
+            (Ok(at), None) => drop(Arc::make_mut(known).copies.remove(at)),
             (Err(_), None) => {}
         }
-        let after = believed(copies).cloned();
-        if copies.is_empty() {
+        self.complete(key)
+    }
+
+    /// Works out what is believed of a pod, and gives back what was before, and what is now.
+    pub(super) fn complete(&mut self, key: &PodKey) -> (Option<Arc<Pod>>, Option<Arc<Pod>>) {
+        let Some(known) = self.by_key.get_mut(key) else { return (None, None) };
+        let before = known.believed.clone();
+        let after = known.copies.first().map(|(_, pod)| self.sandboxes.complete(&self.node, pod));
+        if before != after {
+            Arc::make_mut(known).believed.clone_from(&after);
+        }
+        if known.copies.is_empty() {
             self.by_key.remove(key);
         }
         if before != after {
@@ -135,7 +196,7 @@ impl Pods {
         }
         for address in &pod.ips {
             let claims = Arc::make_mut(self.by_ip.entry(*address).or_default());
-            let at = claims.partition_point(|other| rank(other) < rank(pod));
+            let at = claims.partition_point(|other| rank(other, *address) < rank(pod, *address));
             claims.insert(at, pod.clone());
         }
     }
@@ -157,17 +218,13 @@ fn has(claims: &Claims) -> Option<&Arc<Pod>> {
     claims.iter().find(|pod| !pod.lingering)
 }
 
-fn believed(copies: &[(PodSource, Arc<Pod>)]) -> Option<&Arc<Pod>> {
-    copies.first().map(|(_, pod)| pod)
-}
-
 /// Where what a watch says stands, or would stand.
 fn place(copies: &[(PodSource, Arc<Pod>)], source: &PodSource) -> Result<usize, usize> {
     copies.binary_search_by(|(known, _)| known.cmp(source))
 }
 
-/// Lower has the better claim to an address: one that stays before one that goes, running before not, newer before older.
-/// The rest makes the order total.
-fn rank(pod: &Pod) -> (bool, bool, Reverse<i64>, &PodKey) {
-    (pod.terminating, pod.phase != Phase::Running, Reverse(pod.created), &pod.key)
+/// Lower has the better claim to an address: one that has it by its sandbox before one that only says so, one that stays
+/// before one that goes, running before not, newer before older. The rest makes the order total.
+fn rank(pod: &Pod, address: IpAddr) -> (bool, bool, bool, Reverse<i64>, &PodKey) {
+    (!pod.holds(address), pod.terminating, pod.phase != Phase::Running, Reverse(pod.created), &pod.key)
 }

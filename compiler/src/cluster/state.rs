@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::admission::{Admission, Keeper};
 use super::budget::{Budget, Quarantine};
 use super::links;
-use super::{Change, Event, Links, Memberships, Namespaces, PodSource, Pods, Policies, Selection};
+use super::{Change, Event, Links, Memberships, Namespaces, PodSource, Pods, Policies, Sandbox, Selection};
 use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
 
 /// How many policies of a namespace are taken over one by one. Beyond that its pods are looked at anew: a policy that comes
@@ -25,13 +27,15 @@ pub struct State {
     memberships: Memberships,
     admission: Admission,
     links: Links,
+    /// `None` where nobody has told of any, or of none.
+    pod_ranges: Option<Vec<IpNet>>,
     versions: Versions,
 }
 
 /// Numbers that grow with every change, for whoever remembers what it made of a part of the state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Versions {
-    /// Of the local pods, their addresses, how they are isolated, and the links of the node.
+    /// Of the local pods, their addresses, how they are isolated, the links of the node, and the ranges of their addresses.
     pub local_pods: u64,
     /// Of the policies that select a local pod.
     pub used_policies: u64,
@@ -54,6 +58,7 @@ impl State {
             memberships: Memberships::default(),
             admission: Admission::new(budget),
             links: Links::default(),
+            pod_ranges: None,
             versions: Versions::default(),
         }
     }
@@ -91,6 +96,18 @@ impl State {
     /// The links of the node that may lead to pods.
     pub fn links(&self) -> &Links {
         &self.links
+    }
+
+    /// The ranges from which this node gives its pods addresses, ascending, joined where they touch.
+    pub fn pod_ranges(&self) -> &[IpNet] {
+        self.pod_ranges.as_deref().unwrap_or_default()
+    }
+
+    /// Takes over ranges that were known before, unless somebody has told of some, or of none, by now.
+    pub fn adopt_pod_ranges(&mut self, ranges: Vec<IpNet>) {
+        if self.pod_ranges.is_none() && !ranges.is_empty() {
+            self.put_pod_ranges(ranges);
+        }
     }
 
     /// The policies in use that are not enforced as they are written, and why.
@@ -156,31 +173,68 @@ impl State {
                 self.release_lingering();
                 true
             }
+            Event::Sandboxes(sandboxes) => self.put_sandboxes(sandboxes),
+            Event::PodRanges(ranges) => self.put_pod_ranges(ranges),
         }
     }
 
     /// Takes over what a watch says of a pod. One whose network still runs stays as it was, though it is gone or has
-    /// finished by that: a pod that is deleted by force, or whose containers have ended, may still send.
+    /// finished by that: a pod that is deleted by force, or whose containers have ended, may still send. One that has a
+    /// sandbox and is reported as finished lingers also if it has not been known before.
     fn put_pod(&mut self, source: PodSource, key: &PodKey, pod: Option<Pod>) -> bool {
-        let is_policed = pod.as_ref().is_some_and(Pod::is_policed);
         let before = self.pods.get(key).cloned();
         let mut changed = self.put_copy(source, key, pod);
-        if is_policed {
+        if self.stays(key) {
             changed |= self.put_copy(PodSource::Lingering, key, None);
             return changed;
         }
         let was_here = before.filter(|pod| self.pods.is_local(pod));
         let is_here = self.pods.get(key).is_some_and(|pod| self.pods.is_local(pod));
-        if let Some(pod) = was_here.filter(|pod| !is_here && links::lead_to(&self.links, &pod.ips)) {
-            let lingering = Pod { terminating: true, lingering: true, ..Pod::clone(&pod) };
+        if let Some(pod) = was_here.filter(|pod| !is_here && self.has_network(pod)) {
+            let lingering = Pod { terminating: true, lingering: true, held: 0, ..Pod::clone(&pod) };
             self.put_copy(PodSource::Lingering, key, Some(lingering));
         }
         changed
     }
 
+    /// Takes over the sandboxes of the node.
+    fn put_sandboxes(&mut self, sandboxes: Vec<Sandbox>) -> bool {
+        let changed = self.pods.put_sandboxes(sandboxes);
+        for key in &changed {
+            let (before, after) = self.pods.complete(key);
+            self.follow_pod(key, before, after);
+            if self.stays(key) {
+                self.put_copy(PodSource::Lingering, key, None);
+            }
+        }
+        self.release_lingering();
+        !changed.is_empty()
+    }
+
+    /// Takes over the ranges of the node's pods.
+    fn put_pod_ranges(&mut self, ranges: Vec<IpNet>) -> bool {
+        let ranges = IpNet::aggregate(&ranges.iter().map(IpNet::trunc).collect());
+        let changed = self.pod_ranges() != ranges;
+        self.pod_ranges = Some(ranges);
+        if changed {
+            self.versions.local_pods += 1;
+        }
+        changed
+    }
+
+    /// Whether a pod of this name is reported that counts, so that none lingers under it.
+    fn stays(&self, key: &PodKey) -> bool {
+        self.pods.reported(key).is_some_and(|pod| pod.is_policed() && !pod.lingering)
+    }
+
+    /// Whether the network of a pod of this node is known to run.
+    fn has_network(&self, pod: &Pod) -> bool {
+        self.pods.has_sandbox(pod) || links::lead_to(&self.links, &pod.ips)
+    }
+
     /// Lets go of the pods whose networks have ended.
     fn release_lingering(&mut self) {
-        let has_ended = |pod: &&Arc<Pod>| pod.lingering && !links::lead_to(&self.links, &pod.ips);
+        let has_ended = |pod: &&Arc<Pod>| pod.lingering && !self.has_network(pod);
         let ended: Vec<PodKey> = self.pods.local().filter(has_ended).map(|pod| pod.key.clone()).collect();
         for key in ended {
             self.put_copy(PodSource::Lingering, &key, None);
@@ -189,6 +243,11 @@ impl State {
 
     fn put_copy(&mut self, source: PodSource, key: &PodKey, pod: Option<Pod>) -> bool {
         let (before, after) = self.pods.put(source, key, pod);
+        self.follow_pod(key, before, after)
+    }
+
+    /// Brings everything in line with what is believed of a pod, and says whether that is not what it was.
+    fn follow_pod(&mut self, key: &PodKey, before: Option<Arc<Pod>>, after: Option<Arc<Pod>>) -> bool {
         if before == after {
             return false;
         }
@@ -200,6 +259,10 @@ impl State {
             self.follow_use(&key.namespace, &used_before);
         }
         let addresses: BTreeSet<IpAddr> = before.iter().chain(&after).flat_map(|pod| pod.ips.iter().copied()).collect();
+        // What pods elsewhere have of the node's ranges says whether these mean anything.
+        if addresses.iter().any(|address| self.pod_ranges().iter().any(|range| range.contains(address))) {
+            self.versions.local_pods += 1;
+        }
         for address in addresses {
             self.memberships.refresh(address, &self.pods, &self.namespaces);
         }

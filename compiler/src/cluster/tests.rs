@@ -5,6 +5,7 @@ mod budget;
 mod lingering;
 mod membership;
 mod pods;
+mod sandboxes;
 mod selection;
 mod versions;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{AddressRange, PodLinks};
+use super::{AddressRange, Gate, PodLinks};
 use crate::api::{Direction, NodeName, PodKey, PolicyKey, PortRange, Protocol, Str};
 use crate::cluster::{EndpointsByPort, MembersByPeers, PodPeers, PolicyList, Quarantine};
 
@@ -26,6 +26,8 @@ pub struct Ir {
     pub endpoints: EndpointsByPort,
     /// The links of the node that lead to the pods.
     pub links: Arc<PodLinks>,
+    /// What is refused of addresses that none of the pods has.
+    pub gate: Arc<Gate>,
 }
 
 /// A pod of this node.

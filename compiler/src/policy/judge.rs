@@ -59,10 +59,19 @@ impl Judgement {
 }
 
 /// What the policies of this node say of a packet in one direction: egress for its source, ingress for its
-/// destination. An end that is no local pod is not judged here and passes, and a pod always reaches itself.
+/// destination. An end that is no local pod passes, unless the gate refuses it, and a pod always reaches itself.
 pub fn judge(ir: &Ir, direction: Direction, packet: &Packet) -> Judgement {
     let (own, _) = ends(direction, packet);
-    judge_pod(ir, ir.pods.iter().find(|pod| pod.addresses.contains(&own)), direction, packet)
+    let pod = ir.pods.iter().find(|pod| pod.addresses.contains(&own));
+    if pod.is_none() && ir.gate.guards(own) {
+        return Judgement { allowed: is_of_dhcp(direction, packet), ..Judgement::free() };
+    }
+    judge_pod(ir, pod, direction, packet)
+}
+
+/// Whether a packet may be a server's answer to a client of DHCP that has no address yet.
+fn is_of_dhcp(direction: Direction, packet: &Packet) -> bool {
+    direction == Direction::Ingress && packet.protocol == PacketProtocol::Port(Protocol::Udp, 68)
 }
 
 /// The same, where it is known which local pod is judged, if any.

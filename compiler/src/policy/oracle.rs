@@ -12,6 +12,7 @@
 //! - *postern*: what the API leaves open and this project decides; the README lists these.
 
 mod address;
+mod gate;
 mod pods;
 mod policies;
 mod selector;
@@ -69,12 +70,16 @@ pub fn verdict(objects: &[Value], packet: &Packet) -> Verdict {
     Verdict { egress: side(objects, packet, Direction::Egress), ingress: side(objects, packet, Direction::Ingress) }
 }
 
-/// The node of the pod that has an address, and whether another address is that node's own. `None` where no pod has it.
+/// The node of the pod that has an address, and whether another address is that node's own. `None` where no pod has it, and
+/// no node takes it for an address of its pods.
 ///
-/// It is there that the pod's policies are enforced.
+/// It is there that the pod's policies are enforced, and the address is refused that nobody has.
 pub fn node_of(objects: &[Value], address: IpAddr, other: IpAddr) -> Option<(&str, bool)> {
-    let pod = pods::owner(objects, address)?;
-    Some((pods::node_name(pod)?, pods::node_addresses(objects, pod).contains(&other)))
+    let name = match pods::owner(objects, address) {
+        Some(pod) => pods::node_name(pod)?,
+        None => gate::node_of(objects, address)?,
+    };
+    Some((name, pods::addresses_of_node(objects, &name.into()).contains(&other)))
 }
 
 /// *concept*, "The two sorts of pod isolation": "For a connection from a source pod to a destination pod to be
@@ -86,7 +91,12 @@ fn side(objects: &[Value], packet: &Packet, direction: Direction) -> Side {
         Direction::Ingress => packet.destination,
     };
     // An end that is no pod has no policies.
-    let Some(pod) = pods::owner(objects, own_address) else { return Side { isolated: false, allowed: true } };
+    let Some(pod) = pods::owner(objects, own_address) else {
+        return Side {
+            isolated: false,
+            allowed: is_reply(packet) || gate::allows(objects, packet, direction, own_address),
+        };
+    };
     let isolated = policies::isolated(objects, pod, direction);
     let allowed = !isolated
         || is_reply(packet)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{
-    Ir, Isolation, LocalPod, OwnAddresses, PeerSet, PodLinks, PolicyRules, PortSet, ResolvedRule, merge_ports,
+    Gate, Ir, Isolation, LocalPod, OwnAddresses, PeerSet, PodLinks, PolicyRules, PortSet, ResolvedRule, merge_ports,
     subtract_and_merge,
 };
 use crate::api::{
@@ -25,6 +25,7 @@ pub struct Resolver {
     sources: BTreeMap<PolicyKey, Arc<NetworkPolicy>>,
     own_addresses: OwnAddresses,
     links: Arc<PodLinks>,
+    gate: Arc<Gate>,
 }
 
 impl Resolver {
@@ -44,6 +45,7 @@ impl Resolver {
         if !same_pods {
             let pods = state.pods().local().map(|pod| local_pod(state, pod, &self.policies));
             self.pods = Arc::new(pods.collect());
+            self.gate = Arc::new(Gate::of(state, &self.pods));
         }
         // What anybody may send to the port of a bridge is for the rules of the policies to say.
         if !same_pods || (!same_policies && self.links.has_ports()) {
@@ -59,6 +61,7 @@ impl Resolver {
             members: state.memberships().members().clone(),
             endpoints: state.memberships().endpoints().clone(),
             links: self.links.clone(),
+            gate: self.gate.clone(),
         }
     }
 

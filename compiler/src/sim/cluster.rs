@@ -1,21 +1,25 @@
 //! A cluster as its manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use serde_json::Value;
 
 use super::to_yaml;
 use crate::Compiler;
-use crate::api::{Finding, Item, Namespace, NetworkPolicy, NodeName, Object, Pod, parse};
-use crate::cluster::{Change, Event, PodSource};
+use crate::api::{Finding, Item, Namespace, NetworkPolicy, Node, NodeName, Object, Pod, PodKey, PodUid, Str, parse};
+use crate::cluster::{Change, Event, PodSource, Sandbox};
 use crate::nft::{Deny, Table};
 use crate::policy::Ir;
 
 /// The objects of a cluster. Prints as YAML.
 #[derive(Clone, PartialEq, Default)]
 pub struct Cluster {
-    /// Nodes, Namespaces, Pods and NetworkPolicies.
+    /// Nodes, Namespaces, Pods and NetworkPolicies; and what the nodes' container runtimes say, which is no object of the
+    /// API: `{kind: Sandbox, metadata: {namespace, name}, uid, node, addresses}`.
     pub objects: Vec<Value>,
 }
 
@@ -37,6 +41,10 @@ pub struct ParsedCluster {
     pub pods: Vec<Pod>,
     /// The NetworkPolicies.
     pub policies: Vec<NetworkPolicy>,
+    /// The Nodes.
+    pub nodes: Vec<Node>,
+    /// The sandboxes, each with its node.
+    pub sandboxes: Vec<(NodeName, Sandbox)>,
     /// What is wrong with any of them.
     pub findings: Vec<Finding>,
 }
@@ -61,7 +69,8 @@ impl Cluster {
 
     /// Reads all objects.
     pub fn parse(&self) -> ParsedCluster {
-        let mut read = ParsedCluster::default();
+        let mut read =
+            ParsedCluster { sandboxes: self.of_kind("Sandbox").filter_map(sandbox).collect(), ..Default::default() };
         for item in self.objects.iter().flat_map(|object| parse(object, "unnamed")) {
             let Item::Object { parsed, .. } = item else { continue };
             read.findings.extend(parsed.findings);
@@ -69,7 +78,8 @@ impl Cluster {
                 Object::Namespace(namespace) => read.namespaces.push(namespace),
                 Object::Pod(pod) => read.pods.push(pod),
                 Object::NetworkPolicy(policy) => read.policies.push(policy),
-                Object::Service(_) | Object::Node(_) => {}
+                Object::Node(node) => read.nodes.push(node),
+                Object::Service(_) => {}
             }
         }
         read
@@ -80,10 +90,13 @@ impl Cluster {
         let read = self.parse();
         self.node_names()
             .map(|name| {
-                let mut compiler = Compiler::new(NodeName(name.into()), deny);
+                let node = NodeName(name.into());
+                let mut compiler = Compiler::new(node.clone(), deny);
                 for event in read.events() {
                     compiler.apply(event);
                 }
+                compiler.apply(Event::Sandboxes(read.sandboxes_of(&node)));
+                compiler.apply(Event::PodRanges(read.pod_ranges_of(&node)));
                 (name.to_string(), Compiled { ir: compiler.ir(), table: compiler.table() })
             })
             .collect()
@@ -91,6 +104,18 @@ impl Cluster {
 }
 
 impl ParsedCluster {
+    /// What the container runtime of a node says.
+    pub fn sandboxes_of(&self, node: &NodeName) -> Vec<Sandbox> {
+        let of_node = self.sandboxes.iter().filter(|(of, _)| of == node);
+        of_node.map(|(_, sandbox)| sandbox.clone()).collect()
+    }
+
+    /// The ranges of the pods of a node.
+    pub fn pod_ranges_of(&self, node: &NodeName) -> Vec<IpNet> {
+        let of_node = self.nodes.iter().filter(|of| of.name == *node);
+        of_node.flat_map(|of| of.pod_ranges.iter().copied()).collect()
+    }
+
     /// The objects as watches list them.
     pub fn events(&self) -> [Event; 3] {
         [
@@ -99,6 +124,21 @@ impl ParsedCluster {
             Event::Pods(PodSource::Cluster, Change::Reset(self.pods.clone())),
         ]
     }
+}
+
+/// A sandbox as it stands among the objects, with its node.
+fn sandbox(object: &Value) -> Option<(NodeName, Sandbox)> {
+    let text = |value: &Value| value.as_str().map(Str::from);
+    let metadata = &object["metadata"];
+    let addresses = object["addresses"].as_array()?.iter();
+    let addresses: BTreeSet<IpAddr> = addresses.filter_map(|address| address.as_str()?.parse().ok()).collect();
+    let sandbox = Sandbox {
+        pod: PodKey { namespace: text(&metadata["namespace"])?, name: text(&metadata["name"])? },
+        uid: object["uid"].as_str().and_then(PodUid::parse),
+        addresses: addresses.into_iter().collect(),
+        link: None,
+    };
+    Some((NodeName(text(&object["node"])?), sandbox))
 }
 
 impl fmt::Debug for Cluster {

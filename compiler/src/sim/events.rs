@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ipnet::IpNet;
+
 use super::Dice;
 use super::cluster::ParsedCluster;
 use crate::Compiler;
 use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
-use crate::cluster::{Change, Event, PodSource};
+use crate::cluster::{Change, Event, PodSource, Sandbox};
 use crate::nft::Deny;
 
 /// Which watches report the pods.
@@ -27,12 +29,21 @@ pub struct Reported {
     namespaces: BTreeMap<Str, Namespace>,
     policies: BTreeMap<PolicyKey, NetworkPolicy>,
     pods: BTreeMap<PodSource, BTreeMap<PodKey, Pod>>,
+    sandboxes: Vec<Sandbox>,
+    pod_ranges: Vec<IpNet>,
 }
 
 impl Reported {
     /// Nothing yet, to the agent of a node.
     pub fn new(node: NodeName) -> Reported {
-        Reported { node, namespaces: BTreeMap::new(), policies: BTreeMap::new(), pods: BTreeMap::new() }
+        Reported {
+            node,
+            namespaces: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            sandboxes: Vec::new(),
+            pod_ranges: Vec::new(),
+        }
     }
 
     /// Takes over an event.
@@ -41,6 +52,8 @@ impl Reported {
             Event::Namespaces(change) => apply(&mut self.namespaces, change, |namespace| namespace.name.clone()),
             Event::Policies(change) => apply(&mut self.policies, change, |policy| policy.key.clone()),
             Event::Links(_) => {}
+            Event::Sandboxes(sandboxes) => self.sandboxes.clone_from(sandboxes),
+            Event::PodRanges(ranges) => self.pod_ranges.clone_from(ranges),
             Event::Pods(source, change) => {
                 apply(self.pods.entry(source.clone()).or_default(), change, |pod| pod.key.clone());
             }
@@ -55,6 +68,8 @@ impl Reported {
         }
         compiler.apply(Event::Policies(Change::Reset(self.policies.values().cloned().collect())));
         compiler.apply(Event::Namespaces(Change::Reset(self.namespaces.values().cloned().collect())));
+        compiler.apply(Event::Sandboxes(self.sandboxes.clone()));
+        compiler.apply(Event::PodRanges(self.pod_ranges.clone()));
         compiler
     }
 
@@ -74,6 +89,19 @@ impl Reported {
         for (source, pods) in by_source {
             let event = |change| Event::Pods(source.clone(), change);
             rows_of_kind(self.pods.get(&source).unwrap_or(&nothing), &pods, event, dice, &mut rows);
+        }
+        let sandboxes = next.sandboxes_of(&self.node);
+        if sandboxes != self.sandboxes || dice.once_in(4) {
+            let mut row = VecDeque::new();
+            if dice.once_in(3) {
+                row.push_back(Event::Sandboxes(Vec::new()));
+            }
+            row.push_back(Event::Sandboxes(sandboxes));
+            rows.push(row);
+        }
+        let pod_ranges = next.pod_ranges_of(&self.node);
+        if pod_ranges != self.pod_ranges {
+            rows.push(VecDeque::from([Event::PodRanges(pod_ranges)]));
         }
         merge(rows, dice)
     }

@@ -8,6 +8,7 @@ mod labels;
 mod pods;
 mod policies;
 mod ports;
+mod sandboxes;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -37,6 +38,17 @@ struct Place(Index);
 pub fn cluster() -> impl Strategy<Value = Cluster> {
     (1usize..=3, vec(namespace(), 1..=5), vec(pods::pod(), 0..=20), vec(policies::policy(), 0..=8))
         .prop_map(|(nodes, namespaces, pods, policies)| Draft { nodes, namespaces, pods, policies }.finish())
+}
+
+/// The same, where container runtimes say of some pods what their networks are.
+pub fn cluster_with_sandboxes() -> impl Strategy<Value = Cluster> {
+    sandboxes::added_to(cluster())
+}
+
+/// The same without end.
+pub fn clusters_with_sandboxes(seed: u64) -> impl Iterator<Item = Cluster> {
+    let mut runner = runner(seed);
+    std::iter::repeat_with(move || cluster_with_sandboxes().new_tree(&mut runner).expect(NEVER_REJECTS).current())
 }
 
 /// Clusters without end, the same for the same seed.

@@ -116,9 +116,11 @@ impl Judges<'_> {
 
     /// A packet between nodes also meets, at the sender's node, the chain that guards what arrives there, and at the
     /// receiver's the one that guards what leaves. Those must know nothing of it, unless a pod there reports an address
-    /// that another pod has.
+    /// that another pod has, or the node takes it for its own pods'.
     fn transit(&self, packet: &Packet, egress: Option<(&Compiled, bool)>, ingress: Option<(&Compiled, bool)>) -> bool {
-        let claims = |node: &Compiled, address| node.ir.pods.iter().any(|pod| pod.addresses.contains(&address));
+        let claims = |node: &Compiled, address| {
+            node.ir.gate.guards(address) || node.ir.pods.iter().any(|pod| pod.addresses.contains(&address))
+        };
         egress.is_none_or(|(node, _)| claims(node, packet.destination) || self.passes(node, "ingress", packet))
             && ingress.is_none_or(|(node, _)| claims(node, packet.source) || self.passes(node, "egress", packet))
     }

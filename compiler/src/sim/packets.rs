@@ -129,6 +129,10 @@ impl Gathered {
             self.pods.extend(address(&entry["ip"]));
         }
         self.pods.extend(address(&object["status"]["podIP"]));
+        // Of a sandbox.
+        for text in object["addresses"].as_array().into_iter().flatten() {
+            self.pods.extend(address(text));
+        }
         for entry in object["status"]["addresses"].as_array().into_iter().flatten() {
             self.addresses.extend(address(&entry["address"]));
         }

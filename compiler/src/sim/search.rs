@@ -6,11 +6,11 @@ use std::fmt;
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::Value;
 
-use super::generate::{NEVER_REJECTS, cluster, runner};
+use super::generate::{NEVER_REJECTS, cluster_with_sandboxes, runner};
 use super::judges::Opinions;
 use super::{Cluster, Compiled, Dice, Disagreement, Edges, Judges};
 use crate::nft::Deny;
-use crate::policy::oracle::{Content, Packet};
+use crate::policy::oracle::{Content, Packet, Side};
 
 /// What is searched, and how far.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ impl Search {
         let mut runner = runner(self.seed);
         let mut dice = Dice::new(self.seed);
         for found_in in 0..self.clusters {
-            let mut tree = cluster().new_tree(&mut runner).expect(NEVER_REJECTS);
+            let mut tree = cluster_with_sandboxes().new_tree(&mut runner).expect(NEVER_REJECTS);
             let cluster = tree.current();
             let deny = if dice.once_in(4) { Deny::Reject } else { Deny::Drop };
             let judges = Judges::of_another(&cluster, compile(&cluster, deny));
@@ -165,6 +165,9 @@ impl Counts {
             Content::Icmp(..) => "packet: ICMP",
         });
         self.add(if packet.source.is_ipv4() { "packet: IPv4" } else { "packet: IPv6" });
+        let is_refused_free = |side: Side| !side.isolated && !side.allowed;
+        let gated = is_refused_free(opinions.oracle.egress) || is_refused_free(opinions.oracle.ingress);
+        self.add_if(gated, "packet: refused by the gate");
         self.add_if(packet.of_known_flow, "packet: reply");
         self.add_if(packet.source == packet.destination, "packet: to itself");
         self.add_if(
@@ -178,6 +181,8 @@ impl Counts {
     }
 
     fn cluster(&mut self, cluster: &Cluster) {
+        let has_ranges = |node: &Value| node["spec"]["podCIDRs"].is_array();
+        self.add_if(cluster.of_kind("Node").any(has_ranges), "cluster: ranges of pods");
         self.add_if(cluster.node_names().count() > 1, "cluster: several nodes");
         self.add_if(cluster.of_kind("Pod").next().is_none(), "cluster: no pods");
         let addresses: Vec<&Value> = cluster.of_kind("Pod").map(|pod| &pod["status"]["podIP"]).collect();
@@ -187,12 +192,26 @@ impl Counts {
             match object["kind"].as_str() {
                 Some("Pod") => self.pod(object),
                 Some("NetworkPolicy") => self.policy(object),
+                Some("Sandbox") => self.sandbox(cluster, object),
                 Some("Namespace") => {
                     self.add_if(object["metadata"]["annotations"].is_object(), "namespace: annotated");
                 }
                 _ => {}
             }
         }
+    }
+
+    fn sandbox(&mut self, cluster: &Cluster, sandbox: &Value) {
+        self.add("sandboxes");
+        let is_of = |pod: &&Value| {
+            ["namespace", "name"].iter().all(|field| pod["metadata"][field] == sandbox["metadata"][field])
+                && (sandbox["uid"].is_null() || sandbox["uid"] == pod["metadata"]["uid"])
+        };
+        let Some(pod) = cluster.of_kind("Pod").find(is_of) else { return self.add("sandbox: of a former pod") };
+        self.add_if(matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")), "sandbox: pod finished");
+        self.add_if(pod["status"]["podIP"].is_null(), "sandbox: before the status");
+        let is_said = sandbox["addresses"].as_array().is_some_and(|list| list.contains(&pod["status"]["podIP"]));
+        self.add_if(!is_said && !pod["status"]["podIP"].is_null(), "sandbox: another address");
     }
 
     fn pod(&mut self, pod: &Value) {

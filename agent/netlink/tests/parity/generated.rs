@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use compiler::diff::{Limits, next};
 use compiler::nft::{Deny, Table};
-use compiler::sim::generate::clusters;
+use compiler::sim::Cluster;
+use compiler::sim::generate::{clusters, clusters_with_sandboxes};
 use netlink::Connection;
 
 use super::listing::{assert_same, json};
@@ -16,8 +17,8 @@ use super::tables::{everything, read};
 const TABLES: usize = 200;
 
 /// The tables of generated clusters, of both ways to deny.
-fn tables(seed: u64) -> impl Iterator<Item = Table> {
-    let by_deny = clusters(seed).zip([Deny::Drop, Deny::Reject].into_iter().cycle());
+fn tables(clusters: impl Iterator<Item = Cluster>) -> impl Iterator<Item = Table> {
+    let by_deny = clusters.zip([Deny::Drop, Deny::Reject].into_iter().cycle());
     by_deny.flat_map(|(cluster, deny)| cluster.compile(deny).into_values().map(|compiled| compiled.table))
 }
 
@@ -37,7 +38,7 @@ fn commit(connection: &mut Connection, table: &Table) {
 
 pub(crate) fn nft_lists_ours_as_its_own() {
     let mut rules = 0;
-    for table in tables(8).take(TABLES) {
+    for table in tables(clusters_with_sandboxes(8)).take(TABLES) {
         enter_network_namespace();
         nft_load(&table.to_string());
         let theirs = json();
@@ -89,7 +90,7 @@ pub(crate) fn kept_dumps_are_of_this_kernel() {
         (folder.join("everything"), everything(), None),
         (folder.join("with-strangers"), everything(), Some(STRANGERS)),
     ];
-    let generated = tables(9).find(|table| (13..17).contains(&table.chains.len()) && table.sets.len() > 2);
+    let generated = tables(clusters(9)).find(|table| (13..17).contains(&table.chains.len()) && table.sets.len() > 2);
     kept.push((folder.join("generated"), generated.unwrap(), None));
     for (path, table, strangers) in kept {
         enter_network_namespace();

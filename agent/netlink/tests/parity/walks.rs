@@ -10,7 +10,7 @@ use compiler::api::NodeName;
 use compiler::diff::{Limits, Mirror, next};
 use compiler::nft::Deny;
 use compiler::sim::events::{Reported, Watches};
-use compiler::sim::generate::clusters;
+use compiler::sim::generate::clusters_with_sandboxes;
 use compiler::sim::{Cluster, Dice, Kernel, Release};
 use netlink::Connection;
 
@@ -148,7 +148,7 @@ impl Walk {
 }
 
 pub(crate) fn after_each_commit_the_kernel_holds_the_mirror() {
-    let mut drawn = clusters(11);
+    let mut drawn = clusters_with_sandboxes(11);
     let (mut commits, mut restarts, mut strangers) = (0, 0, 0);
     for seed in 0..WALKS {
         enter_network_namespace();

@@ -36,7 +36,9 @@ impl Held {
     pub(super) fn admit(&mut self, event: Event, arrival: Arrival, state: &State, sources: &Sources) -> Option<Event> {
         let change = match event {
             Event::Policies(change) => change,
-            Event::Pods(..) | Event::Namespaces(_) | Event::Links(_) => return Some(event),
+            Event::Pods(..) | Event::Namespaces(_) | Event::Links(_) | Event::Sandboxes(_) | Event::PodRanges(_) => {
+                return Some(event);
+            }
         };
         let left = match change {
             Change::Applied(policy) => Change::Applied(self.put(policy, arrival, state, sources)?),

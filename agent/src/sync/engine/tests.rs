@@ -199,7 +199,9 @@ impl Bench {
     fn report(&mut self, event: Event) {
         let id = match &event {
             Event::Pods(source, _) => self.subscriptions.borrow().get(source).copied(),
-            Event::Namespaces(_) | Event::Policies(_) | Event::Links(_) => None,
+            Event::Namespaces(_) | Event::Policies(_) | Event::Links(_) | Event::Sandboxes(_) | Event::PodRanges(_) => {
+                None
+            }
         };
         let arrival = Arrival { received: self.now(), changed: self.changed };
         self.engine.admit(event, id, arrival);

@@ -19,6 +19,8 @@ pub(super) struct Meta {
     pub(super) namespace: Str,
     /// `name`
     pub(super) name: Str,
+    /// `uid`, as it is written.
+    pub(super) uid: Option<Str>,
     /// `labels`
     pub(super) labels: Labels,
     /// `annotations`, as far as they are used.
@@ -62,6 +64,7 @@ pub(super) fn meta(kind: &str, scope: Scope, wire: Lenient<Record<MetaWire>>, st
         None => check_names(scope, &wire, &mut findings),
     }
     let meta = Meta {
+        uid: given(&wire.uid),
         namespace: match scope {
             Scope::Namespaced => legal(namespace, 63, is_dns_label, false),
             Scope::Cluster => Str::from(""),

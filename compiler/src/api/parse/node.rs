@@ -1,8 +1,11 @@
 //! Nodes.
 
-use crate::api::lenient::Record;
-use crate::api::wire::{NodeStatusWire, NodeWire};
-use crate::api::{Node, NodeName, Parsed};
+use ipnet::IpNet;
+
+use crate::api::findings::{Findings, quoted};
+use crate::api::lenient::{Lenient, Record};
+use crate::api::wire::{NodeSpecWire, NodeStatusWire, NodeWire};
+use crate::api::{Node, NodeName, Parsed, Str};
 
 use super::address::address;
 use super::meta::{Scope, meta};
@@ -18,6 +21,11 @@ impl NodeWire {
             Some(Record(status)) => status,
             None => NodeStatusWire::default(),
         };
+        let spec = match self.spec.read(&mut findings, || "spec".into()) {
+            Some(Record(spec)) => spec,
+            None => NodeSpecWire::default(),
+        };
+        let pod_ranges = pod_ranges(spec, &mut findings);
         let mut addresses = Vec::new();
         let entries = status.addresses.read(&mut findings, || "status.addresses".into()).unwrap_or_default();
         for (i, entry) in entries.into_iter().enumerate() {
@@ -34,6 +42,29 @@ impl NodeWire {
                 addresses.push(address);
             }
         }
-        Parsed { value: Node { name: NodeName(meta.name), addresses }, findings: findings.into_vec() }
+        Parsed { value: Node { name: NodeName(meta.name), addresses, pod_ranges }, findings: findings.into_vec() }
     }
+}
+
+/// The ranges of the node's pods; what is none is left out.
+fn pod_ranges(spec: NodeSpecWire, findings: &mut Findings) -> Vec<IpNet> {
+    let mut ranges = Vec::new();
+    let mut add = |text: Lenient<Str>, field: &dyn Fn() -> String, findings: &mut Findings| {
+        let Some(text) = text.read(findings, field) else { return };
+        match text.parse::<IpNet>() {
+            Ok(range) if !ranges.contains(&range.trunc()) => ranges.push(range.trunc()),
+            Ok(_) => {}
+            // What the API has before anybody has given the node a range.
+            Err(_) if text.is_empty() => {}
+            Err(_) => findings.add(field(), format!("{} is not a CIDR", quoted(&text))),
+        }
+    };
+    let listed = spec.pod_cidrs.read(findings, || "spec.podCIDRs".into()).unwrap_or_default();
+    if listed.is_empty() {
+        add(spec.pod_cidr, &|| "spec.podCIDR".into(), findings);
+    }
+    for (i, text) in listed.into_iter().enumerate() {
+        add(text, &|| format!("spec.podCIDRs[{i}]"), findings);
+    }
+    ranges
 }

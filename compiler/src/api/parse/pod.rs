@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::api::findings::{Findings, quoted};
 use crate::api::lenient::{Lenient, Record};
-use crate::api::wire::{ContainerWire, IpWire, List, PodSpecWire, PodStatusWire, PodWire};
-use crate::api::{ContainerPort, NodeName, Parsed, Phase, Pod, PodKey, Protocol, Str};
+use crate::api::wire::{AnnotationsWire, ContainerWire, IpWire, List, PodSpecWire, PodStatusWire, PodWire};
+use crate::api::{ContainerPort, NodeName, Parsed, Phase, Pod, PodKey, PodUid, Protocol, Str};
 
 use super::address::address;
 use super::meta::{Scope, meta};
@@ -42,6 +42,7 @@ impl PodWire {
         let ips = addresses(status.pod_ips, status.pod_ip, "status.podIP", Both::ListFirst, &mut findings);
         let value = Pod {
             key: PodKey { namespace: meta.namespace, name: meta.name },
+            uid: uid(meta.uid, &meta.annotations),
             labels: meta.labels,
             node: node.map(NodeName),
             host_network,
@@ -50,6 +51,7 @@ impl PodWire {
             lingering: false,
             created: meta.created,
             ips,
+            held: 0,
             host_ips,
             ports,
         };
@@ -77,6 +79,14 @@ impl PodWire {
             })
             .collect();
         declared.into_iter().collect()
+    }
+}
+
+/// The id by which the runtime knows the pod. An id that is none is not known: nobody depends on it alone.
+fn uid(uid: Option<Str>, annotations: &AnnotationsWire) -> Option<PodUid> {
+    match &annotations.mirror {
+        Lenient::Good(of_kubelet) => PodUid::parse(of_kubelet),
+        Lenient::Absent | Lenient::Wrong(_) => uid.and_then(|uid| PodUid::parse(&uid)),
     }
 }
 

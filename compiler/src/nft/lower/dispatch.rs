@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::super::gate::add_gate;
 use super::super::skeleton::{
     KnownLinks, base_chains, checked_links, deny_chain, dispatch_map, egress_links, own_source, rule, self_set,
     shared_links,
@@ -22,7 +23,7 @@ type Elements = BTreeMap<Key, MapElement>;
 /// The base chains, the dispatch maps, the chains to which they lead, and the sets of the pods' pairs with themselves.
 /// What `groups` knows of unchanged groups is used again, and it knows the present ones afterwards.
 pub(super) fn lower(ir: &Ir, groups: &mut Groups) -> Table {
-    let Ir { pods, policies, links, .. } = ir;
+    let Ir { pods, policies, links, gate, .. } = ir;
     let mut known = std::mem::take(groups);
     groups.left_out =
         policies.values().filter(|rules| rules.quarantine.is_some()).map(|rules| rules.key.clone()).collect();
@@ -60,6 +61,7 @@ pub(super) fn lower(ir: &Ir, groups: &mut Groups) -> Table {
     let chains = groups.by_slot.values().map(|group| (group.name.clone(), group.chain.clone())).collect();
     let mut table = Table { chains, maps: maps(elements), sets: self_sets(pairs), ..Table::default() };
     add_links(&mut table, links, by_link, &mut groups.base_chains, known.base_chains);
+    add_gate(&mut table, gate, pods);
     table
 }
 

@@ -6,24 +6,70 @@ use serde_json::Value;
 
 use crate::api::Protocol;
 
-/// *postern*: of several pods that report one address, because it was used again, one that is not being deleted has it
-/// before one that is; of these, the running, newest pod.
+/// *postern*: of several pods that have one address, because it was used again, one has it before the others that has it
+/// by its sandbox; of these, one that is not being deleted before one that is; then the running, newest pod.
 pub(super) fn owner(objects: &[Value], address: IpAddr) -> Option<&Value> {
-    let claimants = of_kind(objects, "Pod").filter(|pod| counts(pod) && has_address(pod, address));
-    // Times of the API are of one length and one zone, so that their text sorts as they do.
-    let rank = |pod: &&Value| {
-        let created = pod["metadata"]["creationTimestamp"].as_str().unwrap_or("");
-        (pod["metadata"]["deletionTimestamp"].is_null(), is_running(pod), created.to_string())
-    };
-    claimants.max_by_key(rank)
+    let claimants = of_kind(objects, "Pod").filter(|pod| has_network(objects, pod));
+    claimants.filter(|pod| has_address(objects, pod, address)).max_by_key(|pod| rank(objects, pod, address))
+}
+
+/// The pod that has an address in the eyes of a node.
+///
+/// *postern*: what the container runtime of a node says is known there and nowhere else; and a pod that has finished is
+/// nobody's peer, though its network may still run.
+pub(super) fn peer<'a>(objects: &'a [Value], address: IpAddr, node: &Value) -> Option<&'a Value> {
+    let here = |pod: &Value| pod["spec"]["nodeName"] == *node;
+    let has =
+        |pod: &&Value| has_reported_address(pod, address) || here(pod) && has_address_by_sandbox(objects, pod, address);
+    let claimants = of_kind(objects, "Pod").filter(|pod| !is_on_node_network(pod) && !has_ended(pod)).filter(has);
+    claimants.max_by_key(|pod| {
+        let (by_sandbox, stays, runs, created) = rank(objects, pod, address);
+        (by_sandbox && here(pod), stays, runs, created)
+    })
+}
+
+// Times of the API are of one length and one zone, so that their text sorts as they do.
+fn rank(objects: &[Value], pod: &Value, address: IpAddr) -> (bool, bool, bool, String) {
+    let stays = pod["metadata"]["deletionTimestamp"].is_null() && !has_ended(pod);
+    let created = pod["metadata"]["creationTimestamp"].as_str().unwrap_or("");
+    (has_address_by_sandbox(objects, pod, address), stays, is_running(pod), created.to_string())
+}
+
+/// *postern*: pods that have ended for good are nobody, and their address is free for others, unless their container
+/// runtime says that their network still runs.
+pub(super) fn has_network(objects: &[Value], pod: &Value) -> bool {
+    !is_on_node_network(pod) && (!has_ended(pod) || sandboxes(objects, pod).next().is_some())
+}
+
+pub(super) fn has_ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 /// *concept*, "NetworkPolicy and hostNetwork pods": what a policy does to them is left to the implementation, and the
-/// common choice is that their traffic is the node's. *postern*: they are nobody, and so are pods that have ended for
-/// good, whose address is free for others.
-fn counts(pod: &Value) -> bool {
-    let has_ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    pod["spec"]["hostNetwork"] != true && !has_ended
+/// common choice is that their traffic is the node's. *postern*: they are nobody.
+pub(super) fn is_on_node_network(pod: &Value) -> bool {
+    pod["spec"]["hostNetwork"] == true
+}
+
+/// *postern*: what the container runtime says of the networks of a pod: of its name, and not of another pod that had it.
+fn sandboxes<'a>(objects: &'a [Value], pod: &'a Value) -> impl Iterator<Item = &'a Value> {
+    let is_of_name = |sandbox: &&Value| {
+        sandbox["metadata"]["namespace"] == pod["metadata"]["namespace"]
+            && sandbox["metadata"]["name"] == pod["metadata"]["name"]
+            && sandbox["node"] == pod["spec"]["nodeName"]
+    };
+    let is_of_pod = |sandbox: &&Value| sandbox["uid"].is_null() || sandbox["uid"] == pod["metadata"]["uid"];
+    of_kind(objects, "Sandbox").filter(is_of_name).filter(is_of_pod)
+}
+
+fn has_address_by_sandbox(objects: &[Value], pod: &Value, address: IpAddr) -> bool {
+    let texts = sandboxes(objects, pod).flat_map(|sandbox| sandbox["addresses"].as_array().into_iter().flatten());
+    texts.into_iter().any(|text| is_address(text, address))
+}
+
+/// *postern*: the container runtime knows a pod's addresses before its status does.
+fn has_address(objects: &[Value], pod: &Value, address: IpAddr) -> bool {
+    has_reported_address(pod, address) || has_address_by_sandbox(objects, pod, address)
 }
 
 /// *postern*: a manifest that says nothing of the phase is of a pod that runs.
@@ -33,9 +79,8 @@ fn is_running(pod: &Value) -> bool {
 
 /// The reference of PodStatus, `podIPs`: "podIPs holds the IP addresses allocated to the pod. If this field is
 /// specified, the 0th entry must match the podIP field."
-fn has_address(pod: &Value, address: IpAddr) -> bool {
-    let listed = pod["status"]["podIPs"].as_array().into_iter().flatten().map(|entry| &entry["ip"]);
-    listed.chain([&pod["status"]["podIP"]]).any(|text| is_address(text, address))
+fn has_reported_address(pod: &Value, address: IpAddr) -> bool {
+    reported_addresses(pod).contains(&address)
 }
 
 /// The name of the node on which a pod runs.
@@ -45,7 +90,12 @@ pub(super) fn node_name(pod: &Value) -> Option<&str> {
 
 /// The addresses of the node on which a pod runs.
 pub(super) fn node_addresses(objects: &[Value], pod: &Value) -> Vec<IpAddr> {
-    let node = of_kind(objects, "Node").find(|node| node["metadata"]["name"] == pod["spec"]["nodeName"]);
+    addresses_of_node(objects, &pod["spec"]["nodeName"])
+}
+
+/// The addresses of a node, by its name.
+pub(super) fn addresses_of_node(objects: &[Value], name: &Value) -> Vec<IpAddr> {
+    let node = of_kind(objects, "Node").find(|node| node["metadata"]["name"] == *name);
     let addresses = node.into_iter().flat_map(|node| node["status"]["addresses"].as_array().into_iter().flatten());
     addresses.filter_map(|entry| entry["address"].as_str()?.parse().ok()).collect()
 }
@@ -79,6 +129,20 @@ pub(super) fn word(protocol: Protocol) -> &'static str {
 /// The objects of one kind.
 pub(super) fn of_kind<'a>(objects: &'a [Value], kind: &'static str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+/// The addresses of a pod, by its status and by its container runtime.
+pub(super) fn addresses_of_pod(objects: &[Value], pod: &Value) -> Vec<IpAddr> {
+    let of_sandboxes =
+        sandboxes(objects, pod).flat_map(|sandbox| sandbox["addresses"].as_array().into_iter().flatten());
+    let parsed = of_sandboxes.filter_map(|text| text.as_str()?.parse().ok());
+    reported_addresses(pod).into_iter().chain(parsed).collect()
+}
+
+/// The addresses of a pod by its status.
+pub(super) fn reported_addresses(pod: &Value) -> Vec<IpAddr> {
+    let listed = pod["status"]["podIPs"].as_array().into_iter().flatten().map(|entry| &entry["ip"]);
+    listed.chain([&pod["status"]["podIP"]]).filter_map(|text| text.as_str()?.parse().ok()).collect()
 }
 
 fn is_address(text: &Value, address: IpAddr) -> bool {

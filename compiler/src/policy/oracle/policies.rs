@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::address::block_contains;
-use super::pods::{declares, of_kind, owner, word};
+use super::pods::{declares, of_kind, peer as find_peer, word};
 use super::{Content, Packet, selector};
 use crate::api::Direction;
 
@@ -24,7 +24,7 @@ pub(super) fn isolated(objects: &[Value], pod: &Value, direction: Direction) -> 
 pub(super) fn some_rule_allows(objects: &[Value], pod: &Value, direction: Direction, packet: &Packet) -> bool {
     policies_of(objects, pod).filter(|policy| speaks_of(policy, direction)).any(|policy| {
         let rules = policy["spec"][field_of_rules(direction)].as_array().into_iter().flatten();
-        rules.into_iter().any(|rule| rule_allows(objects, policy, rule, direction, packet))
+        rules.into_iter().any(|rule| rule_allows(objects, pod, policy, rule, direction, packet))
     })
 }
 
@@ -75,13 +75,28 @@ fn is_annotated(objects: &[Value], namespace: &Value) -> bool {
 }
 
 /// *v1*, `NetworkPolicyIngressRule`: "The traffic must match both ports and from"; of egress: "both ports and to".
-fn rule_allows(objects: &[Value], policy: &Value, rule: &Value, direction: Direction, packet: &Packet) -> bool {
+fn rule_allows(
+    objects: &[Value],
+    pod: &Value,
+    policy: &Value,
+    rule: &Value,
+    direction: Direction,
+    packet: &Packet,
+) -> bool {
+    let node = &pod["spec"]["nodeName"];
     let (peers, peer) = match direction {
         Direction::Ingress => (&rule["from"], packet.source),
         Direction::Egress => (&rule["to"], packet.destination),
     };
-    list_allows(policy, peers, |entry| peer_matches(objects, policy, entry, peer))
-        && list_allows(policy, &rule["ports"], |entry| port_matches(objects, policy, entry, packet))
+    list_allows(policy, peers, |entry| peer_matches(objects, node, policy, entry, peer))
+        && list_allows(policy, &rule["ports"], |entry| {
+            // A name is looked up at the destination: on ingress the selected pod, on egress the peer.
+            let destination = match direction {
+                Direction::Ingress => Some(pod),
+                Direction::Egress => find_peer(objects, packet.destination, node),
+            };
+            port_matches(policy, entry, destination, packet)
+        })
 }
 
 /// *v1*, `from`, `to` and `ports`: "Items in this list are combined using a logical OR operation. If this field is
@@ -100,11 +115,11 @@ fn list_allows(policy: &Value, list: &Value, matches: impl Fn(&Value) -> bool) -
 
 /// *v1*, `NetworkPolicyPeer`: "describes a peer to allow traffic to/from"; `ipBlock`: "If this field is set then
 /// neither of the other fields can be."
-fn peer_matches(objects: &[Value], policy: &Value, entry: &Value, address: IpAddr) -> bool {
+fn peer_matches(objects: &[Value], node: &Value, policy: &Value, entry: &Value, address: IpAddr) -> bool {
     if !entry["ipBlock"].is_null() {
         return block_contains(&entry["ipBlock"], address);
     }
-    owner(objects, address).is_some_and(|pod| selectors_match(objects, policy, entry, pod))
+    find_peer(objects, address, node).is_some_and(|pod| selectors_match(objects, policy, entry, pod))
 }
 
 /// *v1*, `NetworkPolicyPeer.namespaceSelector`: "if present but empty, it selects all namespaces. If podSelector is also
@@ -128,7 +143,7 @@ fn selectors_match(objects: &[Value], policy: &Value, entry: &Value, pod: &Value
 /// specified, this field defaults to TCP."
 ///
 /// *1.3*: the examples of its documentation write protocols in lower case.
-fn port_matches(objects: &[Value], policy: &Value, entry: &Value, packet: &Packet) -> bool {
+fn port_matches(policy: &Value, entry: &Value, destination: Option<&Value>, packet: &Packet) -> bool {
     // ICMP has no ports, and is none of these protocols.
     let Content::Port(protocol, number) = packet.content else { return false };
     let wanted = entry["protocol"].as_str().unwrap_or("TCP");
@@ -137,9 +152,7 @@ fn port_matches(objects: &[Value], policy: &Value, entry: &Value, packet: &Packe
     } else {
         wanted == word(protocol)
     };
-    // A name is looked up at the destination: on ingress the selected pod, on egress the peer.
-    let destination_declares =
-        |name| owner(objects, packet.destination).is_some_and(|pod| declares(pod, name, protocol, number));
+    let destination_declares = |name| destination.is_some_and(|pod| declares(pod, name, protocol, number));
     let number_matches = match entry["port"].as_str() {
         Some(name) => destination_declares(name),
         None => port_number_matches(&entry["port"], &entry["endPort"], number),

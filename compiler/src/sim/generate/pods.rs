@@ -113,6 +113,7 @@ impl PodDraft {
         let metadata = object([
             ("name", Some(json!(format!("pod-{index}")))),
             ("namespace", Some(json!(self.namespace.of(namespaces)))),
+            ("uid", Some(json!(format!("{index:032x}")))),
             ("labels", self.labels),
             ("creationTimestamp", Some(json!(created))),
             ("deletionTimestamp", deleted),
@@ -134,7 +135,7 @@ impl PodDraft {
 
 /// The addresses of a pod that shares them with none. They run across the border of two /24, so that CIDRs of all sizes
 /// begin and end among them.
-fn addresses(index: usize) -> [String; 2] {
+pub(super) fn addresses(index: usize) -> [String; 2] {
     let (third, fourth) = ((250 + index) / 256, (250 + index) % 256);
     [format!("10.0.{third}.{fourth}"), format!("fd00::{third}:{fourth:x}")]
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{parse_one, texts};
-use crate::api::{Item, Object, Phase, Pod, PodWire, Protocol, parse};
+use crate::api::{Item, Object, Phase, Pod, PodUid, PodWire, Protocol, parse};
 
 /// Reads a Pod `default/p` with these parts, and the findings as text.
 #[track_caller]
@@ -63,6 +63,16 @@ fn a_whole_pod() {
         pod.ports.iter().map(|p| format!("{} {} {}", p.name, p.protocol, p.number)).collect::<Vec<_>>(),
         ["http TCP 80", "dns UDP 53", "side SCTP 2"]
     );
+}
+
+#[test]
+fn the_id_of_a_static_pod_is_that_of_its_kubelet() {
+    let uid = |metadata| pod(&json!({"metadata": metadata})).0.uid;
+    let (api, kubelet) = ("f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "0123456789abcdef0123456789abcdef");
+    assert_eq!(uid(json!({"name": "p", "uid": api})), PodUid::parse(api));
+    let mirror = json!({"kubernetes.io/config.mirror": kubelet});
+    assert_eq!(uid(json!({"name": "p", "uid": api, "annotations": mirror})), PodUid::parse(kubelet));
+    assert_eq!(uid(json!({"name": "p", "uid": "no id"})), None);
 }
 
 #[test]

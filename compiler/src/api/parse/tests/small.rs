@@ -30,6 +30,31 @@ fn node(status: &Value) -> (Node, Vec<String>) {
 }
 
 #[test]
+fn ranges_of_the_pods_of_a_node() {
+    let ranges = |spec: Value| {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "spec": spec});
+        let parsed = parse_one(&node);
+        let Object::Node(node) = parsed.value else { panic!("{:?} is not a Node", parsed.value) };
+        let read: Vec<String> = node.pod_ranges.iter().map(ToString::to_string).collect();
+        (read, texts(&parsed.findings, "Node n: "))
+    };
+    let none = Vec::<String>::new;
+    let both = json!({"podCIDR": "10.9.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd00::/64", "10.1.0.0/24"]});
+    assert_eq!(ranges(both), (vec!["10.1.0.0/24".into(), "fd00::/64".into()], none()));
+    assert_eq!(ranges(json!({"podCIDR": "10.1.0.7/24"})), (vec!["10.1.0.0/24".into()], none()));
+    assert_eq!(ranges(json!({"podCIDR": "", "podCIDRs": null})), (none(), none()));
+    let (read, told) = ranges(json!({"podCIDRs": ["10.1.0.0/33", 7, "fd00::/64"]}));
+    assert_eq!(read, ["fd00::/64"]);
+    assert_eq!(
+        told,
+        [
+            "spec.podCIDRs[0]: \"10.1.0.0/33\" is not a CIDR",
+            "spec.podCIDRs[1]: a number where a string is due; quote it"
+        ]
+    );
+}
+
+#[test]
 fn namespaces() {
     let (read, told) = namespace(&json!({"name": "prod", "labels": {"team": "a"}}));
     assert_eq!((read.name.as_ref(), read.default_deny_ingress), ("prod", false));
