@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use compiler::api::NodeName;
 use compiler::cluster::Event;
+use compiler::policy::OpenGate;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -29,7 +30,7 @@ const INTERVAL: Duration = Duration::from_secs(600);
 const INTERVAL_WITHOUT: Duration = Duration::from_secs(60);
 /// How long the API server may take.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// How long to wait between two looks at what is enforced.
+/// How long to wait after something was told.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the ranges are known from.
@@ -94,11 +95,11 @@ fn ranges_of(node: Node) -> Vec<IpNet> {
 
 /// Tells whether the gate stands, and if not why, for ever.
 pub async fn tell(mut snapshots: Receiver<Arc<Snapshot>>, readiness: &Readiness) -> Infallible {
-    let mut told: Option<(Option<String>, Option<Guard>)> = None;
+    let mut told: Option<(Option<OpenGate>, Option<Guard>)> = None;
     loop {
         let enforced = snapshots.borrow_and_update().enforced.clone();
         if let Some(enforced) = enforced {
-            let open = enforced.ir.gate.open_because().map(ToString::to_string);
+            let open = enforced.ir.gate.open_because().cloned();
             if told.as_ref().is_none_or(|(before, _)| *before != open) {
                 // The former note goes before the new one comes.
                 drop(told.take());
@@ -113,9 +114,10 @@ pub async fn tell(mut snapshots: Receiver<Arc<Snapshot>>, readiness: &Readiness)
                     }
                 };
                 told = Some((open, note));
+                // Pods that come and go may open and shut it all the time.
+                sleep(PAUSE).await;
             }
         }
-        sleep(PAUSE).await;
         if snapshots.changed().await.is_err() {
             // The sync thread has ended, and whoever started it knows.
             std::future::pending::<()>().await;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Container as ContainerSpec, PodSpec};
+use k8s_openapi::api::core::v1::{Container as ContainerSpec, PodSpec, VolumeMount};
 use serde_json::{Value, json};
 use tar::Archive;
 use tempfile::TempDir;
@@ -74,12 +74,11 @@ impl Container {
         let secrets = write_node_files(bundle.path(), environment)?;
         let [container] = pod.containers.as_slice() else { bail!("the pod has {} containers", pod.containers.len()) };
         ensure!(pod.host_network == Some(true), "the pod has a network of its own");
-        ensure!(pod.volumes.iter().flatten().count() == 0, "the pod has volumes");
         let config = json!({
             "ociVersion": "1.0.2",
             "process": process(&entrypoint, container, environment)?,
             "root": {"path": "rootfs", "readonly": security(container)?.read_only_root_filesystem == Some(true)},
-            "mounts": mounts(bundle.path(), &secrets),
+            "mounts": mounts(bundle.path(), &secrets, &host_mounts(bundle.path(), pod, container)?),
             "linux": linux(),
         });
         fs::write(bundle.path().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
@@ -102,6 +101,11 @@ impl Container {
     /// If the log cannot be read.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.bundle.path().join("log"))?)
+    }
+
+    /// Where the container is shown a folder of the host that the pod mounts.
+    pub fn host_folder(&self, path: &str) -> PathBuf {
+        host_folder(self.bundle.path(), path)
     }
 
     /// Asks the container to end, as kubelet does first.
@@ -221,9 +225,27 @@ fn variables(container: &ContainerSpec, environment: &Environment) -> Result<Vec
     Ok(variables)
 }
 
-/// The mounts that every container has, and the service account's.
-fn mounts(bundle: &Path, secrets: &Path) -> Value {
-    json!([
+fn host_folder(bundle: &Path, path: &str) -> PathBuf {
+    bundle.join("host").join(path.trim_start_matches('/'))
+}
+
+/// The mounts of folders of the host, which are empty ones here.
+fn host_mounts(bundle: &Path, pod: &PodSpec, container: &ContainerSpec) -> Result<Vec<Value>> {
+    let mount = |mount: &VolumeMount| {
+        let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name);
+        let path =
+            &volume.and_then(|volume| volume.host_path.as_ref()).context("a volume is no folder of the host")?.path;
+        let source = host_folder(bundle, path);
+        fs::create_dir_all(&source)?;
+        let access = if mount.read_only == Some(true) { "ro" } else { "rw" };
+        Ok(json!({"destination": mount.mount_path, "type": "bind", "source": source, "options": ["bind", access]}))
+    };
+    container.volume_mounts.iter().flatten().map(mount).collect()
+}
+
+/// The mounts that every container has, and the service account's, and further ones.
+fn mounts(bundle: &Path, secrets: &Path, further: &[Value]) -> Value {
+    let mut mounts = json!([
         {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
@@ -236,7 +258,9 @@ fn mounts(bundle: &Path, secrets: &Path) -> Value {
             "destination": "/var/run/secrets/kubernetes.io/serviceaccount", "type": "bind", "source": secrets,
             "options": ["bind", "ro"],
         },
-    ])
+    ]);
+    mounts.as_array_mut().into_iter().for_each(|mounts| mounts.extend(further.iter().cloned()));
+    mounts
 }
 
 /// Namespaces, hidden paths and forbidden calls, as containerd's defaults are. There is no network namespace, because

@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use integration::agent::{loopback_up, nft};
@@ -12,6 +16,7 @@ use integration::{image, repository};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::Api;
 use lab::isolated;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
@@ -57,6 +62,20 @@ async fn ready(path: &str, container: &mut Container) {
     }
 }
 
+/// Writes of the pod `default/web-0` what libcni writes.
+fn write_result(folder: &Path) {
+    let content = json!({
+        "kind": "cniCacheV1", "containerId": "1", "networkName": "net", "ifName": "eth0",
+        "cniArgs": [["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "web-0"]],
+        "result": {"cniVersion": "1.0.0", "interfaces": [{"name": "lo"}, {"name": "eth0", "sandbox": "/any"}],
+            "ips": [{"address": "10.0.0.7/24"}, {"address": "fd00::7/64"}]},
+    });
+    DirBuilder::new().mode(0o700).create(folder.join("results")).unwrap();
+    let path = folder.join("results/net-1-eth0");
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.to_string().as_bytes()).unwrap();
+}
+
 #[test]
 fn the_image_runs_as_the_daemonset_says() {
     isolated(async {
@@ -81,6 +100,15 @@ fn the_image_runs_as_the_daemonset_says() {
         ready("/readyz", &mut agent).await;
         let enforced = table();
         assert!(enforced.contains("default/nobody-in") && enforced.contains("10.0.0.7"), "{enforced}");
+
+        // What the container runtime writes is readable, though to nobody but its owner.
+        write_result(&agent.host_folder("/var/lib/cni"));
+        let start = Instant::now();
+        while !table().contains("fd00::7") {
+            assert!(start.elapsed() < Duration::from_secs(30), "{}\n{}", table(), agent.log().unwrap());
+            sleep(Duration::from_millis(50)).await;
+        }
+        let enforced = table();
 
         // Stopped as kubelet stops it: in time, and the rules stay.
         agent.terminate().unwrap();
