@@ -156,6 +156,7 @@ mod tests {
             name: LinkName::new("cni0").unwrap(),
             is_bridge: true,
             prefixes: vec!["10.1.0.0/24".parse().unwrap()],
+            ports: vec![],
         };
         assert_eq!(gate([ranges(&["10.1.0.0/24"]), Event::Links(vec![bridge])]).open_because(), None);
     }
