@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Op, Transaction};
-use crate::nft::{Chain, ChainName, Comment, TABLE};
+use crate::nft::{Chain, ChainName, Comment, KeyType, TABLE};
 
 impl fmt::Display for Transaction {
     /// A command a line.
@@ -22,13 +22,14 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         Op::DeleteKeys(set, keys) => writeln!(f, "delete element inet {TABLE} {set} {{ {} }}", list(keys.iter())),
         Op::AddCounter(name) => writeln!(f, "add counter inet {TABLE} {name}"),
         Op::AddSet(name, set) => {
-            let flags = if set.key_type.is_interval() { " flags interval;" } else { "" };
+            let flags = interval(set.key_type);
             let comment = comment(set.comment.as_ref(), ";");
             writeln!(f, "add set inet {TABLE} {name} {{ type {};{flags}{comment} }}", set.key_type)
         }
         Op::AddMap(name, map) => {
+            let flags = interval(map.key_type);
             let comment = comment(map.comment.as_ref(), ";");
-            writeln!(f, "add map inet {TABLE} {name} {{ type {} : verdict;{comment} }}", map.key_type)
+            writeln!(f, "add map inet {TABLE} {name} {{ type {} : verdict;{flags}{comment} }}", map.key_type)
         }
         Op::AddKeys(set, keys) => writeln!(f, "add element inet {TABLE} {set} {{ {} }}", list(keys.iter())),
         Op::AddChain(name, chain) => write_chain(f, name, chain),
@@ -47,6 +48,10 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         Op::DeleteMap(name) => writeln!(f, "delete map inet {TABLE} {name}"),
         Op::DeleteCounter(name) => writeln!(f, "delete counter inet {TABLE} {name}"),
     }
+}
+
+fn interval(key_type: KeyType) -> &'static str {
+    if key_type.is_interval() { " flags interval;" } else { "" }
 }
 
 fn write_chain(f: &mut fmt::Formatter<'_>, name: &ChainName, chain: &Chain) -> fmt::Result {
@@ -75,7 +80,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::nft::{BaseChain, ChainPolicy, Family, Hook, Key, KeyType, Rule, Set, SetName, Stmt, Verdict};
+    use crate::nft::{BaseChain, ChainPolicy, Family, Hook, Key, Rule, Set, SetName, Stmt, Verdict};
 
     #[test]
     fn commands_are_those_of_nft() {

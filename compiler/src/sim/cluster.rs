@@ -26,6 +26,8 @@ pub struct Compiled {
     pub ir: Ir,
     /// What enforces it.
     pub table: Table,
+    /// What enforces it where every pod is led to its policies by peer, however few they are.
+    pub by_peer: Table,
 }
 
 /// The objects as the compiler reads them.
@@ -80,11 +82,14 @@ impl Cluster {
         let read = self.parse();
         self.node_names()
             .map(|name| {
-                let mut compiler = Compiler::new(NodeName(name.into()), deny);
+                let compiler = || Compiler::new(NodeName(name.into()), deny);
+                let [mut compiler, mut by_peer] = [compiler(), compiler().with_most_jumps(0)];
                 for event in read.events() {
-                    compiler.apply(event);
+                    compiler.apply(event.clone());
+                    by_peer.apply(event);
                 }
-                (name.to_string(), Compiled { ir: compiler.ir(), table: compiler.table() })
+                let (ir, table, by_peer) = (compiler.ir(), compiler.table(), by_peer.table());
+                (name.to_string(), Compiled { ir, table, by_peer })
             })
             .collect()
     }
