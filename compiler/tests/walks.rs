@@ -45,7 +45,7 @@ impl Walk {
         let node = NodeName(states[0].node_names().next().expect("every cluster has a node").into());
         let deny = if dice.once_in(2) { Deny::Drop } else { Deny::Reject };
         let limits = Limits { weight: *dice.pick(&[1, 60, 200, 10_000]), defer_chain_delete: dice.once_in(2) };
-        let most_jumps = *dice.pick(&[0, 0, 1, 3]);
+        let most_jumps = *dice.pick(&[0, 0, 1, 2]);
         let kernel = Kernel::new(if limits.defer_chain_delete { Release::AfterCommit } else { Release::AtOnce });
         let reported = Reported::new(node.clone());
         let mut packets = Vec::new();
@@ -193,7 +193,7 @@ fn any_way_leads_to_the_same_table() {
         let compiled = &last.compile(walk.deny)[node];
         let compiled = match walk.most_jumps {
             0 => &compiled.by_peer,
-            3 => &compiled.table,
+            2 => &compiled.table,
             _ => &walk.fresh_compiler().table(),
         };
         assert_eq!(walk.kernel.dump().table.as_ref(), Some(compiled), "another table: {}", walk.log);

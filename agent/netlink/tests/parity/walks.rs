@@ -50,7 +50,7 @@ impl Walk {
         let node = NodeName(states[0].node_names().next().unwrap().into());
         let deny = if dice.once_in(2) { Deny::Drop } else { Deny::Reject };
         let limits = Limits { weight: *dice.pick(&[1, 60, 200, 10_000]), defer_chain_delete: dice.once_in(2) };
-        let most_jumps = *dice.pick(&[0, 3]);
+        let most_jumps = *dice.pick(&[0, 2]);
         let mut connection = open();
         Walk {
             compiler: Compiler::new(node.clone(), deny).with_most_jumps(most_jumps),
