@@ -34,6 +34,11 @@ impl Compiler {
         }
     }
 
+    /// The same, whose pods with more policies than this are led to them by peer. The table enforces the same.
+    pub fn with_most_jumps(self, most_jumps: usize) -> Compiler {
+        Compiler { lowerer: self.lowerer.with_most_jumps(most_jumps), ..self }
+    }
+
     /// The same, whose tables refuse open flows that are not allowed any more.
     pub fn cutting_flows(self) -> Compiler {
         Compiler { flows: Some(OpenFlows::default()), ..self }

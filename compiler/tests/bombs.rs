@@ -115,7 +115,8 @@ fn what_a_policy_becomes_is_a_sum() {
 fn policies_times_pods_are_bounded() {
     const MANY: usize = 200;
     let namespace = Cost { jumps: 10_000, ..Budget::default().namespace };
-    let mut compiler = cluster_with(Budget { namespace, ..Budget::default() });
+    // As if none could be led to by peer.
+    let mut compiler = cluster_with(Budget { namespace, ..Budget::default() }).with_most_jumps(MANY);
     for i in 0..MANY {
         compiler.apply(pod("evil", &format!("n{i}"), format!("10.3.0.{i}"), "n1"));
     }
@@ -143,6 +144,42 @@ fn policies_times_pods_are_bounded() {
     }
     compiler.table();
     assert!(compiler.state().quarantined().is_empty());
+}
+
+/// As many groups as pods, and in each more policies and peers than can be led to by peer.
+#[test]
+fn peers_times_groups_are_bounded() {
+    const GROUPS: usize = 20;
+    const POLICIES: usize = 60;
+    /// The mentions that there may be in all groups together.
+    const MOST: usize = 8_192;
+    let mut compiler = cluster();
+    for i in 0..GROUPS {
+        compiler.apply(pod("evil", &format!("n{i}"), format!("10.3.0.{i}"), "n1"));
+    }
+    let all_but = |i: usize, peers: Value| {
+        let selector = json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": [format!("n{i}")]}]});
+        json!({"podSelector": selector, "ingress": [{"from": peers}]})
+    };
+    let some_of = |i: usize, n: usize| {
+        let apps: Vec<String> = (0..n).map(|peer| format!("r{}", (i * 7 + peer) % PODS)).collect();
+        json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": apps}]}})
+    };
+    let net = |length: usize| json!({"ipBlock": {"cidr": format!("10.128.0.0/{length}")}});
+    for i in 0..POLICIES {
+        // Each names as many peers as its number says, and blocks that lie in those of others.
+        let peers = json!([some_of(i, 2 * i), net(9 + i % 20)]);
+        compiler.apply(policy("evil", &format!("p{i}"), &all_but(i, peers)));
+    }
+    let table = compiler.table();
+    let by_peer = |name: &str| name.contains("-peers-") || name.contains("-blocks-");
+    let maps: Vec<_> = table.maps.iter().filter(|(name, _)| by_peer(name.as_str())).collect();
+    let elements: usize = maps.iter().map(|(_, map)| map.elements.len()).sum();
+    let lists = table.chains.iter().filter(|(name, _)| name.as_str().starts_with("ingress-list-"));
+    let jumps: usize = lists.map(|(_, chain)| chain.rules.len()).sum();
+    assert!(elements <= MOST && jumps <= MOST, "{elements} elements, {jumps} jumps");
+    assert!(elements > 1_000 && maps.len() < GROUPS, "some are led by peer, and not all: {elements}, {}", maps.len());
+    assert!(compiler.state().quarantined().is_empty(), "what does not fit is asked in turn");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Three judges that share no code: the API's words, the IR, and a packet traced through the compiled table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use compiler::nft::{Chain, Deny, Match, Stmt};
+use compiler::nft::{Chain, Deny, Key, MapElement, Match, Stmt, Verdict, VerdictMap};
 use compiler::sim::{Cluster, Compiled, Report, Search};
 use serde_json::{Value, json};
 
@@ -244,6 +245,77 @@ fn finds_neighbour_discovery_policed() {
                     !rule.stmts.iter().any(|stmt| matches!(stmt, Stmt::Match(Match::Icmpv6Type(133, _))))
                 });
                 node.table.chains.insert(name, Arc::new(chain));
+            }
+        }
+        nodes
+    });
+}
+
+/// Changes the elements of the maps by peer whose names say that they hold this.
+fn with_elements(
+    cluster: &Cluster,
+    deny: Deny,
+    kind: &str,
+    change: impl Fn(&mut BTreeMap<Key, MapElement>),
+) -> BTreeMap<String, Compiled> {
+    let mut nodes = cluster.compile(deny);
+    for node in nodes.values_mut() {
+        for (name, map) in node.by_peer.maps.clone() {
+            if name.as_str().contains(kind) {
+                let mut map = VerdictMap::clone(&map);
+                change(Arc::make_mut(&mut map.elements));
+                node.by_peer.maps.insert(name, Arc::new(map));
+            }
+        }
+    }
+    nodes
+}
+
+#[test]
+fn finds_a_peer_without_element() {
+    assert_found_out(|cluster, deny| with_elements(cluster, deny, "-peers-", |elements| drop(elements.pop_first())));
+}
+
+#[test]
+fn finds_a_peer_led_elsewhere() {
+    assert_found_out(|cluster, deny| {
+        with_elements(cluster, deny, "-peers-", |elements| {
+            let first = elements.values().next().map(|element| element.verdict.clone());
+            let others = elements.values_mut().skip(1);
+            others.zip(first.into_iter().cycle()).for_each(|(element, first)| element.verdict = first);
+        })
+    });
+}
+
+#[test]
+fn finds_a_segment_that_ends_too_early() {
+    assert_found_out(|cluster, deny| {
+        with_elements(cluster, deny, "-blocks-", |elements| {
+            let short = |(key, element): (Key, MapElement)| {
+                if let Key::V4Range(first, last) = key
+                    && first < last
+                {
+                    return (Key::V4Range(first, Ipv4Addr::from_bits(last.to_bits() - 1)), element);
+                }
+                (key, element)
+            };
+            *elements = std::mem::take(elements).into_iter().map(short).collect();
+        })
+    });
+}
+
+#[test]
+fn finds_a_pod_that_is_asked_for_by_peer_only() {
+    // As if no policy named everybody.
+    assert_found_out(|cluster, deny| {
+        let mut nodes = cluster.compile(deny);
+        for node in nodes.values_mut() {
+            for (name, chain) in node.by_peer.chains.clone() {
+                if name.as_str().contains("gress-pods-") {
+                    let mut chain = Chain::clone(&chain);
+                    chain.rules.retain(|rule| !matches!(rule.stmts[..], [Stmt::Verdict(Verdict::Jump(_))]));
+                    node.by_peer.chains.insert(name, Arc::new(chain));
+                }
             }
         }
         nodes

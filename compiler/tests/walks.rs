@@ -23,6 +23,8 @@ const STATES: usize = 3;
 /// An agent and its kernel on the way.
 struct Walk {
     deny: Deny,
+    /// How many policies a pod may have before it is led to them by peer.
+    most_jumps: usize,
     limits: Limits,
     reported: Reported,
     compiler: Compiler,
@@ -46,6 +48,7 @@ impl Walk {
         let node = NodeName(states[0].node_names().next().expect("every cluster has a node").into());
         let deny = if dice.once_in(2) { Deny::Drop } else { Deny::Reject };
         let limits = Limits { weight: *dice.pick(&[1, 60, 200, 10_000]), defer_chain_delete: dice.once_in(2) };
+        let most_jumps = *dice.pick(&[0, 0, 1, 2]);
         let kernel = Kernel::new(if limits.defer_chain_delete { Release::AfterCommit } else { Release::AtOnce });
         let reported = Reported::new(node.clone());
         let mut packets = Vec::new();
@@ -53,7 +56,7 @@ impl Walk {
             packets.extend((0..30).map(|_| traced(&edges.packet(&mut dice))));
         }
         Walk {
-            compiler: Compiler::new(node, deny),
+            compiler: Compiler::new(node, deny).with_most_jumps(most_jumps),
             mirror: kernel.dump(),
             way: Way::default(),
             log: format!("walk {seed}, {limits:?}\n"),
@@ -61,6 +64,7 @@ impl Walk {
             restarts: 0,
             lingered: 0,
             deny,
+            most_jumps,
             limits,
             reported,
             kernel,
@@ -92,7 +96,7 @@ impl Walk {
             self.lingered += 1;
             return;
         }
-        let fresh = self.reported.fresh_compiler(self.deny).table();
+        let fresh = self.fresh_compiler().table();
         assert_eq!(self.compiler.table(), fresh, "history decides the table: {}", self.log);
     }
 
@@ -164,11 +168,15 @@ impl Walk {
         self.packets.iter().flat_map(all).collect()
     }
 
+    fn fresh_compiler(&self) -> Compiler {
+        self.reported.fresh_compiler(self.deny, self.most_jumps)
+    }
+
     /// The agent ends, and another starts: it is told everything anew, and reads back what the kernel holds.
     fn restart(&mut self) {
         self.log.push_str("restart\n");
         self.restarts += 1;
-        self.compiler = self.reported.fresh_compiler(self.deny);
+        self.compiler = self.fresh_compiler();
         self.mirror = self.kernel.dump();
         self.way = Way::default();
         if self.dice.once_in(4) {
@@ -208,7 +216,12 @@ fn any_way_leads_to_the_same_table() {
         walk.commit(false);
         let last = states.last().expect("there are some");
         let node = states[0].node_names().next().expect("every cluster has a node");
-        let compiled = &last.compile(walk.deny)[node].table;
+        let compiled = &last.compile(walk.deny)[node];
+        let compiled = match walk.most_jumps {
+            0 => &compiled.by_peer,
+            2 => &compiled.table,
+            _ => &walk.fresh_compiler().table(),
+        };
         assert_eq!(walk.kernel.dump().table.as_ref(), Some(compiled), "another table: {}", walk.log);
         transactions += walk.transactions;
         restarts += walk.restarts;

@@ -6,7 +6,7 @@
 //! falls off its end is let through: of the packets to a pod whose policies change, now and then one that every policy
 //! forbids. A chain that has been there for a generation has its rules in both.
 
-use super::next::Changes;
+use super::next::{Changes, differing_elements};
 use crate::nft::{Chain, ChainName, Stmt, Table, Verdict, sets_of};
 
 /// The kernel's table with the chains that are missing where a key that leads somewhere is to lead elsewhere, and with
@@ -15,11 +15,10 @@ pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>) -> Op
     let mut missing: Vec<&ChainName> = Vec::new();
     for map in &changes.maps {
         let (Some(old), Some(new)) = (map.old, map.new) else { continue };
-        let led_elsewhere = new
-            .elements
-            .iter()
-            .filter(|(key, element)| old.elements.get(*key).is_some_and(|before| before.verdict != element.verdict));
-        missing.extend(led_elsewhere.filter_map(|(_, element)| chain_of(&element.verdict)));
+        missing.extend(differing_elements(&old.elements, &new.elements).filter_map(|(_, before, now)| {
+            let (before, now) = (before?, now?);
+            if before.verdict == now.verdict { None } else { chain_of(&now.verdict) }
+        }));
     }
     missing.retain(|chain| !base.chains.contains_key(*chain));
     if missing.is_empty() {
@@ -32,6 +31,10 @@ pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>) -> Op
             if let Some(new) = desired.sets.get(set).filter(|_| !base.sets.contains_key(set)) {
                 target.sets.insert(set.clone(), new.clone());
             }
+            if let Some(new) = desired.maps.get(set).filter(|_| !base.maps.contains_key(set)) {
+                target.maps.insert(set.clone(), new.clone());
+                missing.extend(new.elements.values().filter_map(|element| chain_of(&element.verdict)));
+            }
         }
         target.chains.insert(name.clone(), chain.clone());
         missing.extend(chains_of(chain));
@@ -41,7 +44,7 @@ pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>) -> Op
 }
 
 /// The chains to which the rules of a chain lead.
-fn chains_of(chain: &Chain) -> impl Iterator<Item = &ChainName> {
+pub(super) fn chains_of(chain: &Chain) -> impl Iterator<Item = &ChainName> {
     chain.rules.iter().flat_map(|rule| &rule.stmts).filter_map(|stmt| match stmt {
         Stmt::Verdict(verdict) => chain_of(verdict),
         Stmt::Match(_) | Stmt::Counter | Stmt::CounterName(_) | Stmt::Reject(_) | Stmt::VerdictMap(..) => None,

@@ -189,19 +189,40 @@ fn diff_map(change: &Change<'_, SetName, VerdictMap>, ops: &mut Vec<Op>) {
         (Some(_), None) => ops.push(Op::DeleteMap(name.clone())),
         (Some(_), Some(_)) | (None, None) => {}
     }
-    let to_delete: Vec<Key> =
-        have.iter().filter(|(key, element)| want.get(key) != Some(element)).map(|(key, _)| *key).collect();
+    let (mut to_add, mut to_delete) = (Vec::new(), Vec::new());
+    for (key, old, new) in differing_elements(have, want) {
+        to_delete.extend(old.map(|_| *key));
+        to_add.extend(new.map(|element| (*key, element.clone())));
+    }
     if !to_delete.is_empty() {
         ops.push(Op::DeleteMapElements(name.clone(), to_delete));
     }
-    let to_add: Vec<(Key, MapElement)> = want
-        .iter()
-        .filter(|(key, element)| have.get(key) != Some(element))
-        .map(|(key, element)| (*key, element.clone()))
-        .collect();
     if !to_add.is_empty() {
         ops.push(Op::AddMapElements(name.clone(), to_add));
     }
+}
+
+/// The keys that two maps do not hold alike, with what each holds. Takes one walk through both.
+pub(super) fn differing_elements<'a>(
+    have: &'a BTreeMap<Key, MapElement>,
+    want: &'a BTreeMap<Key, MapElement>,
+) -> impl Iterator<Item = (&'a Key, Option<&'a MapElement>, Option<&'a MapElement>)> {
+    let (mut have, mut want) = (have.iter().peekable(), want.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let old = have.next_if(|(key, _)| want.peek().is_none_or(|(other, _)| key <= other));
+            let new = want.next_if(|(key, _)| match old {
+                Some((same, _)) => *key == same,
+                None => true,
+            });
+            match (old, new) {
+                (Some((_, old)), Some((_, new))) if old == new => {}
+                (Some((key, old)), new) => return Some((key, Some(old), new.map(|(_, new)| new))),
+                (None, Some((key, new))) => return Some((key, None, Some(new))),
+                (None, None) => return None,
+            }
+        }
+    })
 }
 
 fn diff_chains(

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::Op;
+use super::ahead::{chain_of, chains_of};
 use crate::api::{Direction, PolicyKey};
-use crate::nft::{ChainName, SetName, Table, sets_of};
+use crate::nft::{ChainName, Key, MapElement, SetName, Table, sets_of};
 
 /// The policies for which an operation is done: whose chain it touches, or whose rules look into the set that it
-/// touches, in either of the tables before and after. None where it is about what every table has.
+/// touches, or to whose chain the elements and lists lead that it touches, in either of the tables before and after. None
+/// where it is about what every table has.
 pub fn policies_behind<'a>(
     op: &Op,
     tables: &[&Table],
@@ -17,11 +19,12 @@ pub fn policies_behind<'a>(
         Some(object) => object,
         None => return BTreeSet::new(),
     };
+    let led_to = object.leads_to(tables);
     let is_behind = |key: &&PolicyKey| {
         Direction::ALL.iter().any(|direction| {
             let chain = ChainName::of_policy(*direction, key);
             match object {
-                Object::Chain(name) => *name == chain,
+                Object::Chain(_) | Object::Elements(_) | Object::Map(_) => led_to.contains(&chain),
                 Object::Set(name) => {
                     let versions = tables.iter().filter_map(|table| table.chains.get(&chain));
                     versions.into_iter().any(|chain| sets_of(chain).any(|set| set == name))
@@ -37,10 +40,12 @@ pub fn policies_behind<'a>(
 enum Object<'a> {
     Chain(&'a ChainName),
     Set(&'a SetName),
+    Map(&'a SetName),
+    Elements(&'a [(Key, MapElement)]),
 }
 
-impl Object<'_> {
-    fn of(op: &Op) -> Option<Object<'_>> {
+impl<'o> Object<'o> {
+    fn of(op: &'o Op) -> Option<Object<'o>> {
         match op {
             Op::AddChain(name, _) | Op::FlushChain(name) | Op::AddRules(name, _) | Op::DeleteChain(name) => {
                 Some(Object::Chain(name))
@@ -48,23 +53,40 @@ impl Object<'_> {
             Op::AddSet(name, _) | Op::AddKeys(name, _) | Op::DeleteKeys(name, _) | Op::DeleteSet(name) => {
                 Some(Object::Set(name))
             }
-            Op::DestroyTables
-            | Op::AddTable(_)
-            | Op::DeleteTable(_)
-            | Op::AddCounter(_)
-            | Op::DeleteCounter(_)
-            | Op::AddMap(..)
-            | Op::DeleteMap(_)
-            | Op::AddMapElements(..)
-            | Op::DeleteMapElements(..) => None,
+            Op::AddMap(name, _) | Op::DeleteMap(name) | Op::DeleteMapElements(name, _) => Some(Object::Map(name)),
+            Op::AddMapElements(_, elements) => Some(Object::Elements(elements)),
+            Op::DestroyTables | Op::AddTable(_) | Op::DeleteTable(_) | Op::AddCounter(_) | Op::DeleteCounter(_) => None,
         }
+    }
+
+    /// The chain itself, or those to which elements lead, and all to which lists among them lead.
+    fn leads_to<'a>(&self, tables: &[&'a Table]) -> BTreeSet<&'a ChainName>
+    where
+        'o: 'a,
+    {
+        let mut chains: BTreeSet<&'a ChainName> = match *self {
+            Object::Chain(name) => BTreeSet::from([name]),
+            Object::Set(_) => BTreeSet::new(),
+            Object::Map(name) => {
+                let maps = tables.iter().filter_map(|table| table.maps.get(name));
+                maps.flat_map(|map| map.elements.values()).filter_map(|element| chain_of(&element.verdict)).collect()
+            }
+            Object::Elements(elements) => {
+                elements.iter().filter_map(|(_, element)| chain_of(&element.verdict)).collect()
+            }
+        };
+        let lists: Vec<&ChainName> = chains.iter().copied().filter(|chain| chain.is_of_list()).collect();
+        for table in tables {
+            chains.extend(lists.iter().filter_map(|list| table.chains.get(*list)).flat_map(|list| chains_of(list)));
+        }
+        chains
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nft::{Deny, TableFamily, lower};
+    use crate::nft::{Deny, Lowerer, TableFamily, lower};
     use crate::testing::{block, ir, pod, pods_of, policy, rule};
 
     #[test]
@@ -96,5 +118,41 @@ mod tests {
             assert_eq!(behind(&Op::AddSet(name.clone(), set.clone())), expected, "{name}");
         }
         assert_eq!(behind(&Op::AddTable(TableFamily::Inet)), "");
+    }
+
+    #[test]
+    fn what_leads_to_policies_is_theirs() {
+        let naming = |key: &str, peers| policy(key).ingress([rule().peers(peers)]);
+        let ir = ir([
+            pod("a/web").labels("app=web").ip("10.0.0.1").into(),
+            pod("a/db").labels("app=db").ip("10.0.0.2").into(),
+            naming("a/p", vec![pods_of("a", "app=web")]).into(),
+            naming("a/q", vec![pods_of("a", "")]).into(),
+            naming("a/r", vec![block("10.0.0.0/8", &[])]).into(),
+        ]);
+        let table = Lowerer::new(Deny::Drop).with_most_jumps(0).lower(&ir);
+        let behind = |op: &Op| {
+            let keys = policies_behind(op, &[&table], ir.policies.keys());
+            keys.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let list = table.chains.iter().find(|(name, _)| name.is_of_list()).expect("two policies name one pod");
+        assert_eq!(behind(&Op::AddRules(list.0.clone(), list.1.clone())), "a/p a/q");
+        let mut seen = BTreeSet::new();
+        for (name, map) in &table.maps {
+            let kind = name.as_str().split('-').nth(1).expect("names have parts");
+            let whole = match kind {
+                "peers" => "a/p a/q",
+                "blocks" => "a/r",
+                _ => "",
+            };
+            seen.insert(kind);
+            assert_eq!(behind(&Op::AddMap(name.clone(), map.clone())), whole, "{name}");
+            for (key, element) in map.elements.iter().filter(|_| kind == "peers") {
+                let expected = if key.to_string() == "10.0.0.1" { "a/p a/q" } else { "a/q" };
+                let op = Op::AddMapElements(name.clone(), vec![(*key, element.clone())]);
+                assert_eq!(behind(&op), expected, "{name} {key}");
+            }
+        }
+        assert_eq!(seen, BTreeSet::from(["blocks", "peers", "pods"]));
     }
 }

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::next::{Change, Changes, diff_keys};
+use super::next::{Change, Changes, diff_keys, differing_elements};
 use crate::nft::{Chain, ChainName, Key, Set, SetName, Table, VerdictMap, sets_of};
 
 /// The table to which the next transaction leads, if it is not the desired one because that would weigh more than the
@@ -104,6 +104,13 @@ fn of_deleted_set(base: &Table) -> usize {
     DELETED_SET + base.sets.len() / SETS_A_LOOK_UP
 }
 
+/// The elements of a map that come, and those that go before it does.
+fn of_map(change: &Change<'_, SetName, VerdictMap>) -> usize {
+    let nothing = BTreeMap::new();
+    let [old, new] = [change.old, change.new].map(|map| map.map_or(&nothing, |map| &*map.elements));
+    differing_elements(old, new).count()
+}
+
 /// Flushing a chain and filling it.
 fn of_chain(change: &Change<'_, ChainName, Chain>, base: &Table) -> usize {
     let rules = |chain: Option<&Arc<Chain>>| chain.map_or(0, |chain| chain.rules.len());
@@ -132,7 +139,7 @@ impl<'a> Plan<'a> {
                 plan.lacking.insert(set.name, lacking);
             }
         }
-        spent += changes.maps.iter().map(|map| map.new.map_or(0, |map| map.elements.len())).sum::<usize>();
+        spent += changes.maps.iter().map(of_map).sum::<usize>();
         let (waiting, others): (Vec<_>, Vec<_>) =
             changes.chains.iter().partition(|chain| chain.new.is_some() && chain.name.is_of_policy());
         spent += others.into_iter().map(|chain| of_chain(chain, base)).sum::<usize>();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Op, Transaction};
-use crate::nft::{Chain, ChainName, Comment, TABLE, TableFamily};
+use crate::nft::{Chain, ChainName, Comment, KeyType, TABLE, TableFamily};
 
 impl fmt::Display for Transaction {
     /// A command a line.
@@ -27,13 +27,19 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         }
         Op::AddCounter(name) => writeln!(f, "add counter {} {TABLE} {name}", name.family()),
         Op::AddSet(name, set) => {
-            let flags = if set.key_type.is_interval() { " flags interval;" } else { "" };
+            let flags = interval(set.key_type);
             let comment = comment(set.comment.as_ref(), ";");
             writeln!(f, "add set {} {TABLE} {name} {{ type {};{flags}{comment} }}", name.family(), set.key_type)
         }
         Op::AddMap(name, map) => {
+            let flags = interval(map.key_type);
             let comment = comment(map.comment.as_ref(), ";");
-            writeln!(f, "add map {} {TABLE} {name} {{ type {} : verdict;{comment} }}", name.family(), map.key_type)
+            writeln!(
+                f,
+                "add map {} {TABLE} {name} {{ type {} : verdict;{flags}{comment} }}",
+                name.family(),
+                map.key_type
+            )
         }
         Op::AddKeys(set, keys) => writeln!(f, "add element {} {TABLE} {set} {{ {} }}", set.family(), list(keys.iter())),
         Op::AddChain(name, chain) => write_chain(f, name, chain),
@@ -52,6 +58,10 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         Op::DeleteMap(name) => writeln!(f, "delete map {} {TABLE} {name}", name.family()),
         Op::DeleteCounter(name) => writeln!(f, "delete counter {} {TABLE} {name}", name.family()),
     }
+}
+
+fn interval(key_type: KeyType) -> &'static str {
+    if key_type.is_interval() { " flags interval;" } else { "" }
 }
 
 fn write_chain(f: &mut fmt::Formatter<'_>, name: &ChainName, chain: &Chain) -> fmt::Result {
@@ -80,7 +90,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::nft::{BaseChain, ChainPolicy, Family, Hook, Key, KeyType, Rule, Set, SetName, Stmt, Verdict};
+    use crate::nft::{BaseChain, ChainPolicy, Family, Hook, Key, Rule, Set, SetName, Stmt, Verdict};
 
     #[test]
     fn commands_are_those_of_nft() {

@@ -5,14 +5,20 @@
 //!                                                                        \-> deny
 //! ```
 //!
-//! Pods that the same policies isolate share one chain; a policy has one chain a direction, whoever it selects. The
+//! Pods that the same policies isolate share one chain. Where these are more than a handful, it leads by the peer's
+//! address to those that name it, so that a new connection costs the same however many there are; else it asks them in
+//! turn. A policy has one chain a direction, whoever it selects. The
 //! pods that a rule names are one set, whatever the number of their selectors, and shared by all rules that name the
 //! same ones; so are its named ports. A pod that comes or goes is one element and no rule changes, and no policy is
 //! larger in the kernel than the sum of what it says.
 
 mod bridge;
+mod by_peer;
 mod dispatch;
+mod groups;
+mod naming;
 mod policy_chain;
+mod segments;
 mod sets;
 
 use std::collections::BTreeMap;
@@ -27,6 +33,7 @@ use crate::cluster::{Endpoints, Members, PodPeers, PortSelector};
 use crate::policy::{Ir, LocalPod, PodLinks, PolicyRules};
 pub use bridge::{refused_destination_counter, refused_link_local_counter, refused_tag_counter};
 use dispatch::Groups;
+use groups::{GroupPart, MOST_JUMPS};
 use policy_chain::PolicyChain;
 use sets::Followed;
 
@@ -43,6 +50,7 @@ pub struct Lowerer {
     pods: PodPart,
     members: Followed<PodPeers, Members>,
     endpoints: Followed<PortSelector, Endpoints>,
+    groups: GroupPart,
 }
 
 /// What the policies alone decide: their chains, and the sets of CIDRs and ports.
@@ -74,14 +82,22 @@ impl Lowerer {
             pods: PodPart::default(),
             members: Followed::default(),
             endpoints: Followed::default(),
+            groups: GroupPart::new(MOST_JUMPS),
         }
+    }
+
+    /// The same, that has lowered nothing yet, whose pods with more policies than this are led to them by peer.
+    #[must_use]
+    pub fn with_most_jumps(self, most_jumps: usize) -> Lowerer {
+        Lowerer { groups: GroupPart::new(most_jumps), ..self }
     }
 
     /// The table that enforces an IR.
     pub fn lower(&mut self, ir: &Ir) -> Table {
         self.lower_pods(ir);
         self.lower_policies(ir);
-        self.members.keep_up(&ir.members, &self.families, sets::declare_pods, sets::pods_keys, &mut self.table);
+        let changed =
+            self.members.keep_up(&ir.members, &self.families, sets::declare_pods, sets::pods_keys, &mut self.table);
         self.endpoints.keep_up(
             &ir.endpoints,
             &self.families,
@@ -89,6 +105,7 @@ impl Lowerer {
             sets::endpoints_keys,
             &mut self.table,
         );
+        self.groups.keep_up(ir, &self.pods.groups, &self.families, &changed, &mut self.table);
         self.table.clone()
     }
 
@@ -103,7 +120,7 @@ impl Lowerer {
         };
         let families: Vec<Family> = Family::ALL.into_iter().filter(has).collect();
         if families != self.families {
-            *self = Lowerer { families, ..Lowerer::new(self.deny) };
+            *self = Lowerer { families, ..Lowerer::new(self.deny).with_most_jumps(self.groups.most_jumps()) };
         }
         let mut objects = dispatch::lower(ir, &mut self.pods.groups);
         bridge::add_to(&mut objects, &ir.pods, &ir.links);

@@ -100,11 +100,26 @@ impl ChainName {
         ChainName::hashed(&format!("{}-np", direction.as_str()), &key, &key)
     }
 
+    /// The chain that leads to several policies in one direction: `<direction>-list-<hash>`.
+    pub(super) fn of_list(direction: Direction, keys: &[&PolicyKey]) -> ChainName {
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        ChainName::hashed(&format!("{}-list", direction.as_str()), &keys.join("\n"), "")
+    }
+
     /// Whether this is the chain of a policy. Such a chain only ever accepts: without rules it allows nothing.
     pub fn is_of_policy(&self) -> bool {
+        self.is_of("-np-")
+    }
+
+    /// Whether this is the chain that leads to several policies.
+    pub(crate) fn is_of_list(&self) -> bool {
+        self.is_of("-list-")
+    }
+
+    fn is_of(&self, kind: &str) -> bool {
         Direction::ALL
             .iter()
-            .any(|direction| self.1.strip_prefix(direction.as_str()).is_some_and(|rest| rest.starts_with("-np-")))
+            .any(|direction| self.1.strip_prefix(direction.as_str()).is_some_and(|rest| rest.starts_with(kind)))
     }
 }
 

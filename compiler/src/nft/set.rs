@@ -28,7 +28,7 @@ impl Set {
 /// A named map from a key to a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictMap {
-    /// The type of all keys. Ranges are not used here.
+    /// The type of all keys. Ranges are disjoint; neighbours may touch, since they may lead to different chains.
     pub key_type: KeyType,
     /// Shown by `nft list`.
     pub comment: Option<Comment>,
@@ -97,6 +97,20 @@ impl VerdictMap {
     /// Whether the map is declared as another is, whatever the elements.
     pub fn same_header(&self, other: &VerdictMap) -> bool {
         self.key_type == other.key_type && self.comment == other.comment
+    }
+
+    /// The element of a key, or of the range that holds it.
+    pub fn find(&self, key: &Key) -> Option<&MapElement> {
+        let ranges = match (self.key_type, key) {
+            (KeyType::AddressRange(Family::V4), Key::V4(address)) => Key::V4Range(*address, Ipv4Addr::BROADCAST),
+            (KeyType::AddressRange(Family::V6), Key::V6(address)) => {
+                Key::V6Range(*address, Ipv6Addr::from_bits(u128::MAX))
+            }
+            (_, _) => return self.elements.get(key),
+        };
+        // Ranges do not overlap: the only candidate is the last that starts at or below the key.
+        let (range, element) = self.elements.range(..=ranges).next_back()?;
+        (*key <= range.bounds().1).then_some(element)
     }
 }
 
@@ -167,6 +181,26 @@ impl Key {
     pub fn reverse(&self) -> Option<Key> {
         let (source, destination, protocol, from, to) = self.as_flow()?;
         Key::flow(destination, source, protocol, to, from)
+    }
+
+    /// The first and the last key that this key of a set stands for.
+    pub(crate) fn bounds(&self) -> (Key, Key) {
+        match *self {
+            Key::V4Range(first, last) => (Key::V4(first), Key::V4(last)),
+            Key::V6Range(first, last) => (Key::V6(first), Key::V6(last)),
+            Key::Ports(PortRange { first, last }) => {
+                (Key::Ports(PortRange::single(first)), Key::Ports(PortRange::single(last)))
+            }
+            Key::V4(_)
+            | Key::V6(_)
+            | Key::V4Endpoint(..)
+            | Key::V6Endpoint(..)
+            | Key::V4Pair(..)
+            | Key::V6Pair(..)
+            | Key::V4Flow(..)
+            | Key::V6Flow(..)
+            | Key::Link(_) => (*self, *self),
+        }
     }
 
     /// The type of this key.

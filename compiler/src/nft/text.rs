@@ -57,6 +57,9 @@ fn write_set(f: &mut fmt::Formatter<'_>, name: &SetName, set: &Set) -> fmt::Resu
 fn write_map(f: &mut fmt::Formatter<'_>, name: &SetName, map: &VerdictMap) -> fmt::Result {
     writeln!(f, "\n    map {name} {{")?;
     writeln!(f, "        type {} : verdict", map.key_type)?;
+    if map.key_type.is_interval() {
+        writeln!(f, "        flags interval")?;
+    }
     if let Some(comment) = &map.comment {
         writeln!(f, "        comment \"{comment}\"")?;
     }

@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
                 Stmt::Reject(_) => return Effect::Reject,
                 Stmt::Verdict(verdict) => return Effect::Verdict(verdict),
                 Stmt::VerdictMap(field, map) => {
-                    let element = self.key(*field).and_then(|key| self.table.maps.get(map)?.elements.get(&key));
+                    let element = self.key(*field).and_then(|key| self.table.maps.get(map)?.find(&key));
                     return element.map_or(Effect::NoMatch, |element| Effect::Verdict(&element.verdict));
                 }
             }
@@ -229,28 +229,8 @@ impl<'a> Walk<'a> {
     fn set_contains(&self, set: &SetName, key: Key) -> bool {
         let Some(set) = self.table.sets.get(set) else { return false };
         // Keys are sorted and do not overlap: the only candidate is the last that starts at or below the key.
-        let after = set.keys.partition_point(|candidate| bounds(candidate).0 <= key);
-        after.checked_sub(1).is_some_and(|at| key <= bounds(&set.keys[at]).1)
-    }
-}
-
-/// The first and the last key that a key of a set stands for.
-fn bounds(key: &Key) -> (Key, Key) {
-    match *key {
-        Key::V4Range(first, last) => (Key::V4(first), Key::V4(last)),
-        Key::V6Range(first, last) => (Key::V6(first), Key::V6(last)),
-        Key::Ports(PortRange { first, last }) => {
-            (Key::Ports(PortRange::single(first)), Key::Ports(PortRange::single(last)))
-        }
-        Key::V4(_)
-        | Key::V6(_)
-        | Key::V4Endpoint(..)
-        | Key::V6Endpoint(..)
-        | Key::V4Pair(..)
-        | Key::V6Pair(..)
-        | Key::V4Flow(..)
-        | Key::V6Flow(..)
-        | Key::Link(_) => (*key, *key),
+        let after = set.keys.partition_point(|candidate| candidate.bounds().0 <= key);
+        after.checked_sub(1).is_some_and(|at| key <= set.keys[at].bounds().1)
     }
 }
 

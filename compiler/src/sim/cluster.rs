@@ -30,6 +30,8 @@ pub struct Compiled {
     pub ir: Ir,
     /// What enforces it.
     pub table: Table,
+    /// What enforces it where every pod is led to its policies by peer, however few they are.
+    pub by_peer: Table,
 }
 
 /// The objects as the compiler reads them.
@@ -91,13 +93,15 @@ impl Cluster {
         self.node_names()
             .map(|name| {
                 let node = NodeName(name.into());
-                let mut compiler = Compiler::new(node.clone(), deny);
-                for event in read.events() {
-                    compiler.apply(event);
+                let compiler = || Compiler::new(node.clone(), deny);
+                let [mut compiler, mut by_peer] = [compiler(), compiler().with_most_jumps(0)];
+                let of_node = [Event::Sandboxes(read.sandboxes_of(&node)), Event::PodRanges(read.pod_ranges_of(&node))];
+                for event in read.events().into_iter().chain(of_node) {
+                    compiler.apply(event.clone());
+                    by_peer.apply(event);
                 }
-                compiler.apply(Event::Sandboxes(read.sandboxes_of(&node)));
-                compiler.apply(Event::PodRanges(read.pod_ranges_of(&node)));
-                (name.to_string(), Compiled { ir: compiler.ir(), table: compiler.table() })
+                let (ir, table, by_peer) = (compiler.ir(), compiler.table(), by_peer.table());
+                (name.to_string(), Compiled { ir, table, by_peer })
             })
             .collect()
     }

@@ -61,8 +61,8 @@ impl Reported {
     }
 
     /// A compiler that has been told all of this at once, and nothing of how it came to be.
-    pub fn fresh_compiler(&self, deny: Deny) -> Compiler {
-        let mut compiler = Compiler::new(self.node.clone(), deny);
+    pub fn fresh_compiler(&self, deny: Deny, most_jumps: usize) -> Compiler {
+        let mut compiler = Compiler::new(self.node.clone(), deny).with_most_jumps(most_jumps);
         for (source, pods) in &self.pods {
             compiler.apply(Event::Pods(source.clone(), Change::Reset(pods.values().cloned().collect())));
         }

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use super::cluster::{Cluster, Compiled};
 use super::packets::traced;
 use crate::api::Direction;
-use crate::nft::Deny;
 use crate::nft::trace::trace;
+use crate::nft::{Deny, Table};
 use crate::policy::oracle::{self, Content, Packet, Side, Verdict};
 use crate::policy::{self, PacketProtocol, judge};
 
@@ -29,6 +29,8 @@ pub struct Opinions {
     pub ir: Option<Verdict>,
     /// The table, traced: whether the packet passes at the sender's node, and at the receiver's.
     pub table: [bool; 2],
+    /// The same of the table that leads every pod to its policies by peer.
+    pub by_peer: [bool; 2],
     /// Whether every other chain on the way lets it pass, as it must.
     pub transit: bool,
 }
@@ -56,16 +58,20 @@ impl Judges<'_> {
     /// What all of them say.
     pub fn ask(&self, packet: &Packet) -> Opinions {
         let (egress, ingress) = (self.enforced(packet, Direction::Egress), self.enforced(packet, Direction::Ingress));
+        let sides = |table: fn(&Compiled) -> &Table| {
+            [
+                egress.is_none_or(|(node, to_node)| {
+                    passes(table(node), if to_node { "to-node" } else { "egress" }, packet)
+                }),
+                // What a node sends to its own pods meets no hook of ours.
+                ingress.is_none_or(|(node, from_node)| from_node || passes(table(node), "ingress", packet)),
+            ]
+        };
         Opinions {
             oracle: oracle::verdict(&self.truth.objects, packet),
             ir: self.ir(packet, egress, ingress),
-            table: [
-                egress.is_none_or(|(node, to_node)| {
-                    self.passes(node, if to_node { "to-node" } else { "egress" }, packet)
-                }),
-                // What a node sends to its own pods meets no hook of ours.
-                ingress.is_none_or(|(node, from_node)| from_node || self.passes(node, "ingress", packet)),
-            ],
+            table: sides(|node| &node.table),
+            by_peer: sides(|node| &node.by_peer),
             transit: self.transit(packet, egress, ingress),
         }
     }
@@ -110,20 +116,21 @@ impl Judges<'_> {
         (!of_known_flow).then_some(verdict)
     }
 
-    fn passes(&self, node: &Compiled, base_chain: &str, packet: &Packet) -> bool {
-        trace(&node.table, base_chain, &traced(packet)).expect("every table has the three base chains").accepted
-    }
-
     /// A packet between nodes also meets, at the sender's node, the chain that guards what arrives there, and at the
     /// receiver's the one that guards what leaves. Those must know nothing of it, unless a pod there reports an address
     /// that another pod has, or the node takes it for its own pods'.
     fn transit(&self, packet: &Packet, egress: Option<(&Compiled, bool)>, ingress: Option<(&Compiled, bool)>) -> bool {
+        let pass = |node: &Compiled, chain| passes(&node.table, chain, packet) && passes(&node.by_peer, chain, packet);
         let claims = |node: &Compiled, address| {
             node.ir.gate.guards(address) || node.ir.pods.iter().any(|pod| pod.addresses.contains(&address))
         };
-        egress.is_none_or(|(node, _)| claims(node, packet.destination) || self.passes(node, "ingress", packet))
-            && ingress.is_none_or(|(node, _)| claims(node, packet.source) || self.passes(node, "egress", packet))
+        egress.is_none_or(|(node, _)| claims(node, packet.destination) || pass(node, "ingress"))
+            && ingress.is_none_or(|(node, _)| claims(node, packet.source) || pass(node, "egress"))
     }
+}
+
+fn passes(table: &Table, base_chain: &str, packet: &Packet) -> bool {
+    trace(table, base_chain, &traced(packet)).expect("every table has the three base chains").accepted
 }
 
 impl Opinions {
@@ -131,6 +138,7 @@ impl Opinions {
     pub fn differ(&self) -> bool {
         self.ir.is_some_and(|ir| ir != self.oracle)
             || self.table != [self.oracle.egress.allowed, self.oracle.ingress.allowed]
+            || self.by_peer != self.table
             || !self.transit
     }
 
@@ -155,7 +163,10 @@ impl fmt::Debug for Disagreement {
             Some(ir) => writeln!(f, "  IR    {}", verdict(ir))?,
             None => writeln!(f, "  IR    is not asked")?,
         }
-        let [egress, ingress] = self.opinions.table.map(|passes| if passes { "passes" } else { "refused" });
-        write!(f, "  table egress {egress}; ingress {ingress}; on the way {}", self.opinions.transit)
+        for (name, sides) in [("table", self.opinions.table), ("peers", self.opinions.by_peer)] {
+            let [egress, ingress] = sides.map(|passes| if passes { "passes" } else { "refused" });
+            writeln!(f, "  {name} egress {egress}; ingress {ingress}")?;
+        }
+        write!(f, "  on the way {}", self.opinions.transit)
     }
 }

@@ -29,6 +29,8 @@ enum Content {
     /// Starts (`false`) and ends (`true`) of ranges; an end is the value behind the last one.
     Bounds(Vec<(u128, bool)>),
     Elements(BTreeMap<Key, MapElement>),
+    /// The starts of ranges with what they lead to, and their ends with nothing, each the value behind the last one.
+    Led(Vec<(u128, Option<MapElement>)>),
 }
 
 /// What a builder makes.
@@ -68,7 +70,7 @@ impl SetBuilder {
         })?;
         let verdicts = a.be32(set::DATA_TYPE) == Some(set::DATA_VERDICT);
         let plain = !a.has(set::TIMEOUT) && !a.has(set::EXPR) && !a.has(set::EXPRESSIONS);
-        if is_map != verdicts || !plain || (is_map && key_type.is_interval()) {
+        if is_map != verdicts || !plain {
             return None;
         }
         let comment = a.comment(set::USERDATA, udata::SET_COMMENT).ok()?;
@@ -77,7 +79,8 @@ impl SetBuilder {
             return None;
         }
         let content = match (is_map, key_type.is_interval()) {
-            (true, _) => Content::Elements(BTreeMap::new()),
+            (true, true) => Content::Led(Vec::new()),
+            (true, false) => Content::Elements(BTreeMap::new()),
             (false, true) => Content::Bounds(Vec::new()),
             (false, false) => Content::Keys(Vec::new()),
         };
@@ -125,6 +128,11 @@ impl SetBuilder {
                 }
                 keys.push(decode_key(self.key_type, key)?);
             }
+            Content::Led(bounds) => {
+                let led = |verdict| MapElement { verdict, comment: comment.map(Comment::from_kernel) };
+                let element = if is_end { None } else { Some(led(verdict?)) };
+                bounds.push((decode_bound(self.key_type, key)?, element));
+            }
             Content::Elements(elements) => {
                 let element = MapElement { verdict: verdict?, comment: comment.map(Comment::from_kernel) };
                 self.repeats |= elements.insert(decode_key(self.key_type, key)?, element).is_some();
@@ -137,6 +145,10 @@ impl SetBuilder {
     pub(super) fn finish(self) -> (Option<Built>, bool) {
         let SetBuilder { family: _, key_type, comment, content, repeats } = self;
         match content {
+            Content::Led(bounds) => {
+                let map = |elements| VerdictMap { key_type, comment, elements: Arc::new(elements) };
+                (led_ranges(key_type, bounds).map(map).map(Built::Map), false)
+            }
             Content::Elements(elements) => {
                 (Some(Built::Map(VerdictMap { key_type, comment, elements: Arc::new(elements) })), repeats)
             }
@@ -179,10 +191,35 @@ fn ranges(key_type: KeyType, mut bounds: Vec<(u128, bool)>) -> Option<Vec<Key>> 
     Some(keys)
 }
 
+/// Pairs starts with ends, where what starts may end what was before.
+fn led_ranges(key_type: KeyType, mut bounds: Vec<(u128, Option<MapElement>)>) -> Option<BTreeMap<Key, MapElement>> {
+    // Where one range ends and the next starts at the same value, the end comes first.
+    bounds.sort_by_key(|(value, element)| (*value, element.is_some()));
+    let mut elements = BTreeMap::new();
+    let mut open: Option<(u128, MapElement)> = None;
+    for (value, element) in bounds {
+        match (open.take(), &element) {
+            (Some((first, before)), _) => {
+                // `nft` leaves the end out where the next range touches.
+                let last = value.checked_sub(1).filter(|last| first <= *last)?;
+                elements.insert(range(key_type, first, Some(last))?, before);
+            }
+            (None, None) if value > 0 => return None,
+            (None, _) => {}
+        }
+        open = element.map(|element| (value, element));
+    }
+    if let Some((first, element)) = open {
+        elements.insert(range(key_type, first, None)?, element);
+    }
+    Some(elements)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use compiler::api::PortRange;
+    use compiler::nft::Verdict;
 
     fn ports(first: u16, last: u16) -> Key {
         Key::Ports(PortRange { first, last })
@@ -209,5 +246,23 @@ mod tests {
     fn a_start_or_end_alone_is_not_ours() {
         assert_eq!(ranges(KeyType::PortRange, vec![(80, false), (90, false), (100, true)]), None);
         assert_eq!(ranges(KeyType::PortRange, vec![(80, false), (90, true), (100, true)]), None);
+    }
+
+    #[test]
+    fn ranges_that_lead_somewhere_end_where_the_next_starts() {
+        let led = |verdict| Some(MapElement { verdict, comment: None });
+        let (accept, drop) = (|| led(Verdict::Accept), || led(Verdict::Drop));
+        let found = |bounds| led_ranges(KeyType::PortRange, bounds);
+        let expected = |ranges: &[(u16, u16, Verdict)]| {
+            let element = |verdict: &Verdict| MapElement { verdict: verdict.clone(), comment: None };
+            Some(ranges.iter().map(|(first, last, verdict)| (ports(*first, *last), element(verdict))).collect())
+        };
+        let two = expected(&[(80, 90, Verdict::Accept), (91, 99, Verdict::Drop)]);
+        assert_eq!(found(vec![(0, None), (91, drop()), (100, None), (80, accept()), (91, None)]), two);
+        assert_eq!(found(vec![(80, accept()), (91, drop()), (100, None)]), two, "as nft writes it");
+        assert_eq!(found(vec![(80, accept())]), expected(&[(80, 65535, Verdict::Accept)]));
+        assert_eq!(found(vec![(0, drop())]), expected(&[(0, 65535, Verdict::Drop)]));
+        assert_eq!(found(vec![(80, accept()), (80, drop()), (90, None)]), None, "twice the same start");
+        assert_eq!(found(vec![(80, accept()), (90, None), (95, None)]), None, "an end of nothing");
     }
 }

@@ -122,25 +122,32 @@ pub(super) fn put_keys(batch: &mut Batch, new: NewMessage, name: &SetName, keys:
     put_lists(batch, new, name, keys, |w, key| {
         let (start, end) = elements_of(key);
         w.nest(LIST_ELEM, |w| put_key(w, &start));
-        if let Some(end) = end {
-            w.nest(LIST_ELEM, |w| {
-                put_key(w, &end);
-                w.be32(elem::FLAGS, elem::F_INTERVAL_END);
-            });
-        }
+        put_end(w, end.as_ref());
     });
 }
 
 pub(super) fn put_elements(batch: &mut Batch, new: NewMessage, name: &SetName, elements: &[(Key, MapElement)]) {
     put_lists(batch, new, name, elements, |w, (key, element)| {
+        let (start, end) = elements_of(key);
         w.nest(LIST_ELEM, |w| {
-            put_key(w, &elements_of(key).0);
+            put_key(w, &start);
             w.nest(elem::DATA, |w| encode_verdict(w, &element.verdict));
             if let Some(comment) = &element.comment {
                 w.comment(elem::USERDATA, udata::COMMENT, comment.as_str());
             }
         });
+        put_end(w, end.as_ref());
     });
+}
+
+/// The element behind a range, where there is one. In a map it has no verdict.
+fn put_end(writer: &mut AttrWriter<'_>, end: Option<&KeyBytes>) {
+    if let Some(end) = end {
+        writer.nest(LIST_ELEM, |w| {
+            put_key(w, end);
+            w.be32(elem::FLAGS, elem::F_INTERVAL_END);
+        });
+    }
 }
 
 /// As many messages as the items need.

@@ -16,10 +16,12 @@ use super::tables::{everything, read};
 /// How many tables are listed.
 const TABLES: usize = 200;
 
-/// The tables of generated clusters, of both ways to deny.
+/// The tables of generated clusters, of both ways to deny, and to lead to policies.
 fn tables(clusters: impl Iterator<Item = Cluster>) -> impl Iterator<Item = Table> {
     let by_deny = clusters.zip([Deny::Drop, Deny::Reject].into_iter().cycle());
-    by_deny.flat_map(|(cluster, deny)| cluster.compile(deny).into_values().map(|compiled| compiled.table))
+    by_deny.flat_map(|(cluster, deny)| {
+        cluster.compile(deny).into_values().flat_map(|compiled| [compiled.table, compiled.by_peer])
+    })
 }
 
 /// Commits a table as the agent does, and looks after each commit.

@@ -162,6 +162,25 @@ pub(crate) fn every_operation_leaves_its_result() {
         ],
     );
 
+    // Ranges of a map that are cut and joined between others that touch them and stay.
+    let v4_range = |first: &str, last: &str| Key::V4Range(first.parse().unwrap(), last.parse().unwrap());
+    let mut map = (*table.maps[&set_name("blocks-v4")]).clone();
+    let gone = [v4_range("10.0.0.0", "10.0.0.6"), v4_range("10.0.0.9", "10.0.0.9")];
+    let come = [("10.0.0.0", "10.0.0.3"), ("10.0.0.4", "10.0.0.6"), ("10.0.0.8", "239.255.255.255")];
+    let leaf = || element(Verdict::Jump(chain_name("a-leaf")), None);
+    let come: Vec<(Key, _)> = come.iter().map(|(first, last)| (v4_range(first, last), leaf())).collect();
+    let elements = Arc::make_mut(&mut map.elements);
+    gone.iter().for_each(|key| drop(elements.remove(key).unwrap()));
+    elements.extend(come.clone());
+    table.maps.insert(set_name("blocks-v4"), Arc::new(map));
+    step(
+        &table,
+        vec![
+            Op::DeleteMapElements(set_name("blocks-v4"), gone.to_vec()),
+            Op::AddMapElements(set_name("blocks-v4"), come),
+        ],
+    );
+
     // Rules replaced; what they referred to goes in the same batch.
     let mut main = base(-5);
     main.rules = vec![rule(vec![Stmt::Verdict(Verdict::Accept)])];

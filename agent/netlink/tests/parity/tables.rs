@@ -66,6 +66,9 @@ pub(crate) fn everything() -> Table {
     let elements = BTreeMap::from([(v6_key(1), element(Verdict::Goto(chain_name("a-leaf")), None))]);
     let map = VerdictMap { key_type: KeyType::Address(Family::V6), comment: None, elements: Arc::new(elements) };
     table.maps.insert(set_name("pods-v6"), Arc::new(map));
+    for (name, map) in range_maps() {
+        table.maps.insert(set_name(name), Arc::new(map));
+    }
     let empty = VerdictMap { key_type: KeyType::Pair(Family::V4), comment: None, elements: Arc::default() };
     table.maps.insert(set_name("pairs"), Arc::new(empty));
     let mut main = base(-5);
@@ -90,6 +93,30 @@ fn map_v4() -> VerdictMap {
     ]);
     let comment = Some(Comment::new("pods by address"));
     VerdictMap { key_type: KeyType::Address(Family::V4), comment, elements: Arc::new(elements) }
+}
+
+/// Maps by ranges that touch, with gaps, and to the ends of the space.
+fn range_maps() -> [(&'static str, VerdictMap); 2] {
+    let leaf = || Verdict::Jump(chain_name("a-leaf"));
+    let v4 = |first: &str, last: &str| Key::V4Range(first.parse().unwrap(), last.parse().unwrap());
+    let v6 = |first: &str, last: &str| Key::V6Range(first.parse().unwrap(), last.parse().unwrap());
+    let elements = BTreeMap::from([
+        (v4("0.0.0.0", "9.255.255.255"), element(leaf(), None)),
+        (v4("10.0.0.0", "10.0.0.6"), element(Verdict::Goto(chain_name("a-leaf")), Some("a part"))),
+        (v4("10.0.0.7", "10.0.0.7"), element(Verdict::Accept, None)),
+        (v4("10.0.0.9", "10.0.0.9"), element(Verdict::Drop, None)),
+        (v4("240.0.0.0", "255.255.255.255"), element(leaf(), None)),
+    ]);
+    let comment = Some(Comment::new("segments"));
+    let v4 = VerdictMap { key_type: KeyType::AddressRange(Family::V4), comment, elements: Arc::new(elements) };
+    let top = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+    let elements = BTreeMap::from([
+        (v6("::", "fcff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), element(Verdict::Drop, None)),
+        (v6("fd00::", "fd00::ffff"), element(leaf(), None)),
+        (v6(top, top), element(Verdict::Return, None)),
+    ]);
+    let v6 = VerdictMap { key_type: KeyType::AddressRange(Family::V6), comment: None, elements: Arc::new(elements) };
+    [("blocks-v4", v4), ("blocks-v6", v6)]
 }
 
 fn v6_key(last: u128) -> Key {
@@ -206,6 +233,8 @@ fn rules() -> Vec<Rule> {
         rule(vec![Stmt::VerdictMap(Field::Destination(v4), set_name("pods-v4"))]),
         rule(vec![Stmt::VerdictMap(Field::Source(v6), set_name("pods-v6"))]),
         rule(vec![Stmt::VerdictMap(Field::Pair(v4), set_name("pairs"))]),
+        rule(vec![Stmt::VerdictMap(Field::Source(v4), set_name("blocks-v4"))]),
+        rule(vec![Stmt::VerdictMap(Field::Destination(v6), set_name("blocks-v6"))]),
         rule(vec![Stmt::Match(Match::Protocol(Protocol::Tcp)), Stmt::Reject(Reject::TcpReset)]),
         rule(vec![Stmt::Reject(Reject::AdminProhibited)]),
         rule(vec![Stmt::CounterName(CounterName::from_kernel("denied-ingress")), Stmt::Verdict(Verdict::Drop)]),

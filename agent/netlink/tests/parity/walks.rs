@@ -27,6 +27,8 @@ const STRANGERS: [&str; 2] =
 
 struct Walk {
     deny: Deny,
+    /// How many policies a pod may have before it is led to them by peer.
+    most_jumps: usize,
     limits: Limits,
     reported: Reported,
     compiler: Compiler,
@@ -48,9 +50,10 @@ impl Walk {
         let node = NodeName(states[0].node_names().next().unwrap().into());
         let deny = if dice.once_in(2) { Deny::Drop } else { Deny::Reject };
         let limits = Limits { weight: *dice.pick(&[1, 60, 200, 10_000]), defer_chain_delete: dice.once_in(2) };
+        let most_jumps = *dice.pick(&[0, 2]);
         let mut connection = open();
         Walk {
-            compiler: Compiler::new(node.clone(), deny),
+            compiler: Compiler::new(node.clone(), deny).with_most_jumps(most_jumps),
             mirror: connection.dump().unwrap(),
             double: Kernel::new(if limits.defer_chain_delete { Release::AfterCommit } else { Release::AtOnce }),
             log: format!("walk {seed}, {limits:?}\n"),
@@ -59,6 +62,7 @@ impl Walk {
             restarts: 0,
             strangers: 0,
             deny,
+            most_jumps,
             limits,
             connection,
             dice,
@@ -111,7 +115,7 @@ impl Walk {
     fn restart(&mut self) {
         self.log.push_str("restart\n");
         self.restarts += 1;
-        self.compiler = self.reported.fresh_compiler(self.deny);
+        self.compiler = self.reported.fresh_compiler(self.deny, self.most_jumps);
         self.connection = open();
         self.mirror = self.connection.dump().unwrap();
     }
@@ -160,7 +164,8 @@ pub(crate) fn after_each_commit_the_kernel_holds_the_mirror() {
         }
         walk.commit(false);
         let (last, node) = (states.last().unwrap(), states[0].node_names().next().unwrap());
-        let compiled = &last.compile(walk.deny)[node].table;
+        let compiled = &last.compile(walk.deny)[node];
+        let compiled = if walk.most_jumps == 0 { &compiled.by_peer } else { &compiled.table };
         assert_same(&walk.connection.dump().unwrap().table.unwrap(), compiled);
         commits += walk.commits;
         restarts += walk.restarts;

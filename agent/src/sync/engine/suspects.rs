@@ -47,8 +47,11 @@ impl Suspects {
         };
         // The first is the cause; those after it are mostly its consequences.
         let culprits = named.first().map(|op| behind(&[op]));
+        // A map by peer is about all policies of a pod, most of them innocent.
+        let is_shared = named.first().is_some_and(|op| matches!(op, Op::AddMap(..) | Op::AddMapElements(..)));
         let group: Vec<PolicyKey> = match culprits {
-            Some(culprits) if !culprits.is_empty() => {
+            Some(culprits) if !culprits.is_empty() && is_shared && !self.is_trying() => culprits.into_iter().collect(),
+            Some(culprits) if !culprits.is_empty() && !is_shared => {
                 self.on_trial.retain(|key| !culprits.contains(key));
                 return culprits.into_iter().collect();
             }

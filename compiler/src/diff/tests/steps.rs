@@ -194,6 +194,29 @@ fn a_chain_is_there_before_an_address_is_led_to_it() {
 }
 
 #[test]
+fn a_chain_that_goes_ahead_takes_along_where_its_maps_lead() {
+    let to = start()
+        .chain("d", [dispatch("by-peer"), drop_all()])
+        .map("by-peer", &[(5, "e"), (6, "leaf")])
+        .chain("e", [look_up("t")])
+        .set("t", &[7])
+        .map("m", &[(1, "d"), (2, "c")]);
+    let way = way(&start(), &to, Limits::default());
+    let first = [
+        "add set t",
+        "add map by-peer",
+        "add 1 keys to set t",
+        "add chain d",
+        "add chain e",
+        "add 2 rules to chain d",
+        "add 1 rules to chain e",
+        "add 2 elements to map by-peer",
+    ];
+    assert_eq!(way[0], first);
+    assert_eq!(way[1..], [["delete 1 elements of map m", "add 1 elements to map m"]]);
+}
+
+#[test]
 fn old_kernels_delete_a_chain_in_a_second_step() {
     let more = start().chain("old", [look_up("s")]).chain("free", [drop_all()]).map("m", &[(1, "old"), (2, "c")]);
     let limits = Limits { defer_chain_delete: true, ..Limits::default() };

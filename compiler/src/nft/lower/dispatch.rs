@@ -7,29 +7,23 @@ use imbl::OrdMap;
 
 use super::super::gate::add_gate;
 use super::super::skeleton::{
-    KnownLinks, base_chains, checked_links, deny_chain, dispatch_map, egress_links, own_source, rule, self_set,
-    shared_links,
+    KnownLinks, base_chains, checked_links, dispatch_map, egress_links, own_source, self_set, shared_links,
 };
 use super::super::{
-    Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Stmt, Table, Verdict, VerdictMap,
+    Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Table, Verdict, VerdictMap,
 };
-use crate::api::{Direction, LinkName, PodKey, PolicyKey, Str};
-use crate::cluster::ListId;
+use crate::api::{Direction, LinkName, PodKey, Str};
+use crate::cluster::{ListId, PolicyList};
 use crate::policy::{Ir, Isolation, PodLinks};
 
 /// The elements of one dispatch map.
 type Elements = BTreeMap<Key, MapElement>;
 
-/// The base chains, the dispatch maps, the chains to which they lead, and the sets of the pods' pairs with themselves.
+/// The base chains, the dispatch maps, and the sets of the pods' pairs with themselves.
 /// What `groups` knows of unchanged groups is used again, and it knows the present ones afterwards.
 pub(super) fn lower(ir: &Ir, groups: &mut Groups) -> Table {
-    let Ir { pods, policies, links, gate, .. } = ir;
+    let Ir { pods, links, gate, .. } = ir;
     let mut known = std::mem::take(groups);
-    groups.left_out =
-        policies.values().filter(|rules| rules.quarantine.is_some()).map(|rules| rules.key.clone()).collect();
-    if known.left_out != groups.left_out {
-        known.by_slot.clear();
-    }
     let mut elements: BTreeMap<(Direction, Family), Elements> = BTreeMap::new();
     let mut pairs: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
     let mut by_link = Elements::new();
@@ -58,8 +52,7 @@ pub(super) fn lower(ir: &Ir, groups: &mut Groups) -> Table {
             }
         }
     }
-    let chains = groups.by_slot.values().map(|group| (group.name.clone(), group.chain.clone())).collect();
-    let mut table = Table { chains, maps: maps(elements), sets: self_sets(pairs), ..Table::default() };
+    let mut table = Table { maps: maps(elements), sets: self_sets(pairs), ..Table::default() };
     add_links(&mut table, links, by_link, &mut groups.base_chains, known.base_chains);
     add_gate(&mut table, gate, pods);
     table
@@ -106,14 +99,25 @@ fn add_links(
     }
 }
 
-/// The chains of the pods that the same policies isolate, by the shared list of policies, the namespace if it isolates
-/// too, and the direction.
+/// The groups of pods that the same policies isolate.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    by_slot: BTreeMap<(ListId, Option<Str>, Direction), Group>,
-    /// The policies that allow nothing because they are in quarantine. To be led to them costs, and is of no use.
-    left_out: BTreeSet<PolicyKey>,
+    pub(super) by_slot: BTreeMap<Slot, Arc<Group>>,
     base_chains: Option<BaseChains>,
+}
+
+/// What tells groups apart: the shared list of policies, the namespace if it isolates too, and the direction.
+pub(super) type Slot = (ListId, Option<Str>, Direction);
+
+/// The pods that the same policies isolate in one direction.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// The name of the chain that judges their packets.
+    pub(super) chain: ChainName,
+    pub(super) direction: Direction,
+    pub(super) policies: PolicyList,
+    /// What isolates them, one a line. Groups that have the same have the same chain.
+    pub(super) isolated_by: String,
 }
 
 /// The base chains where so much is known of links.
@@ -123,38 +127,25 @@ struct BaseChains {
     chains: [(ChainName, Arc<Chain>); 3],
 }
 
-#[derive(Debug)]
-struct Group {
-    name: ChainName,
-    chain: Arc<Chain>,
-}
-
 impl Groups {
-    /// The chain of an isolation, taken from the known ones if it is there.
+    /// The chain of an isolation; its group is taken from the known ones if it is there.
     fn chain(&mut self, direction: Direction, isolation: &Isolation, known: &mut Groups) -> &ChainName {
         let slot = (isolation.policies.id(), isolation.by_namespace.clone(), direction);
-        let Groups { by_slot, left_out, base_chains: _ } = self;
-        let group = by_slot.entry(slot).or_insert_with_key(|slot| {
-            known.by_slot.remove(slot).unwrap_or_else(|| {
-                let (name, chain) = group_chain(direction, isolation, left_out);
-                Group { name, chain: Arc::new(chain) }
-            })
+        let group = self.by_slot.entry(slot).or_insert_with_key(|slot| {
+            known.by_slot.remove(slot).unwrap_or_else(|| Arc::new(Group::new(direction, isolation)))
         });
-        &group.name
+        &group.chain
     }
 }
 
-/// The chain of the pods that one list of policies isolates: the chain of each policy that is not left out, and then no
-/// more.
-fn group_chain(direction: Direction, isolation: &Isolation, left_out: &BTreeSet<PolicyKey>) -> (ChainName, Chain) {
-    let annotation = isolation.by_namespace.iter().map(|name| format!("annotation of Namespace {name}"));
-    let isolating: Vec<String> = annotation.chain(isolation.policies.iter().map(ToString::to_string)).collect();
-    let name = ChainName::hashed(&format!("{}-pods", direction.as_str()), &isolating.join("\n"), "");
-    let jump = |key| rule([Stmt::Verdict(Verdict::Jump(ChainName::of_policy(direction, key)))], None);
-    let mut rules: Vec<_> = isolation.policies.iter().filter(|key| !left_out.contains(*key)).map(jump).collect();
-    rules.push(rule([Stmt::Verdict(Verdict::Goto(deny_chain(direction)))], None));
-    let comment = Some(Comment::new(&format!("isolated by {}", isolating.join(", "))));
-    (name, Chain { base: None, comment, rules })
+impl Group {
+    fn new(direction: Direction, isolation: &Isolation) -> Group {
+        let annotation = isolation.by_namespace.iter().map(|name| format!("annotation of Namespace {name}"));
+        let isolating: Vec<String> = annotation.chain(isolation.policies.iter().map(ToString::to_string)).collect();
+        let isolated_by = isolating.join("\n");
+        let chain = ChainName::hashed(&format!("{}-pods", direction.as_str()), &isolated_by, "");
+        Group { chain, direction, policies: isolation.policies.clone(), isolated_by }
+    }
 }
 
 /// All dispatch maps, also the empty ones: the base chains refer to them.

@@ -31,7 +31,7 @@ impl<K, M> Default for Followed<K, M> {
 
 impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
     /// Brings the sets in the table in line with what the selectors mean now. `declare` makes the empty set of one
-    /// family, and `keys` what is in it.
+    /// family, and `keys` what is in it. Gives the selectors that mean something else than before, or are new.
     pub(super) fn keep_up(
         &mut self,
         now: &BTreeMap<Arc<K>, Arc<Vec<T>>>,
@@ -39,7 +39,7 @@ impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
         declare: impl Fn(&K, Family) -> NamedSet,
         keys: impl Fn(&[T], Family) -> Vec<Key>,
         table: &mut Table,
-    ) {
+    ) -> Vec<Arc<K>> {
         let same_selectors = now.len() == self.lowered.len()
             && now.keys().zip(self.lowered.keys()).all(|(new, old)| Arc::ptr_eq(new, old));
         if !same_selectors {
@@ -52,7 +52,8 @@ impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
             let known = |selector, new| self.lowered.get(selector).is_some_and(|(old, _)| Arc::ptr_eq(new, old));
             now.iter().filter(|(selector, new)| !known(*selector, new)).collect()
         };
-        for (selector, members) in changed {
+        for (selector, members) in &changed {
+            let (selector, members) = (*selector, *members);
             // A declaration may be long, and does not change.
             let declared = self.lowered.remove(selector).map(|(_, sets)| sets);
             let declared =
@@ -65,6 +66,7 @@ impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
             table.sets.extend(sets.iter().cloned());
             self.lowered.insert(selector.clone(), (members.clone(), sets));
         }
+        changed.into_iter().map(|(selector, _)| selector.clone()).collect()
     }
 
     fn forget_gone(&mut self, now: &BTreeMap<Arc<K>, Arc<Vec<T>>>, table: &mut Table) {

@@ -1,5 +1,7 @@
 //! What rules, sets and maps the IR becomes.
 
+mod by_peer;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -128,6 +128,11 @@ fn a_whole_table() {
     };
     table.maps.insert(set_name("full"), map(Some("isolated"), elements));
     table.maps.insert(set_name("void"), map(None, BTreeMap::new()));
+    let segments =
+        BTreeMap::from([(Key::V4Range([10, 0, 0, 0].into(), [10, 0, 0, 7].into()), element(Verdict::Drop, None))]);
+    let key_type = KeyType::AddressRange(Family::V4);
+    let segments = VerdictMap { key_type, comment: None, elements: Arc::new(segments) };
+    table.maps.insert(set_name("segments"), Arc::new(segments));
     let rules = vec![Rule { stmts: vec![Stmt::Verdict(Verdict::Accept)], comment: None }];
     let base = |hook, priority, policy| Some(BaseChain { hook, priority, policy });
     let chain =
@@ -171,6 +176,14 @@ fn a_whole_table() {
         elements = {
             10.0.0.1 comment "a/web" : goto regular,
             10.0.0.2 : drop
+        }
+    }
+
+    map segments {
+        type ipv4_addr : verdict
+        flags interval
+        elements = {
+            10.0.0.0-10.0.0.7 : drop
         }
     }
 

@@ -303,3 +303,29 @@ fn maps_lead_on_or_are_passed() {
     assert_eq!(walk(&table, &to("10.0.0.3")), (true, "base.0".to_owned()));
     assert_eq!(walk(&table, &to("10.0.0.4")), (true, "base.1".to_owned()), "the source is not what is looked up");
 }
+
+#[test]
+fn maps_by_range_lead_where_the_range_does() {
+    let look_up = vec![Stmt::VerdictMap(Field::Source(Family::V4), SetName::from_kernel("m"))];
+    let mut table = table(ChainPolicy::Accept, vec![look_up, vec![DROP]], &[("c", chain(vec![vec![Stmt::Counter]]))]);
+    let range = |first: u8, last: u8| Key::V4Range([10, 0, 0, first].into(), [10, 0, 0, last].into());
+    let element = |verdict| MapElement { verdict, comment: None };
+    let elements = BTreeMap::from([
+        (range(10, 19), element(Verdict::Accept)),
+        (range(20, 20), element(Verdict::Jump(chain_name("c")))),
+        (range(30, 39), element(Verdict::Accept)),
+    ]);
+    let map = VerdictMap { key_type: KeyType::AddressRange(Family::V4), comment: None, elements: Arc::new(elements) };
+    table.maps.insert(SetName::from_kernel("m"), Arc::new(map));
+    let none = (false, "base.1".to_owned());
+    let accepted = (true, "base.0".to_owned());
+    let jumped = (false, "base.0 c.0 base.1".to_owned());
+    for (last, expected) in
+        [(9, &none), (10, &accepted), (19, &accepted), (20, &jumped), (21, &none), (30, &accepted), (40, &none)]
+    {
+        let packet = packet(&format!("10.0.0.{last}"), "10.0.0.1", Payload::Icmp(8, 0));
+        assert_eq!(&walk(&table, &packet), expected, "10.0.0.{last}");
+    }
+    let six = packet("::1", "::2", Payload::Icmpv6(128, 0));
+    assert_eq!(walk(&table, &six), none, "another family");
+}

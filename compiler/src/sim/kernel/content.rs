@@ -194,17 +194,18 @@ impl Content {
         self.chains.remove(name).map(drop).ok_or(Errno::Enoent)
     }
 
-    /// A key that is there with another verdict is refused.
+    /// A key that is there with another verdict is refused, and so is a range that overlaps another.
     fn add_elements(&mut self, name: &SetName, elements: &[(Key, MapElement)]) -> Result<(), Errno> {
         for (_, element) in elements {
             self.check_verdict(name.family(), &element.verdict)?;
         }
         let map = self.maps.get_mut(name).ok_or(Errno::Enoent)?;
         for (key, element) in elements {
-            if key.key_type() != map.key_type {
+            if key.key_type() != map.key_type || is_inverted(key) {
                 return Err(Errno::Einval);
             }
             match map.elements.get(key) {
+                None if map.elements.keys().any(|other| overlap(key, other)) => return Err(Errno::Eexist),
                 Some(held) if held.verdict != element.verdict => return Err(Errno::Eexist),
                 Some(_) => {}
                 None => {

@@ -223,3 +223,22 @@ fn fifteen_jumps_and_no_circle() {
     let through_a_map = vec![map("m"), dispatch("c3", "m"), elements("m", vec![element(1, goto("c0"))])];
     check(vec![row(3), through_a_map], Some(Errno::Emlink));
 }
+
+#[test]
+fn maps_by_range() {
+    let key_type = KeyType::AddressRange(Family::V4);
+    let map = || Op::AddMap(set_name("m"), Arc::new(VerdictMap { key_type, comment: None, elements: Arc::default() }));
+    let add = |ranges: &[(u8, u8)]| {
+        let element =
+            |(first, last): &(u8, u8)| (range(*first, *last), MapElement { verdict: Verdict::Drop, comment: None });
+        Op::AddMapElements(set_name("m"), ranges.iter().map(element).collect())
+    };
+    check(vec![vec![map(), add(&[(1, 4), (5, 6), (9, 9)])]], None);
+    check(vec![vec![map(), add(&[(1, 4)])], vec![add(&[(4, 6)])]], Some(Errno::Eexist));
+    check(vec![vec![map(), add(&[(4, 1)])]], Some(Errno::Einval));
+    let swap = vec![Op::DeleteMapElements(set_name("m"), vec![range(1, 4)]), add(&[(1, 2), (3, 4)])];
+    check(vec![vec![map(), add(&[(1, 4), (5, 5)])], swap], None);
+    let rule = |field| rules("c", vec![Stmt::VerdictMap(field, set_name("m"))]);
+    check(vec![vec![map(), chain("c"), rule(Field::Source(Family::V4))]], None);
+    check(vec![vec![map(), chain("c"), rule(Field::Source(Family::V6))]], Some(Errno::Einval));
+}
