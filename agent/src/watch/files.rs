@@ -252,7 +252,7 @@ impl Reader {
                 Object::Pod(pod) => pods.push(pod),
                 Object::Namespace(namespace) => namespaces.push(namespace),
                 Object::NetworkPolicy(policy) => policies.push(policy),
-                Object::Service(_) | Object::Node(_) => {}
+                Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => {}
             }
         }
         debug!(pods = pods.len(), namespaces = namespaces.len(), policies = policies.len(), "files read");

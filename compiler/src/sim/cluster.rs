@@ -69,7 +69,7 @@ impl Cluster {
                 Object::Namespace(namespace) => read.namespaces.push(namespace),
                 Object::Pod(pod) => read.pods.push(pod),
                 Object::NetworkPolicy(policy) => read.policies.push(policy),
-                Object::Service(_) | Object::Node(_) => {}
+                Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => {}
             }
         }
         read
