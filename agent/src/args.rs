@@ -34,6 +34,7 @@ pub enum Command {
     /// Say whether a flow is allowed, and by which policy and rule, or who isolates
     #[command(after_help = "Examples:\n  postern explain -f cluster.yaml shop/web shop/db 5432/TCP\n  \
                             postern explain -f cluster.yaml 203.0.113.7 shop/web ICMP\n  \
+                            postern explain shop/web svc/shop/db 5432/TCP   (each of its endpoints)\n  \
                             postern explain shop/web shop/db 5432/TCP   (asks the agent of this node)")]
     Explain(ExplainArgs),
     /// Remove the table, and with it all enforcement, from this node
@@ -260,16 +261,20 @@ pub struct ExplainArgs {
     /// Where the agent serves, if it is asked
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
     pub admin_address: SocketAddr,
+    /// With whose rights Services and other ends that the agent does not watch are read from the API server, if it is
+    /// asked; by default those of the default kubeconfig, or of the pod's service account
+    #[arg(long, value_name = "PATH", conflicts_with = "paths")]
+    pub kubeconfig: Option<PathBuf>,
     /// Probes from a file, instead of one on the command line.
     #[command(flatten)]
     pub probes: ProbesArgs,
     /// Print the nft rules that the packet meets
     #[arg(long)]
     pub trace: bool,
-    /// The client: namespace/pod or an address
+    /// The client: namespace/pod, node/NAME or an address
     #[arg(value_name = "SRC", required_unless_present = "probes", requires = "dst")]
     pub src: Option<String>,
-    /// The server: namespace/pod or an address
+    /// The server: namespace/pod, svc/NAMESPACE/NAME, node/NAME or an address
     #[arg(value_name = "DST", requires = "port")]
     pub dst: Option<String>,
     /// The port and protocol, such as 80/TCP, or ICMP

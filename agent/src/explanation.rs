@@ -3,6 +3,7 @@
 //! The agent answers from its own state, which is that of one node: its local pods, and of the others those that local
 //! policies speak about. An end that it does not know is an address like any other.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use compiler::nft::trace::TracedPacket;
 use compiler::policy::Packet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EndError, Model, first_of_flow};
-use crate::probes::{Answer, Probe};
+use crate::model::{EndError, Model, Verdict, first_of_flow};
+use crate::probes::{Answer, EndpointAnswer, Probe};
 use crate::sync::Snapshot;
 
 /// Where the agent answers questions about probes: a probe is posted as JSON, an [`Explanation`] comes back.
@@ -38,15 +39,30 @@ pub struct Explanation {
     pub disagrees: bool,
 }
 
+/// The answer to a probe, with what is behind it.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// The answer.
+    pub answer: Answer,
+    /// One for each flow that the probe means, in the order of the answer's endpoints; at least one.
+    pub parts: Vec<Explanation>,
+}
+
 /// Judges a probe.
 ///
 /// # Errors
 ///
-/// If it names an end that there is not, or two ends that cannot talk.
-pub fn explain(model: &Model, probe: &Probe) -> Result<Explanation, EndError> {
-    let verdict = model.judge(&probe.flow(model)?)?;
+/// If it names an end that there is not, two ends that cannot talk, or a Service that leads nowhere.
+pub fn explain(model: &Model, probe: &Probe) -> Result<Explained, EndError> {
+    let question = probe.question(model)?;
+    let parts: Vec<Explanation> =
+        question.routes.iter().map(|route| of_verdict(model, probe, model.judge(&route.packet))).collect();
+    Ok(Explained::of(probe, question.service, question.notes, parts))
+}
+
+fn of_verdict(model: &Model, probe: &Probe, verdict: Verdict) -> Explanation {
     let Packet { source, destination, protocol } = verdict.packet;
-    Ok(Explanation {
+    Explanation {
         answer: probe.answer(verdict.allowed(), &verdict),
         ends: [model.describe(source), model.describe(destination)],
         addresses: [source, destination],
@@ -54,7 +70,7 @@ pub fn explain(model: &Model, probe: &Probe) -> Result<Explanation, EndError> {
         base_chains: [verdict.egress.base_chain, verdict.ingress.base_chain].map(|chain| chain.map(str::to_owned)),
         disagrees: verdict.disagrees(),
         paths: [verdict.egress.path, verdict.ingress.path],
-    })
+    }
 }
 
 /// Judges a probe by what an agent knows and enforces.
@@ -66,7 +82,9 @@ pub fn explain_snapshot(snapshot: &Snapshot, probe: &Probe) -> Result<Explanatio
     let enforced = snapshot.enforced.as_ref().ok_or("the kernel holds no table yet")?;
     probe.packet_protocol()?;
     let model = Model::of_node(snapshot.pods.clone(), enforced.ir.clone(), enforced.table.clone());
-    explain(&model, probe).map_err(|error| error.to_string())
+    let mut explained = explain(&model, probe).map_err(|error| error.to_string())?;
+    // The agent knows no Services, so there is one flow.
+    explained.parts.pop().ok_or_else(|| "the probe means no flow".to_owned())
 }
 
 /// Asks an agent. The inner error is its own: the probe makes no sense to it.
@@ -84,6 +102,41 @@ pub fn ask(agent: SocketAddr, probe: &Probe) -> anyhow::Result<Result<Explanatio
         400 => Ok(Err(text.trim_end().to_owned())),
         status => anyhow::bail!("it answers {status}: {}", text.trim_end()),
     }
+}
+
+impl Explained {
+    /// The answer to a probe by its parts. A Service has its endpoints listed, also if there is one.
+    pub fn of(probe: &Probe, service: Option<String>, notes: Vec<String>, parts: Vec<Explanation>) -> Explained {
+        let endpoint = |part: &Explanation| EndpointAnswer {
+            endpoint: short(&part.ends[1], part.addresses[1]),
+            address: part.addresses[1],
+            port: part.port,
+            allowed: part.answer.allowed,
+            egress: part.answer.egress.clone(),
+            ingress: part.answer.ingress.clone(),
+        };
+        let is_plain = service.is_none() && parts.len() == 1;
+        let endpoints = parts.iter().map(endpoint).collect();
+        let whole = if is_plain { None } else { Answer::of_endpoints(probe, service, endpoints) };
+        let answer = whole.unwrap_or_else(|| parts[0].answer.clone());
+        let doubt = doubt(&answer);
+        Explained { answer: Answer { notes, doubt, ..answer }, parts }
+    }
+}
+
+/// What an answer depends on that was not asked, where it matters.
+fn doubt(answer: &Answer) -> Option<String> {
+    let of_endpoints =
+        answer.endpoints.iter().filter(|part| part.allowed).flat_map(|part| [&part.egress, &part.ingress]);
+    let own = [&answer.egress, &answer.ingress].into_iter().filter(|_| answer.allowed && answer.endpoints.is_empty());
+    let nodes: BTreeSet<&str> = of_endpoints.chain(own).filter_map(|side| side.elsewhere.as_deref()).collect();
+    let nodes: Vec<&str> = nodes.into_iter().collect();
+    (!nodes.is_empty()).then(|| format!("unless the agent of node {} refuses it", nodes.join(" or ")))
+}
+
+/// The name of an end without its address, where it has one.
+pub fn short(end: &str, address: IpAddr) -> String {
+    end.strip_suffix(&format!(" ({address})")).unwrap_or(end).to_owned()
 }
 
 impl Explanation {

@@ -50,6 +50,8 @@ pub struct Loaded {
     pub declared_ports: BTreeMap<PodKey, Vec<(Protocol, u16)>>,
     /// The Pods whose status is there and has no address: nobody has given them one yet.
     pub without_address: BTreeSet<PodKey>,
+    /// The Pods whose status says that they are not ready: Services pass them by.
+    pub unready: BTreeSet<PodKey>,
     /// What is wrong with the objects, in their order; then what is passed over and should not be.
     pub findings: Vec<Finding>,
     /// What could not be read at all.

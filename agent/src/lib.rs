@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The commands: [`args`] and [`command`], over [`files`] (manifests), [`model`] (a whole cluster, compiled and judged),
-//! [`probes`] and [`explanation`] (questions and answers), the crate [`lab`] (network namespaces and packets) and [`trial`] (a
+//! [`probes`] and [`explanation`] (questions and answers), [`live`] and [`lookup`] (of a running cluster), the crate [`lab`] (network namespaces and packets) and [`trial`] (a
 //! model that runs in a lab).
 
 pub mod admin;
@@ -26,6 +26,8 @@ pub mod files;
 pub mod gate;
 pub mod kernel;
 pub mod links;
+pub mod live;
+pub mod lookup;
 pub mod metrics;
 pub mod model;
 pub mod probes;

@@ -4,13 +4,17 @@
 //! through the compiled table; if the two ever differ, the [`Verdict`] says so.
 
 mod ends;
+mod named;
 mod placement;
+mod question;
 mod services;
 mod verdict;
 
 pub use ends::{End, EndError};
+pub use named::{EndKind, Named, nearest};
 pub use placement::Openings;
-pub use services::Endpoint;
+pub use question::{Question, Route, notes_of};
+pub use services::{Backend, Backends, Endpoint, Services, Wanted, nobody, wanted};
 pub use verdict::{Flow, Side, Verdict, first_of_flow};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +33,7 @@ pub struct Model {
     /// Seen from no node in particular, or from the only one: whose an address is.
     pods: Pods,
     events: Vec<Event>,
-    services: Vec<Service>,
+    services: Services,
 }
 
 /// A node of the cluster.
@@ -46,8 +50,9 @@ impl Model {
     /// Compiles the cluster that these objects describe. Pods without a node are put on the first node by name, and
     /// nodes and pods without an address get one, the same each time.
     pub fn new(objects: &[Object], deny: Deny) -> Model {
-        let (without_address, reserved) = (BTreeSet::new(), BTreeSet::new());
-        Model::with(objects, &Openings { without_address: &without_address, reserved: &reserved }, deny)
+        let (without_address, reserved, unready) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let openings = Openings { without_address: &without_address, reserved: &reserved, unready: &unready };
+        Model::with(objects, &openings, deny)
     }
 
     /// The same, with limits to what is invented.
@@ -66,7 +71,9 @@ impl Model {
         for event in &events {
             state.apply(event.clone());
         }
-        Model { nodes: nodes.collect(), pods: state.pods().clone(), events, services: placed.services }
+        let nodes = nodes.collect();
+        let services = Services { services: placed.services, slices: placed.slices, unready: openings.unready.clone() };
+        Model { nodes, pods: state.pods().clone(), events, services }
     }
 
     /// The part of a cluster that the agent of one node knows, with what its kernel holds.
@@ -74,7 +81,7 @@ impl Model {
         let addresses: BTreeSet<IpAddr> = pods.local().flat_map(|pod| &pod.host_ips).copied().collect();
         let node = ModelNode { addresses: addresses.into_iter().collect(), ir, table };
         let nodes = BTreeMap::from([(pods.node().clone(), node)]);
-        Model { nodes, pods, events: Vec::new(), services: Vec::new() }
+        Model { nodes, pods, events: Vec::new(), services: Services::default() }
     }
 
     /// The table of a node without pods.
@@ -99,7 +106,7 @@ impl Model {
 
     /// The Services of the manifests.
     pub fn services(&self) -> &[Service] {
-        &self.services
+        &self.services.services
     }
 
     /// What an agent on any of the nodes would be told, as one list a kind. Nothing, where the model is of one node.
@@ -112,3 +119,6 @@ impl Model {
         self.nodes.iter().find(|(_, node)| node.addresses.contains(&address)).map(|(name, _)| name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,21 @@
 //! Probes as people and programs write them, and results as they are printed: the batch form of `explain` and `try`.
 //!
 //! ```text
-//! {"src":"ns/pod or IP","dst":"ns/pod or IP","protocol":"TCP|UDP|SCTP|ICMP","port":80}
+//! {"src":"ns/pod or IP","dst":"ns/pod, svc/ns/name or IP","protocol":"TCP|UDP|SCTP|ICMP","port":80}
 //! ```
 //!
+//! How ends are named is [`Named`](crate::model::Named)'s to say.
 //! A probe may say `"allowed":true` or `false`: what its author expects, which is then checked.
 
 use std::fmt;
 use std::io::BufRead;
+use std::net::IpAddr;
 
 use compiler::api::{Direction, Protocol, escaped};
 use compiler::policy::PacketProtocol;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EndError, Flow, Model, Side, Verdict};
+use crate::model::{EndError, Model, Question, Side, Verdict};
 
 /// One probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,36 @@ pub struct Answer {
     pub port: Option<u16>,
     /// Whether the flow passes.
     pub allowed: bool,
+    /// What the client's side says. Where several flows are meant, of the first that is refused, or else of the first.
+    pub egress: SideAnswer,
+    /// What the server's side says of the same flow.
+    pub ingress: SideAnswer,
+    /// `namespace/name` of the Service that is asked about. Left out where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What comes of each flow that the probe means, by the name of the server. Left out where the ends say it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointAnswer>,
+    /// What is to be said besides, in words. Left out where nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// On what it depends besides that is not known here, `unless ..`. Left out where it depends on nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+}
+
+/// What came of one of several flows that a probe means: to an endpoint of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointAnswer {
+    /// `namespace/pod`, `node name`, or the address of anybody else.
+    pub endpoint: String,
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The port there, which may be another than the Service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Whether the flow passes.
+    pub allowed: bool,
     /// What the client's side says.
     pub egress: SideAnswer,
     /// What the server's side says.
@@ -79,6 +111,9 @@ pub struct SideAnswer {
     /// Which of the policies that isolate the end are in quarantine, and why. Left out where none is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<String>,
+    /// The node whose agent decides this direction and was not asked. Left out where this one decides, or nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
 }
 
 /// What stands in the place of an [`Answer`] where there is none, so that every probe has its line.
@@ -162,11 +197,10 @@ impl Probe {
         }
     }
 
-    /// The flow between the addresses that the ends of the probe mean in a cluster.
-    pub fn flow(&self, model: &Model) -> Result<Flow, EndError> {
-        let (source, destination) = model.pair(&self.src, &self.dst)?;
+    /// The flows that the probe means in a cluster.
+    pub fn question(&self, model: &Model) -> Result<Question, EndError> {
         let protocol = self.packet_protocol().expect("probes are checked as they are read");
-        Ok(Flow { source, destination, protocol })
+        model.question(&self.src, &self.dst, protocol)
     }
 
     /// The answer that a verdict gives to this probe.
@@ -179,6 +213,56 @@ impl Probe {
             allowed,
             egress: SideAnswer::new(&verdict.egress, Direction::Egress),
             ingress: SideAnswer::new(&verdict.ingress, Direction::Ingress),
+            service: None,
+            endpoints: Vec::new(),
+            notes: Vec::new(),
+            doubt: None,
+        }
+    }
+}
+
+impl Answer {
+    /// The answer to a probe that means several flows, by the answers to each: allowed if all of them are. `None` if there
+    /// are none.
+    pub fn of_endpoints(probe: &Probe, service: Option<String>, endpoints: Vec<EndpointAnswer>) -> Option<Answer> {
+        let first = endpoints.iter().find(|endpoint| !endpoint.allowed).or(endpoints.first())?;
+        Some(Answer {
+            src: probe.src.clone(),
+            dst: probe.dst.clone(),
+            protocol: probe.protocol,
+            port: probe.port,
+            allowed: first.allowed,
+            egress: first.egress.clone(),
+            ingress: first.ingress.clone(),
+            service,
+            endpoints,
+            notes: Vec::new(),
+            doubt: None,
+        })
+    }
+
+    /// `3 endpoints: 2 allowed, 1 refused`; or `allowed`, where the probe means one flow; with the doubt, if there is one.
+    pub fn summary(&self) -> String {
+        let all = self.endpoints.len();
+        let allowed = self.endpoints.iter().filter(|endpoint| endpoint.allowed).count();
+        let noun = if all == 1 { "endpoint" } else { "endpoints" };
+        let counts = match (allowed, all - allowed) {
+            (0, 0) => if self.allowed { "allowed" } else { "refused" }.to_owned(),
+            (allowed, 0) => format!("{all} {noun}: {allowed} allowed"),
+            (0, refused) => format!("{all} {noun}: {refused} refused"),
+            (allowed, refused) => format!("{all} {noun}: {allowed} allowed, {refused} refused"),
+        };
+        self.doubt.iter().fold(counts, |counts, doubt| format!("{counts}, {doubt}"))
+    }
+
+    /// Whether all flows come out as the author of the probe expects, if he says so: of several that shall be refused,
+    /// none may be allowed.
+    pub fn is_expected(&self, expected: Option<bool>) -> bool {
+        match expected {
+            None => true,
+            Some(true) => self.allowed,
+            Some(false) if self.endpoints.is_empty() => !self.allowed,
+            Some(false) => self.endpoints.iter().all(|endpoint| !endpoint.allowed),
         }
     }
 }
@@ -198,6 +282,7 @@ impl SideAnswer {
             isolated_by: side.isolated_by(),
             rule: side.rule(direction),
             quarantined: side.quarantined.clone(),
+            elsewhere: side.elsewhere.as_ref().map(ToString::to_string),
         }
     }
 }

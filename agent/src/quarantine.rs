@@ -162,7 +162,9 @@ mod tests {
             compiler.apply(match parsed.value {
                 Object::Pod(pod) => ClusterEvent::Pods(PodSource::Cluster, Change::Applied(pod)),
                 Object::NetworkPolicy(policy) => ClusterEvent::Policies(Change::Applied(policy)),
-                other @ (Object::Namespace(_) | Object::Service(_) | Object::Node(_)) => panic!("{other:?}"),
+                other @ (Object::Namespace(_) | Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_)) => {
+                    panic!("{other:?}")
+                }
             });
         }
         for name in names {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use compiler::api::Protocol;
+use compiler::api::{NodeName, Protocol};
 use compiler::cluster::{Budget, Event};
 use compiler::nft::Deny;
 use compiler::policy::{OwnAddresses, Packet, PacketProtocol};
@@ -18,7 +18,7 @@ use netlink::{Connection, Error, Ownership};
 use crate::kernel;
 use crate::links::Routes;
 use crate::metrics::Metrics;
-use crate::model::{End, Flow, Model};
+use crate::model::{End, Endpoint, Flow, Model};
 use crate::readiness::Readiness;
 use crate::sync::{self, Handle, Origin, Settings};
 use lab::{Attachment, Lab, Netns, Outcome, ProbeOptions, Responder, Topology};
@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Trial {
     lab: Lab,
     agents: Vec<Handle>,
+    /// The nodes, in the lab's order.
+    nodes: Vec<NodeName>,
+    /// Where Services lead.
+    endpoints: Vec<Endpoint>,
 }
 
 impl Trial {
@@ -46,10 +50,11 @@ impl Trial {
         deny: Deny,
     ) -> anyhow::Result<Trial> {
         let lab = Lab::build(topology(model, outside, attachment)).await.context("cannot build the cluster")?;
-        let mut trial = Trial { lab, agents: Vec::new() };
+        let nodes = model.nodes().keys().cloned().collect();
+        let mut trial = Trial { lab, agents: Vec::new(), nodes, endpoints: model.endpoints() };
+        trial.translate(0)?;
         for (index, name) in model.nodes().keys().enumerate() {
             let netns = trial.lab.node(index).expect("the lab has the nodes of the model").clone();
-            services::translate(&netns, model).with_context(|| format!("cannot set up Services on node {name}"))?;
             let settings = Settings {
                 node: name.clone(),
                 deny,
@@ -70,8 +75,27 @@ impl Trial {
         &self.lab
     }
 
-    /// Sends the packets of flows and says what became of each, in their order.
+    /// Sends the packets of flows and says what became of each, in their order. A flow to a Service goes to the endpoint
+    /// that its packet names.
     pub async fn probe(&self, flows: &[(Flow, Packet)], window: Duration) -> Vec<Outcome> {
+        let rounds: Vec<usize> =
+            flows.iter().map(|(flow, packet)| self.index(flow, packet) / services::AT_A_TIME).collect();
+        let mut outcomes = vec![Outcome::Refused; flows.len()];
+        for round in rounds.iter().copied().collect::<BTreeSet<_>>() {
+            let numbers: Vec<usize> = (0..flows.len()).filter(|number| rounds[*number] == round).collect();
+            let flows: Vec<_> = numbers.iter().map(|number| flows[*number]).collect();
+            let of_round = match self.translate(round) {
+                Ok(()) => self.probe_round(&flows, window).await,
+                Err(error) => vec![Outcome::Error(format!("{error:#}")); flows.len()],
+            };
+            for (number, outcome) in numbers.into_iter().zip(of_round) {
+                outcomes[number] = outcome;
+            }
+        }
+        outcomes
+    }
+
+    async fn probe_round(&self, flows: &[(Flow, Packet)], window: Duration) -> Vec<Outcome> {
         let probes: Vec<Result<lab::Probe, String>> =
             flows.iter().map(|(flow, packet)| self.lab_probe(flow, packet)).collect();
         let possible: Vec<lab::Probe> = probes.iter().filter_map(|probe| probe.as_ref().ok()).cloned().collect();
@@ -82,6 +106,29 @@ impl Trial {
             Err(reason) => Outcome::Error(reason),
         };
         probes.into_iter().map(outcome).collect()
+    }
+
+    /// Has every node translate the endpoints of a round.
+    fn translate(&self, round: usize) -> anyhow::Result<()> {
+        for (index, name) in self.nodes.iter().enumerate() {
+            let netns = self.lab.node(index).expect("the lab has the nodes of the model");
+            services::translate(netns, name, &self.endpoints, round)
+                .with_context(|| format!("cannot set up Services on node {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// The place of the endpoint to which a flow leads among those of its Service; 0 for other flows.
+    fn index(&self, flow: &Flow, packet: &Packet) -> usize {
+        let (PacketProtocol::Port(protocol, port), PacketProtocol::Port(_, target)) = (flow.protocol, packet.protocol)
+        else {
+            return 0;
+        };
+        let leads = |endpoint: &&Endpoint| {
+            (endpoint.service, endpoint.protocol, endpoint.port) == (flow.destination, protocol, port)
+                && (endpoint.address, endpoint.target) == (packet.destination, target)
+        };
+        self.endpoints.iter().find(leads).map_or(0, |endpoint| endpoint.index)
     }
 
     fn lab_probe(&self, flow: &Flow, packet: &Packet) -> Result<lab::Probe, String> {
@@ -97,6 +144,7 @@ impl Trial {
             to: flow.destination,
             protocol,
             port,
+            dscp: services::dscp(self.index(flow, packet)),
             responders: vec![Responder { at: end(packet.destination)?, port: target }],
         })
     }

@@ -38,6 +38,7 @@ use crate::metrics::WatchMetrics;
 use crate::readiness::Readiness;
 use crate::sync::Handle;
 pub use access::Access;
+pub(crate) use access::Seat;
 pub use freshness::Freshness;
 use intern::Interner;
 use kind::{Kind, Namespaces, NetworkPolicies, Pods};

@@ -134,10 +134,12 @@ fn probes_come_out_as_stated() {
         let model = Model::new(&case.load().objects, Deny::default());
         let file = fs::File::open(case.manifests.join("probes.jsonl")).expect("every case states its probes");
         for probe in probes::read(BufReader::new(file)).unwrap() {
-            let verdict = probe.flow(&model).and_then(|flow| model.judge(&flow)).unwrap();
             let expected = probe.allowed.expect("every probe of a golden states what it expects");
-            assert_eq!(verdict.allowed(), expected, "{}: {probe}: {verdict:#?}", case.name);
-            assert!(!verdict.disagrees(), "{}: {probe}: {verdict:#?}", case.name);
+            for route in probe.question(&model).unwrap().routes {
+                let verdict = model.judge(&route.packet);
+                assert_eq!(verdict.allowed(), expected, "{}: {probe}: {verdict:#?}", case.name);
+                assert!(!verdict.disagrees(), "{}: {probe}: {verdict:#?}", case.name);
+            }
             judged += 1;
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! Sources: the API reference of `networking.k8s.io/v1` NetworkPolicy, and of `v1` Pod and Namespace.
 
+mod endpoint_slice;
 mod finding;
 mod findings;
 mod ip_block;
@@ -25,7 +26,9 @@ mod selector;
 mod service;
 mod text;
 mod wire;
+mod workload;
 
+pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
 pub use finding::{Finding, ObjectRef, Parsed};
 pub use ip_block::IpBlock;
 pub use labels::Labels;
@@ -43,3 +46,4 @@ pub use selector::{Operator, Requirement, Selector};
 pub use service::{Service, ServiceKind, ServicePort, TargetPort};
 pub use text::escaped;
 pub use wire::{NamespaceWire, PodWire};
+pub use workload::WorkloadKind;

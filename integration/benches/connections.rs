@@ -8,6 +8,7 @@
 //! `cargo bench -p integration --bench connections`
 
 #![allow(clippy::unwrap_used, reason = "what fails in a benchmark is to stop it there")]
+#![allow(clippy::print_stdout, reason = "the table that was measured")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -120,7 +120,7 @@ impl Live {
                 Object::Namespace(namespace) if !yaml.contains("kind: Namespace") => drop(namespace),
                 Object::Namespace(namespace) => self.tell(Event::Namespaces(Change::Applied(namespace))),
                 Object::NetworkPolicy(policy) => self.tell(Event::Policies(Change::Applied(policy))),
-                Object::Node(_) | Object::Service(_) => {}
+                Object::Node(_) | Object::Service(_) | Object::EndpointSlice(_) => {}
             }
         }
         Ok(())

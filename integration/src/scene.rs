@@ -15,7 +15,7 @@ use compiler::nft::{Deny, Family};
 use compiler::policy::Packet;
 use lab::{Attachment, Endpoint, Netns, Outcome};
 use postern::files;
-use postern::model::{Flow, Model};
+use postern::model::{Flow, Model, Route};
 use postern::probes::Probe;
 use postern::trial::Trial;
 use tempfile::TempDir;
@@ -204,12 +204,13 @@ impl Scene {
         for (family, source) in &sources {
             let Some(destination) = destinations.get(family) else { continue };
             let probe = Probe::from_words(&source.to_string(), &destination.to_string(), port);
-            let flow = probe.map_err(anyhow::Error::msg)?.flow(&self.model)?;
-            let verdict = self.model.judge(&flow)?;
-            let text = format!("{text} in {family} ({source} -> {destination})");
-            let said = verdict.allowed() == (expected == Outcome::Allowed) && !verdict.disagrees();
-            ensure!(said, "{text}, but the model says {verdict:#?}");
-            lines.push(Asked { flow, packet: verdict.packet, expected: expected.clone(), text });
+            for Route { flow, packet } in probe.map_err(anyhow::Error::msg)?.question(&self.model)?.routes {
+                let verdict = self.model.judge(&packet);
+                let text = format!("{text} in {family} ({source} -> {destination}, {})", packet.destination);
+                let said = verdict.allowed() == (expected == Outcome::Allowed) && !verdict.disagrees();
+                ensure!(said, "{text}, but the model says {verdict:#?}");
+                lines.push(Asked { flow, packet, expected: expected.clone(), text });
+            }
         }
         ensure!(!lines.is_empty(), "the ends have no family in common");
         Ok(lines)

@@ -182,7 +182,7 @@ impl Engine {
                 Object::Pod(pod) => pods.push(pod),
                 Object::Namespace(namespace) => namespaces.push(namespace),
                 Object::NetworkPolicy(policy) => policies.push(policy),
-                Object::Node(_) | Object::Service(_) => {}
+                Object::Node(_) | Object::Service(_) | Object::EndpointSlice(_) => {}
             }
         }
         self.tell(Event::Namespaces(Change::Reset(namespaces)));

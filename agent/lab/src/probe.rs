@@ -71,6 +71,8 @@ pub struct Probe {
     pub protocol: Protocol,
     /// On which port; without meaning for ICMP.
     pub port: u16,
+    /// The DSCP of its packets, 0 to 63: by which a translation on the way may choose among several endpoints of a Service.
+    pub dscp: u8,
     /// Who answers. Listening starts before the first probe does and ends after the last.
     pub responders: Vec<Responder>,
 }
@@ -105,13 +107,13 @@ impl Probe {
     /// Asks an end directly; it answers on that port.
     #[must_use]
     pub fn new(from: Endpoint, to: Endpoint, protocol: Protocol, port: u16) -> Self {
-        Self { from, to: to.address, protocol, port, responders: vec![Responder { at: to, port }] }
+        Self { from, to: to.address, protocol, port, dscp: 0, responders: vec![Responder { at: to, port }] }
     }
 
     /// Asks a Service: an address that nobody has, whose packets a node translates to one of the `responders`.
     #[must_use]
     pub fn to_service(from: Endpoint, to: SocketAddr, protocol: Protocol, responders: Vec<Responder>) -> Self {
-        Self { from, to: to.ip(), protocol, port: to.port(), responders }
+        Self { from, to: to.ip(), protocol, port: to.port(), dscp: 0, responders }
     }
 
     /// Tries once.
@@ -140,6 +142,11 @@ impl Probe {
             } else {
                 setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
             }
+        }
+        if self.dscp != 0 {
+            // The upper six bits of the octet; the others are for congestion.
+            let octet = u32::from(self.dscp) << 2;
+            if self.to.is_ipv4() { socket.set_tos_v4(octet)? } else { socket.set_tclass_v6(octet)? }
         }
         socket.bind(&SocketAddr::new(self.from.address, 0).into())?;
         Ok(socket)

@@ -1,28 +1,29 @@
 //! `postern explain`: is a flow allowed, by whom, or who isolates.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
 use compiler::nft::Deny;
-use compiler::nft::trace::trace;
-use netlink::{Connection, Ownership};
 
 use super::input::Asked;
+use super::output::Shown;
 use super::{Exit, input, output};
 use crate::args::{ExplainArgs, OutputArg, ProbesArgs};
-use crate::explanation::{self, Explanation};
+use crate::explanation::{self, Explained};
+use crate::live::{self, Live};
 use crate::probes::Probe;
 
 pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
-    let ExplainArgs { paths, recursive, strict, admin_address, probes, trace, src, dst, port } = args;
+    let ExplainArgs { paths, recursive, strict, admin_address, kubeconfig, probes, trace, src, dst, port } = args;
     let ProbesArgs { probes: probes_file, output: format } = probes;
     let probes = probes_of(probes_file.as_deref(), src, dst, port)?;
     let mut report =
         Report { out: io::BufWriter::new(io::stdout().lock()), format, with_path: trace, exit: Exit::Done };
     if paths.is_empty() {
-        ask_agent(admin_address, &probes, &mut report)?;
+        let mut live = Live::new(admin_address, kubeconfig, live::kernels_table())?;
+        for asked in &probes {
+            report.add(asked, |probe| live.explain(probe))?;
+        }
     } else {
         let Some(loaded) = input::manifests(&paths, recursive, strict) else { return Ok(Exit::BadInput) };
         input::has_pods(&loaded, "note");
@@ -50,47 +51,6 @@ fn probes_of(
     }
 }
 
-/// Asks the agent of this node, and holds what it says against the table that the kernel holds.
-fn ask_agent(address: SocketAddr, probes: &[Asked], report: &mut Report<impl io::Write>) -> anyhow::Result<()> {
-    let dumped = Connection::open(Ownership::Plain).and_then(|mut connection| connection.dump());
-    let table = match dumped {
-        Ok(mirror) => mirror.table,
-        Err(error) => {
-            eprintln!("note: the kernel's table is not compared: {:#}", anyhow::Error::from(error));
-            None
-        }
-    };
-    // An agent that does not answer once is not asked again, but what is left of the probes has its lines.
-    let mut failure: Option<anyhow::Error> = None;
-    for asked in probes {
-        report.add(asked, |probe| {
-            if let Some(error) = &failure {
-                return Err(format!("{error:#}"));
-            }
-            let answer = explanation::ask(address, probe)
-                .with_context(|| format!("cannot ask the agent at {address} (give -f to explain manifests)"));
-            let mut explanation = match answer {
-                Ok(answer) => answer?,
-                Err(error) => {
-                    let text = format!("{error:#}");
-                    failure = Some(error);
-                    return Err(text);
-                }
-            };
-            if let Some(table) = &table {
-                let sides = [&explanation.answer.egress, &explanation.answer.ingress].map(|side| side.allowed);
-                for (allowed, chain) in sides.into_iter().zip(&explanation.base_chains) {
-                    let Some(chain) = chain else { continue };
-                    let traced = trace(table, chain, &explanation.first_packet());
-                    explanation.disagrees |= traced.is_none_or(|traced| traced.accepted != allowed);
-                }
-            }
-            Ok(explanation)
-        })?;
-    }
-    Ok(())
-}
-
 /// What is printed, and how the command ends.
 struct Report<W> {
     out: W,
@@ -100,33 +60,38 @@ struct Report<W> {
 }
 
 impl<W: io::Write> Report<W> {
-    fn add(
-        &mut self,
-        asked: &Asked,
-        explain: impl FnOnce(&Probe) -> Result<Explanation, String>,
-    ) -> anyhow::Result<()> {
+    fn add(&mut self, asked: &Asked, explain: impl FnOnce(&Probe) -> Result<Explained, String>) -> anyhow::Result<()> {
         let explained = match asked {
-            Ok(probe) => explain(probe).map(|explanation| (probe, explanation)),
+            Ok(probe) => explain(probe).map(|explained| (probe, explained)),
             Err(bad) => Err(bad.reason.clone()),
         };
-        let (probe, explanation) = match explained {
+        let (probe, Explained { answer, parts }) = match explained {
             Ok(explained) => explained,
             Err(reason) => {
                 self.exit = self.exit.max(Exit::BadInput);
                 return output::unanswered(&mut self.out, self.format, asked, &reason);
             }
         };
-        let Explanation { answer, ends: [client, server], paths: [egress, ingress], .. } = &explanation;
-        let paths: [&[String]; 2] = if self.with_path { [egress, ingress] } else { [&[], &[]] };
         match self.format {
-            OutputArg::Json => output::json(&mut self.out, answer)?,
-            OutputArg::Text => output::text(&mut self.out, probe, answer, [client, server], paths)?,
+            OutputArg::Json => output::json(&mut self.out, &answer)?,
+            OutputArg::Text => {
+                let shown: Vec<Shown<'_>> = parts
+                    .iter()
+                    .map(|part| {
+                        let [client, server] = &part.ends;
+                        let [egress, ingress] = &part.paths;
+                        let paths: [&[String]; 2] = if self.with_path { [egress, ingress] } else { [&[], &[]] };
+                        Shown { ends: [client, server], paths }
+                    })
+                    .collect();
+                output::text(&mut self.out, probe, &answer, &shown)?;
+            }
         }
-        if probe.allowed.is_some_and(|expected| expected != answer.allowed) {
-            eprintln!("unexpected: {probe}: {}", if answer.allowed { "allowed" } else { "refused" });
+        if !answer.is_expected(probe.allowed) {
+            eprintln!("unexpected: {probe}: {}", answer.summary());
             self.exit = self.exit.max(Exit::Unexpected);
         }
-        if explanation.disagrees {
+        if parts.iter().any(|part| part.disagrees) {
             eprintln!("disagreement: {probe}: the policies and the table give different answers");
             self.exit = self.exit.max(Exit::Disagreement);
         }

@@ -47,7 +47,8 @@ pub(super) fn has_pods(loaded: &Loaded, weight: &str) -> bool {
 pub(super) fn model(loaded: &Loaded, probes: &[Asked], deny: Deny) -> Model {
     let ends = probes.iter().flatten().flat_map(|probe| [&probe.src, &probe.dst]);
     let reserved: BTreeSet<IpAddr> = ends.filter_map(|end| end.parse().ok()).collect();
-    Model::with(&loaded.objects, &Openings { without_address: &loaded.without_address, reserved: &reserved }, deny)
+    let Loaded { without_address, unready, .. } = loaded;
+    Model::with(&loaded.objects, &Openings { without_address, reserved: &reserved, unready }, deny)
 }
 
 /// Reads probes from a file, or from standard input where the path is `-`.

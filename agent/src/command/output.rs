@@ -35,24 +35,46 @@ pub(super) fn unanswered(out: &mut impl Write, format: OutputArg, asked: &Asked,
     Ok(())
 }
 
-/// Prints one answer for people: a line for the flow, and one a direction. `ends` are the names of client and server,
-/// `paths` the nft rules that the packet met at each, if they are wanted.
-pub(super) fn text(
-    out: &mut impl Write,
-    probe: &Probe,
-    answer: &Answer,
-    ends: [&str; 2],
-    paths: [&[String]; 2],
-) -> io::Result<()> {
-    writeln!(out, "{probe}: {}", if answer.allowed { "allowed" } else { "refused" })?;
-    let sides = [(Direction::Egress, &answer.egress), (Direction::Ingress, &answer.ingress)];
-    for ((direction, side), (end, path)) in sides.into_iter().zip(ends.into_iter().zip(paths)) {
-        writeln!(out, "  {:<7} of {end}: {}", direction.as_str(), reason(side))?;
+/// What is printed of one flow for people, beside the answer: the names of client and server, and the nft rules that the
+/// packet met at each, if they are wanted.
+pub(super) struct Shown<'a> {
+    pub(super) ends: [&'a str; 2],
+    pub(super) paths: [&'a [String]; 2],
+}
+
+/// Prints one answer for people: a line for the probe, and one a direction; of a Service the same for each endpoint.
+/// `shown` holds one part for each endpoint, or one.
+pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: &[Shown<'_>]) -> io::Result<()> {
+    writeln!(out, "{probe}: {}", answer.summary())?;
+    for note in &answer.notes {
+        writeln!(out, "  note: {}", escaped(note))?;
+    }
+    if let (true, Some(part)) = (answer.endpoints.is_empty(), shown.first()) {
+        return sides(out, "  ", [&answer.egress, &answer.ingress], part);
+    }
+    for (endpoint, part) in answer.endpoints.iter().zip(shown) {
+        let word = if endpoint.allowed { "allowed" } else { "refused" };
+        let port = endpoint.port.map_or(String::new(), |port| format!(" port {port}"));
+        let through = match (&answer.service, probe.port) {
+            (Some(service), Some(asked)) => format!("Service {service} port {asked} -> "),
+            (Some(_) | None, _) => String::new(),
+        };
+        writeln!(out, "  {through}{}{port}: {word}", part.ends[1])?;
+        sides(out, "    ", [&endpoint.egress, &endpoint.ingress], part)?;
+    }
+    Ok(())
+}
+
+/// A line a direction.
+fn sides(out: &mut impl Write, indent: &str, of: [&SideAnswer; 2], shown: &Shown<'_>) -> io::Result<()> {
+    let directions = [Direction::Egress, Direction::Ingress].into_iter().zip(of);
+    for ((direction, side), (end, path)) in directions.zip(shown.ends.into_iter().zip(shown.paths)) {
+        writeln!(out, "{indent}{:<7} of {end}: {}", direction.as_str(), reason(side))?;
         for quarantined in &side.quarantined {
-            writeln!(out, "          quarantined: {quarantined}")?;
+            writeln!(out, "{indent}        quarantined: {quarantined}")?;
         }
         for rule in path {
-            writeln!(out, "          {rule}")?;
+            writeln!(out, "{indent}        {rule}")?;
         }
     }
     Ok(())
@@ -60,6 +82,9 @@ pub(super) fn text(
 
 /// Why a direction lets a flow pass or not, in words.
 fn reason(side: &SideAnswer) -> String {
+    if let Some(node) = &side.elsewhere {
+        return format!("decided on node {node}, whose agent was not asked");
+    }
     let isolated_by = side.isolated_by.join(", ");
     match (&side.rule, side.allowed) {
         (Some(rule), _) => format!("isolated by {isolated_by}; allowed by {rule}"),

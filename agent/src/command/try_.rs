@@ -10,11 +10,13 @@ use compiler::nft::Deny;
 use compiler::policy::Packet;
 
 use super::input::Asked;
+use super::output::Shown;
 use super::{Exit, input, output};
 use crate::args::{AttachmentArg, OutputArg, ProbesArgs, TryArgs};
+use crate::explanation::short;
 use crate::files::Loaded;
-use crate::model::{End, Flow, Model, Verdict};
-use crate::probes::{Probe, ProbeProtocol};
+use crate::model::{End, Flow, Model, Question, Route, Verdict};
+use crate::probes::{Answer, EndpointAnswer, Probe, ProbeProtocol};
 use crate::trial::Trial;
 use crate::trial::matrix::{self, Entry, Tried};
 use lab::{Attachment, Outcome};
@@ -60,55 +62,68 @@ struct Plan {
 /// A flow with what the policies say of it.
 type Judged = (Flow, Verdict);
 
+/// What a probe means.
+struct Meant {
+    service: Option<String>,
+    notes: Vec<String>,
+    flows: Vec<Judged>,
+}
+
 impl Plan {
     /// Every pair on every declared port, as a matrix or as JSON lines.
     async fn matrix(&self, loaded: &Loaded) -> anyhow::Result<Exit> {
-        let mut judged = Vec::new();
+        let mut meant = Vec::new();
         for entry in matrix::entries(&self.model, &loaded.declared_ports) {
-            let verdict = self.model.judge(&entry.flow).context("a pair of the matrix cannot be judged")?;
-            judged.push((entry, verdict));
+            match self.model.routes(&entry.flow) {
+                Ok(routes) => {
+                    let service = entry.service.clone();
+                    meant.push((entry, Meant { service, notes: Vec::new(), flows: self.judge(&routes) }));
+                }
+                Err(error) => eprintln!("note: {} -> {}: {error}", entry.client, entry.server),
+            }
         }
-        if judged.is_empty() {
+        if meant.is_empty() {
             eprintln!(
                 "error: no pod of the manifests has a network of its own and an address, so there is nothing to try"
             );
             return Ok(Exit::BadInput);
         }
-        let flows: Vec<Judged> = judged.iter().map(|(entry, verdict)| (entry.flow, verdict.clone())).collect();
+        let flows: Vec<Judged> = meant.iter().flat_map(|(_, meant)| meant.flows.iter().cloned()).collect();
         let outcomes = self.send(&flows).await?;
-        let results: Vec<Tried> = judged
-            .into_iter()
-            .zip(outcomes)
-            .map(|((entry, verdict), outcome)| Tried { entry, verdict, outcome })
-            .collect();
+        let mut rest = &outcomes[..];
+        let (mut results, mut exit) = (Vec::new(), Exit::Done);
         let mut out = io::BufWriter::new(io::stdout().lock());
-        match self.format {
-            OutputArg::Text => write!(out, "{}", matrix::print(&self.model, &results, output::wants_colour()))?,
-            OutputArg::Json => {
-                for result in &results {
-                    let allowed = result.outcome == Outcome::Allowed;
-                    output::json(&mut out, &probe_of(&result.entry).answer(allowed, &result.verdict))?;
-                }
+        for (entry, meant) in meant {
+            let (of_entry, later) = rest.split_at(meant.flows.len());
+            rest = later;
+            let probe = probe_of(&entry);
+            if self.format == OutputArg::Json {
+                output::json(&mut out, &self.whole(&probe, &meant, of_entry))?;
+            }
+            for ((_, verdict), outcome) in meant.flows.into_iter().zip(of_entry) {
+                exit = exit.max(self.check(&self.flow_name(&probe, &meant.service, &verdict), outcome, &verdict, None));
+                results.push(Tried { entry: entry.clone(), verdict, outcome: outcome.clone() });
             }
         }
+        match self.format {
+            OutputArg::Text => write!(out, "{}", matrix::print(&self.model, &results, output::wants_colour()))?,
+            OutputArg::Json => {}
+        }
         out.flush()?;
-        let exits = results
-            .iter()
-            .map(|result| self.check(&probe_of(&result.entry).to_string(), &result.outcome, &result.verdict, None));
-        Ok(exits.max().unwrap_or(Exit::Done))
+        Ok(exit)
     }
 
     /// The probes of a file, in their order.
     async fn batch(&self, probes: &[Asked]) -> anyhow::Result<Exit> {
-        let judged: Vec<Result<Judged, String>> = probes.iter().map(|asked| self.judge(asked)).collect();
-        let flows: Vec<Judged> = judged.iter().flatten().cloned().collect();
+        let meant: Vec<Result<Meant, String>> = probes.iter().map(|asked| self.meant(asked)).collect();
+        let flows: Vec<Judged> = meant.iter().flatten().flat_map(|meant| meant.flows.iter().cloned()).collect();
         let sent = self.send(&flows).await;
-        let mut outcomes = sent.as_ref().ok().into_iter().flatten();
+        let mut rest = sent.as_deref().unwrap_or_default();
         let mut exit = Exit::Done;
         let mut out = io::BufWriter::new(io::stdout().lock());
-        for (asked, judged) in probes.iter().zip(&judged) {
-            let (probe, verdict) = match (asked, judged) {
-                (Ok(probe), Ok((_, verdict))) => (probe, verdict),
+        for (asked, meant) in probes.iter().zip(&meant) {
+            let (probe, meant) = match (asked, meant) {
+                (Ok(probe), Ok(meant)) => (probe, meant),
                 (_, Err(reason)) => {
                     exit = exit.max(Exit::BadInput);
                     output::unanswered(&mut out, self.format, asked, reason)?;
@@ -116,40 +131,104 @@ impl Plan {
                 }
                 (Err(bad), Ok(_)) => unreachable!("{bad}: what is no probe is not judged"),
             };
-            let outcome = match (&sent, outcomes.next()) {
-                (Ok(_), Some(outcome)) => outcome,
-                (Ok(_), None) => unreachable!("every flow that is sent has an outcome"),
-                (Err(error), _) => {
-                    output::unanswered(&mut out, self.format, asked, &format!("{error:#}"))?;
-                    continue;
-                }
-            };
-            let allowed = *outcome == Outcome::Allowed;
-            match (self.format, outcome) {
-                (OutputArg::Json, Outcome::Error(reason)) => {
-                    output::unanswered(&mut out, self.format, asked, reason)?;
-                    exit = exit.max(Exit::Unexpected);
-                    continue;
-                }
-                (OutputArg::Json, _) => output::json(&mut out, &probe.answer(allowed, verdict))?,
-                (OutputArg::Text, _) => {
-                    let (client, server) =
-                        (self.model.describe(verdict.packet.source), self.model.describe(verdict.packet.destination));
-                    output::text(&mut out, probe, &probe.answer(allowed, verdict), [&client, &server], [&[], &[]])?;
-                }
+            if let Err(error) = &sent {
+                output::unanswered(&mut out, self.format, asked, &format!("{error:#}"))?;
+                continue;
             }
-            exit = exit.max(self.check(&probe.to_string(), outcome, verdict, probe.allowed));
+            let (outcomes, later) = rest.split_at(meant.flows.len());
+            rest = later;
+            let failed = outcomes.iter().find_map(|outcome| match outcome {
+                Outcome::Error(reason) => Some(reason),
+                Outcome::Allowed | Outcome::Refused | Outcome::Rejected => None,
+            });
+            if let (OutputArg::Json, Some(reason)) = (self.format, failed) {
+                output::unanswered(&mut out, self.format, asked, reason)?;
+                exit = exit.max(Exit::Unexpected);
+                continue;
+            }
+            self.print(&mut out, probe, meant, outcomes)?;
+            for ((_, verdict), outcome) in meant.flows.iter().zip(outcomes) {
+                let name = self.flow_name(probe, &meant.service, verdict);
+                exit = exit.max(self.check(&name, outcome, verdict, probe.allowed));
+            }
         }
         out.flush()?;
         sent.map(|_| exit)
     }
 
-    /// The flow that a probe means, and what the policies say of it.
-    fn judge(&self, asked: &Asked) -> Result<Judged, String> {
+    fn print(
+        &self,
+        out: &mut impl io::Write,
+        probe: &Probe,
+        meant: &Meant,
+        outcomes: &[Outcome],
+    ) -> anyhow::Result<()> {
+        let answer = self.whole(probe, meant, outcomes);
+        if self.format == OutputArg::Json {
+            return output::json(out, &answer);
+        }
+        let ends: Vec<[String; 2]> = meant
+            .flows
+            .iter()
+            .map(|(_, verdict)| [verdict.packet.source, verdict.packet.destination].map(|end| self.model.describe(end)))
+            .collect();
+        let shown: Vec<Shown<'_>> =
+            ends.iter().map(|[client, server]| Shown { ends: [client, server], paths: [&[], &[]] }).collect();
+        Ok(output::text(out, probe, &answer, &shown)?)
+    }
+
+    /// The answer to a probe, by what the network did.
+    fn whole(&self, probe: &Probe, meant: &Meant, outcomes: &[Outcome]) -> Answer {
+        let answers: Vec<Answer> = meant
+            .flows
+            .iter()
+            .zip(outcomes)
+            .map(|((_, verdict), outcome)| probe.answer(*outcome == Outcome::Allowed, verdict))
+            .collect();
+        let endpoint = |(answer, (_, verdict)): (&Answer, &Judged)| EndpointAnswer {
+            endpoint: self.server_name(verdict),
+            address: verdict.packet.destination,
+            port: verdict.packet.protocol.port(),
+            allowed: answer.allowed,
+            egress: answer.egress.clone(),
+            ingress: answer.ingress.clone(),
+        };
+        let is_plain = meant.service.is_none() && answers.len() == 1;
+        let endpoints = answers.iter().zip(&meant.flows).map(endpoint).collect();
+        let whole = if is_plain { None } else { Answer::of_endpoints(probe, meant.service.clone(), endpoints) };
+        let answer = whole.unwrap_or_else(|| answers[0].clone());
+        Answer { notes: meant.notes.clone(), ..answer }
+    }
+
+    fn server_name(&self, verdict: &Verdict) -> String {
+        let address = verdict.packet.destination;
+        short(&self.model.describe(address), address)
+    }
+
+    /// What a flow is called in complaints: its probe, and the endpoint where it goes through a Service.
+    fn flow_name(&self, probe: &Probe, service: &Option<String>, verdict: &Verdict) -> String {
+        match service {
+            Some(_) => format!("{probe} at {}", self.server_name(verdict)),
+            None => probe.to_string(),
+        }
+    }
+
+    /// The flows that a probe means, and what the policies say of them.
+    fn meant(&self, asked: &Asked) -> Result<Meant, String> {
         let probe = asked.as_ref().map_err(|bad| bad.reason.clone())?;
-        let flow = probe.flow(&self.model);
-        let judged = flow.and_then(|flow| self.model.judge(&flow).map(|verdict| (flow, verdict)));
-        judged.map_err(|error| error.to_string())
+        let Question { service, routes, notes } = probe.question(&self.model).map_err(|error| error.to_string())?;
+        let is_outside = |route: &Route| self.model.end(route.flow.source) == End::Outside;
+        let through = |route: &Route| route.flow.destination != route.packet.destination;
+        if routes.iter().any(|route| is_outside(route) && through(route)) {
+            return Err("a client outside has no way to a Service here, where nothing stands in front of the nodes; \
+                        explain says what policies say of it"
+                .to_owned());
+        }
+        Ok(Meant { service, notes, flows: self.judge(&routes) })
+    }
+
+    fn judge(&self, routes: &[Route]) -> Vec<Judged> {
+        routes.iter().map(|route| (route.flow, self.model.judge(&route.packet))).collect()
     }
 
     async fn send(&self, flows: &[Judged]) -> anyhow::Result<Vec<Outcome>> {

@@ -39,6 +39,7 @@ pub(super) struct Gathered {
     pub(super) findings: Vec<Finding>,
     pub(super) declared_ports: Vec<(Protocol, u16)>,
     pub(super) has_status: bool,
+    pub(super) is_unready: bool,
 }
 
 // === impl Content ===
@@ -100,12 +101,13 @@ impl Content {
         }
         for item in values.iter().flat_map(|value| api::parse(value, &stand_in)) {
             match item {
-                Item::Object { parsed, declared_ports, has_status } => self.objects.push(Gathered {
+                Item::Object { parsed, declared_ports, has_status, is_unready } => self.objects.push(Gathered {
                     place: place.clone(),
                     object: parsed.value,
                     findings: parsed.findings,
                     declared_ports,
                     has_status,
+                    is_unready,
                 }),
                 Item::Skipped(object) => match object.doubt {
                     Some(Doubt::Misspelt(finding)) => self.misspelt.push((place.clone(), finding)),
@@ -122,7 +124,7 @@ impl Content {
         self.objects.iter().any(|gathered| match &gathered.object {
             Object::NetworkPolicy(_) => true,
             Object::Namespace(namespace) => namespace.default_deny_ingress,
-            Object::Pod(_) | Object::Service(_) | Object::Node(_) => false,
+            Object::Pod(_) | Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => false,
         })
     }
 }

@@ -147,7 +147,7 @@ fn is_of_identity(object: &Object, field: &str) -> bool {
     match object {
         Object::NetworkPolicy(_) => matches!(field, "metadata" | "metadata.name" | "metadata.namespace"),
         Object::Pod(_) | Object::Namespace(_) => true,
-        Object::Service(_) | Object::Node(_) => false,
+        Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => false,
     }
 }
 
@@ -160,7 +160,7 @@ impl InForce {
         let isolates = self.loaded.objects.iter().any(|object| match object {
             Object::NetworkPolicy(_) => true,
             Object::Namespace(namespace) => namespace.default_deny_ingress,
-            Object::Pod(_) | Object::Service(_) | Object::Node(_) => false,
+            Object::Pod(_) | Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => false,
         });
         match (self.faults.is_empty(), self.loaded.objects.is_empty()) {
             (true, false) => true,

@@ -32,7 +32,7 @@ pub(super) fn merge<'a>(contents: impl Iterator<Item = &'a Content>) -> Loaded {
     }
     let mut in_order: Vec<_> = objects.into_values().collect();
     in_order.sort_by_key(|(read, _)| *read);
-    for (_, Gathered { place: _, object, findings, declared_ports, has_status }) in in_order {
+    for (_, Gathered { place: _, object, findings, declared_ports, has_status, is_unready }) in in_order {
         loaded.findings.extend(findings.iter().cloned());
         if let Object::Pod(pod) = object {
             if !declared_ports.is_empty() {
@@ -40,6 +40,9 @@ pub(super) fn merge<'a>(contents: impl Iterator<Item = &'a Content>) -> Loaded {
             }
             if *has_status && pod.ips.is_empty() {
                 loaded.without_address.insert(pod.key.clone());
+            }
+            if *is_unready {
+                loaded.unready.insert(pod.key.clone());
             }
         }
         loaded.objects.push(object.clone());
@@ -57,9 +60,12 @@ fn without_effect(objects: &[Object]) -> Vec<Finding> {
         .iter()
         .filter_map(|object| match object {
             Object::Namespace(namespace) if namespace.default_deny_ingress => Some(&namespace.name),
-            Object::Namespace(_) | Object::Pod(_) | Object::NetworkPolicy(_) | Object::Service(_) | Object::Node(_) => {
-                None
-            }
+            Object::Namespace(_)
+            | Object::Pod(_)
+            | Object::NetworkPolicy(_)
+            | Object::Service(_)
+            | Object::EndpointSlice(_)
+            | Object::Node(_) => None,
         })
         .collect();
     let finding = |object: &Object| match object {
@@ -76,7 +82,12 @@ fn without_effect(objects: &[Object]) -> Vec<Finding> {
                 ),
             })
         }
-        Object::NetworkPolicy(_) | Object::Namespace(_) | Object::Pod(_) | Object::Service(_) | Object::Node(_) => None,
+        Object::NetworkPolicy(_)
+        | Object::Namespace(_)
+        | Object::Pod(_)
+        | Object::Service(_)
+        | Object::EndpointSlice(_)
+        | Object::Node(_) => None,
     };
     objects.iter().filter_map(finding).collect()
 }
@@ -95,6 +106,7 @@ fn complete_namespaces(objects: &mut Vec<Object>) {
             Object::Pod(pod) => _ = named.insert(pod.key.namespace.clone()),
             Object::NetworkPolicy(policy) => _ = named.insert(policy.key.namespace.clone()),
             Object::Service(service) => _ = named.insert(service.namespace.clone()),
+            Object::EndpointSlice(slice) => _ = named.insert(slice.namespace.clone()),
             Object::Node(_) => {}
         }
     }

@@ -23,9 +23,27 @@ pub enum End {
 /// Why a text names no end, or two ends cannot be probed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndError {
-    /// Neither an address nor `namespace/pod`.
-    #[error("{0:?} is neither an address nor namespace/pod")]
+    /// Not a name of an end.
+    #[error("{0:?} is neither an address nor namespace/pod, nor svc/NAME, node/NAME and the like")]
     Malformed(String),
+    /// It may mean two things; the second name is that of the pod.
+    #[error("{0} is ambiguous: {1}, or the pod that {2} names")]
+    Ambiguous(String, String, String),
+    /// There is nothing of this kind and name.
+    #[error("there is no {0} {1}")]
+    NoSuch(&'static str, String),
+    /// A Service sends nothing.
+    #[error("Service {0} is no client; the pods behind it are")]
+    ServiceAsClient(String),
+    /// The Service is a name for a name.
+    #[error("Service {0} is of type ExternalName, a name for {1}; ask about an address which that has")]
+    ExternalName(String, String),
+    /// The Service has no such port; which it has.
+    #[error("Service {0} has no port {1}; {2}")]
+    NoServicePort(String, String, String),
+    /// ICMP was asked.
+    #[error("Service {0} passes on no ICMP; ask about a port, or the pods behind it")]
+    NoEcho(String),
     /// There is no such pod.
     #[error("there is no pod {0}")]
     NoSuchPod(String),
@@ -35,8 +53,8 @@ pub enum EndError {
     /// The ends have no family in common.
     #[error("{0} and {1} have no address family in common")]
     NoCommonFamily(String, String),
-    /// The Service does not offer the port, or no pod stands behind it.
-    #[error("Service {0} offers no endpoint for {1}")]
+    /// Nobody gets the Service's traffic, for a reason.
+    #[error("Service {0} has no endpoint for this: {1}; its traffic goes nowhere")]
     NoEndpoint(String, String),
 }
 
@@ -76,7 +94,7 @@ impl Model {
         if let Some(node) = self.node_of(address) {
             return End::Node(node.clone());
         }
-        match self.services.iter().position(|service| service.cluster_ips.contains(&address)) {
+        match self.services.index_at(address) {
             Some(index) => End::Service(index),
             None => End::Outside,
         }
@@ -88,7 +106,7 @@ impl Model {
             End::Pod(key) => format!("{key} ({address})"),
             End::Node(name) => format!("node {name} ({address})"),
             End::Service(index) => {
-                let Service { namespace, name, .. } = &self.services[index];
+                let Service { namespace, name, .. } = &self.services()[index];
                 format!("Service {namespace}/{name} ({address})")
             }
             End::Outside => address.to_string(),

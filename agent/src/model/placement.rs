@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use compiler::api::{Namespace, NetworkPolicy, NodeName, Object, Peer, Peers, Pod, PodKey, Service};
+use compiler::api::{
+    EndpointSlice, Namespace, NetworkPolicy, NodeName, Object, Peer, Peers, Pod, PodKey, Service, ServiceKind,
+};
 use compiler::cluster::{Change, Event, PodSource};
 
 /// The node of pods that name none, where no pod names one.
@@ -16,12 +18,15 @@ pub struct Openings<'a> {
     pub without_address: &'a BTreeSet<PodKey>,
     /// Addresses by which somebody else is meant.
     pub reserved: &'a BTreeSet<IpAddr>,
+    /// The pods that are not ready: Services pass them by.
+    pub unready: &'a BTreeSet<PodKey>,
 }
 
 /// The objects of a cluster, with nothing left open.
 pub(super) struct Placed {
     pub(super) nodes: BTreeMap<NodeName, Vec<IpAddr>>,
     pub(super) services: Vec<Service>,
+    pub(super) slices: Vec<EndpointSlice>,
     pods: Vec<Pod>,
     namespaces: Vec<Namespace>,
     policies: Vec<NetworkPolicy>,
@@ -29,12 +34,13 @@ pub(super) struct Placed {
 
 /// Decides what the objects leave open, the same way each time: pods without a node are on the first node by name;
 /// nodes without an address get `10.213.0.n` and `fd00:10:213::n`; pods without one get `10.244.<node>.n` and
-/// `fd00:10:244:<node>::n`. Addresses that some object has, that a policy names as
+/// `fd00:10:244:<node>::n`; Services without one that need one get `10.96.0.n` and `fd00:10:96::n`. Addresses that some object has, that a policy names as
 /// a block of one, or that are reserved, are passed over.
 pub(super) fn place(objects: &[Object], openings: &Openings<'_>) -> Placed {
     let mut placed = Placed {
         nodes: BTreeMap::new(),
         services: Vec::new(),
+        slices: Vec::new(),
         pods: Vec::new(),
         namespaces: Vec::new(),
         policies: Vec::new(),
@@ -45,6 +51,7 @@ pub(super) fn place(objects: &[Object], openings: &Openings<'_>) -> Placed {
             Object::Namespace(namespace) => placed.namespaces.push(namespace.clone()),
             Object::NetworkPolicy(policy) => placed.policies.push(policy.clone()),
             Object::Service(service) => placed.services.push(service.clone()),
+            Object::EndpointSlice(slice) => placed.slices.push(slice.clone()),
             Object::Node(node) => {
                 placed.nodes.insert(node.name.clone(), node.addresses.clone());
             }
@@ -56,6 +63,7 @@ pub(super) fn place(objects: &[Object], openings: &Openings<'_>) -> Placed {
     taken.extend(openings.reserved);
     placed.address_nodes(&mut taken);
     placed.address_pods(&mut taken, openings.without_address);
+    placed.address_services(&mut taken);
     placed
 }
 
@@ -85,9 +93,11 @@ impl Placed {
     /// Every address that some object names.
     fn taken(&self) -> BTreeSet<IpAddr> {
         let of_pods = self.pods.iter().flat_map(|pod| pod.ips.iter().chain(&pod.host_ips));
-        let of_services = self.services.iter().flat_map(|service| &service.cluster_ips);
+        let of_services = self.services.iter().flat_map(Service::addresses);
+        let of_slices = self.slices.iter().flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.address);
         let of_policies = self.policies.iter().flat_map(single_addresses);
-        of_pods.chain(of_services).chain(self.nodes.values().flatten()).copied().chain(of_policies).collect()
+        let of_others = of_services.chain(of_slices).chain(of_policies);
+        of_pods.chain(self.nodes.values().flatten()).copied().chain(of_others).collect()
     }
 
     /// A node has what its Node object says, what its pods say of it, and one address of each family in any case.
@@ -121,6 +131,24 @@ impl Placed {
                     Ipv4Addr::from(0x0af4_0000 + (u32::from(subnet) << 8) + u32::from(n)).into()
                 }));
                 pod.ips.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet, 0, 0, 0, n).into()));
+            }
+        }
+    }
+}
+
+impl Placed {
+    /// A Service of the families that its manifest names, or else of both.
+    fn address_services(&mut self, taken: &mut BTreeSet<IpAddr>) {
+        let needs_one = |service: &&mut Service| {
+            service.kind != ServiceKind::ExternalName && !service.headless && service.cluster_ips.is_empty()
+        };
+        for service in self.services.iter_mut().filter(needs_one) {
+            let families = &service.families_are_v4;
+            if families.is_empty() || families.contains(&true) {
+                service.cluster_ips.push(free(taken, |n| Ipv4Addr::from(0x0a60_0000 + u32::from(n)).into()));
+            }
+            if families.is_empty() || families.contains(&false) {
+                service.cluster_ips.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, n).into()));
             }
         }
     }
@@ -177,7 +205,8 @@ mod tests {
             objects.push(parsed.value);
         }
         let reserved = BTreeSet::from(["10.244.0.4".parse().unwrap(), "fd00:10:244::2".parse().unwrap()]);
-        let openings = Openings { without_address: &without_address, reserved: &reserved };
+        let unready = BTreeSet::new();
+        let openings = Openings { without_address: &without_address, reserved: &reserved, unready: &unready };
         let model = Model::with(&objects, &openings, Deny::default());
         let expected: [IpAddr; 2] = ["10.244.0.5".parse().unwrap(), "fd00:10:244::3".parse().unwrap()];
         assert_eq!(model.addresses("default/open").unwrap(), expected);

@@ -7,7 +7,7 @@ use compiler::nft::Family;
 use compiler::nft::trace::{Payload, TracedPacket, trace};
 use compiler::policy::{Judgement, Packet, PacketProtocol, judge};
 
-use super::{End, EndError, Model, ModelNode};
+use super::{End, Model, ModelNode};
 
 /// A flow to be judged: its first packet, as the client sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Side {
     pub path: Vec<String>,
     /// The policies that isolate the end and are not enforced as they are written, with the reason.
     pub quarantined: Vec<String>,
+    /// The node that decides, where it is none of the model.
+    pub elsewhere: Option<NodeName>,
 }
 
 impl Verdict {
@@ -59,38 +61,25 @@ impl Verdict {
 }
 
 impl Model {
-    /// Judges a flow.
-    pub fn judge(&self, flow: &Flow) -> Result<Verdict, EndError> {
-        let packet = self.translate(flow)?;
+    /// Judges the first packet of a flow, as policies see it.
+    pub fn judge(&self, packet: &Packet) -> Verdict {
         let (source, destination) = (self.end(packet.source), self.end(packet.destination));
-        Ok(Verdict {
-            egress: self.egress(&packet, &source, &destination),
-            ingress: self.ingress(&packet, &source, &destination),
-            packet,
-        })
-    }
-
-    /// The packet after DNAT: what the policies see.
-    fn translate(&self, flow: &Flow) -> Result<Packet, EndError> {
-        let Flow { source, destination, protocol } = *flow;
-        let End::Service(_) = self.end(destination) else { return Ok(Packet { source, destination, protocol }) };
-        let none = |what: String| EndError::NoEndpoint(self.describe(destination), what);
-        let PacketProtocol::Port(wanted, port) = protocol else { return Err(none("ICMP".to_string())) };
-        let endpoints = self.endpoints();
-        let endpoint = endpoints.iter().find(|e| e.service == destination && e.protocol == wanted && e.port == port);
-        let endpoint = endpoint.ok_or_else(|| none(format!("{port}/{wanted}")))?;
-        Ok(Packet { source, destination: endpoint.address, protocol: PacketProtocol::Port(wanted, endpoint.target) })
+        Verdict {
+            egress: self.egress(packet, &source, &destination),
+            ingress: self.ingress(packet, &source, &destination),
+            packet: *packet,
+        }
     }
 
     fn egress(&self, packet: &Packet, source: &End, destination: &End) -> Side {
-        let Some(node) = self.pods_node(source) else { return Side::free() };
+        let Some(node) = self.pods_node(source) else { return self.not_here(source) };
         let to_own_node = matches!(destination, End::Node(name) if Some(name) == self.pods_node_name(source));
         node.side(Direction::Egress, if to_own_node { "to-node" } else { "egress" }, packet)
     }
 
     /// A node's packets to its own pods meet no hook of ours.
     fn ingress(&self, packet: &Packet, source: &End, destination: &End) -> Side {
-        let Some(node) = self.pods_node(destination) else { return Side::free() };
+        let Some(node) = self.pods_node(destination) else { return self.not_here(destination) };
         let from_own_node = matches!(source, End::Node(name) if Some(name) == self.pods_node_name(destination));
         let mut side = node.side(Direction::Ingress, "ingress", packet);
         if from_own_node {
@@ -98,6 +87,11 @@ impl Model {
             side = Side { judgement, quarantined: side.quarantined, ..Side::free() };
         }
         side
+    }
+
+    /// An end that no node of the model polices.
+    fn not_here(&self, end: &End) -> Side {
+        Side { elsewhere: self.pods_node_name(end).cloned(), ..Side::free() }
     }
 
     fn pods_node_name(&self, end: &End) -> Option<&NodeName> {
@@ -130,6 +124,7 @@ impl ModelNode {
             table_allows: trace.accepted,
             base_chain: Some(base_chain),
             path: trace.steps.iter().map(rule).collect(),
+            elsewhere: None,
         }
     }
 }
@@ -164,6 +159,7 @@ impl Side {
             base_chain: None,
             path: Vec::new(),
             quarantined: Vec::new(),
+            elsewhere: None,
         }
     }
 

@@ -30,12 +30,14 @@ pub struct Entry {
     pub server: String,
     /// The flow; a pair of dual-stack ends has one of each family.
     pub flow: Flow,
+    /// `namespace/name` of the Service, if the server is one.
+    pub service: Option<String>,
 }
 
-/// One flow with what came of it.
+/// One flow with what came of it; of an entry that is a Service's, one for each endpoint.
 #[derive(Debug, Clone)]
 pub struct Tried {
-    /// The flow.
+    /// Where it stands.
     pub entry: Entry,
     /// What the policies say.
     pub verdict: Verdict,
@@ -57,7 +59,7 @@ struct Server {
     addresses: Vec<IpAddr>,
     protocol: Protocol,
     port: u16,
-    is_service: bool,
+    service: Option<String>,
 }
 
 /// The flows of all pairs: from every pod and from outside, to every declared port of every pod, and from every pod to
@@ -66,14 +68,15 @@ pub fn entries(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>)
     let servers = servers(model, declared);
     let mut entries = Vec::new();
     for client in clients(model) {
-        for server in servers.iter().filter(|server| client.is_inside || !server.is_service) {
+        for server in servers.iter().filter(|server| client.is_inside || server.service.is_none()) {
             for (source, destination) in one_pair_a_family(&client.addresses, &server.addresses) {
                 if source == destination {
                     continue;
                 }
                 let protocol = PacketProtocol::Port(server.protocol, server.port);
                 let flow = Flow { source, destination, protocol };
-                entries.push(Entry { client: client.name.clone(), server: server.name.clone(), flow });
+                let service = server.service.clone();
+                entries.push(Entry { client: client.name.clone(), server: server.name.clone(), flow, service });
             }
         }
     }
@@ -100,7 +103,7 @@ fn servers(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>) -> 
         let ports = declared.get(key).filter(|ports| !ports.is_empty());
         for (protocol, port) in ports.map_or(&[STAND_IN][..], Vec::as_slice).iter().copied() {
             let name = format!("{key} {port}/{protocol}");
-            servers.push(Server { name, addresses: addresses.clone(), protocol, port, is_service: false });
+            servers.push(Server { name, addresses: addresses.clone(), protocol, port, service: None });
         }
     }
     let mut services: BTreeMap<String, Server> = BTreeMap::new();
@@ -108,9 +111,13 @@ fn servers(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>) -> 
         let End::Service(index) = model.end(endpoint.service) else { continue };
         let service = &model.services()[index];
         let (protocol, port) = (endpoint.protocol, endpoint.port);
-        let name = format!("Service {}/{} {port}/{protocol}", service.namespace, service.name);
-        let server = Server { name: name.clone(), addresses: Vec::new(), protocol, port, is_service: true };
-        services.entry(name).or_insert(server).addresses.push(endpoint.service);
+        let service = format!("{}/{}", service.namespace, service.name);
+        let name = format!("Service {service} {port}/{protocol}");
+        let server = Server { name: name.clone(), addresses: Vec::new(), protocol, port, service: Some(service) };
+        let addresses = &mut services.entry(name).or_insert(server).addresses;
+        if !addresses.contains(&endpoint.service) {
+            addresses.push(endpoint.service);
+        }
     }
     servers.extend(services.into_values());
     servers
@@ -164,12 +171,16 @@ fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
     names.map(String::as_str).filter(|name| seen.insert(*name)).collect()
 }
 
-/// `ok`, or who refused; one word where both families agree. What the policies did not expect is marked with `!`.
+/// `ok`, or who refused; one word where both families agree, and how often each where endpoints of a Service do not.
+/// What the policies did not expect is marked with `!`.
 fn cell(results: &[&Tried], colour: bool) -> Cell {
-    let words: Vec<String> = results.iter().map(|result| word(result)).collect();
-    let text = match &words[..] {
-        [v4, v6] if v4 != v6 => format!("v4 {v4}, v6 {v6}"),
-        words => words.first().cloned().unwrap_or_default(),
+    let of_family = |family: Family| {
+        let of_family = results.iter().filter(|result| Family::of(result.entry.flow.destination) == family);
+        counted(of_family.map(|result| word(result)).collect())
+    };
+    let text = match Family::ALL.map(of_family) {
+        [Some(v4), Some(v6)] if v4 != v6 => format!("v4 {v4}, v6 {v6}"),
+        [v4, v6] => v4.or(v6).unwrap_or_default(),
     };
     let cell = Cell::new(&text);
     if !colour {
@@ -182,6 +193,22 @@ fn cell(results: &[&Tried], colour: bool) -> Cell {
         (true, true) => Color::Green,
         (true, false) => Color::Red,
     })
+}
+
+/// `ok` where all words are that, else `2 ok, 1 ingress`; `None` without any.
+fn counted(words: Vec<String>) -> Option<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for word in words {
+        *counts.entry(word).or_default() += 1;
+    }
+    if counts.len() == 1 {
+        return counts.into_keys().next();
+    }
+    // What passes comes first.
+    let mut counted: Vec<_> = counts.into_iter().collect();
+    counted.sort_by_key(|(word, _)| word != "ok");
+    let counted: Vec<_> = counted.into_iter().map(|(word, count)| format!("{count} {word}")).collect();
+    (!counted.is_empty()).then(|| counted.join(", "))
 }
 
 fn word(result: &Tried) -> String {

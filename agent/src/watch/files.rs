@@ -259,7 +259,7 @@ impl Reader {
                 Object::Namespace(namespace) => namespaces.push(namespace),
                 Object::NetworkPolicy(policy) => policies.push(policy),
                 Object::Node(node) if self.ranges_of.as_ref() == Some(&node.name) => ranges.extend(node.pod_ranges),
-                Object::Service(_) | Object::Node(_) => {}
+                Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => {}
             }
         }
         if self.ranges_of.is_some() {

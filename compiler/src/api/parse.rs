@@ -1,6 +1,7 @@
 //! From a document to objects.
 
 mod address;
+mod endpoint_slice;
 mod kind;
 mod meta;
 mod namespace;
@@ -26,17 +27,15 @@ pub use time::seconds;
 use network_policy::parse_network_policy_as;
 
 use super::text::escaped;
-use super::wire::{NamespaceWire, NodeWire, PodWire, ServiceWire};
-use super::{Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Protocol, Service, Str};
+use super::wire::{EndpointSliceWire, NamespaceWire, NodeWire, PodWire, ServiceWire};
+use super::{
+    EndpointSlice, Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Protocol, Service, Str, WorkloadKind,
+};
 
 /// The `apiVersion` of NetworkPolicies.
 const CURRENT: &str = "networking.k8s.io/v1";
 /// The `apiVersion` of NetworkPolicies of the first generation.
 const FIRST_GENERATION: &str = "extensions/v1beta1";
-
-/// The kinds from which a cluster makes Pods. People who give one may expect that here, too.
-const MAKERS_OF_PODS: [&str; 7] =
-    ["CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"];
 
 /// An object of a kind that matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +48,8 @@ pub enum Object {
     NetworkPolicy(NetworkPolicy),
     /// `v1` Service
     Service(Service),
+    /// `discovery.k8s.io/v1` EndpointSlice
+    EndpointSlice(EndpointSlice),
     /// `v1` Node
     Node(Node),
 }
@@ -65,6 +66,9 @@ pub enum Item {
         declared_ports: Vec<(Protocol, u16)>,
         /// Whether the object is a Pod and says what has become of it: its status has fields.
         has_status: bool,
+        /// Whether the object is a Pod whose status says by its conditions that it is not ready. To policies that means
+        /// nothing, so the Pod itself does not keep it.
+        is_unready: bool,
     },
     /// An object of another kind.
     Skipped(SkippedKind),
@@ -105,7 +109,7 @@ pub fn parse(document: &Value, stand_in: &str) -> Vec<Item> {
     let mut rest = vec![Place { value: document, path: String::new(), kind_by_list: None }];
     while let Some(place) = rest.pop() {
         match object(&place, stand_in) {
-            Read::Item(item) => items.push(item),
+            Read::Item(item) => items.push(*item),
             Read::List(places) => rest.extend(places.into_iter().rev()),
         }
     }
@@ -121,13 +125,14 @@ struct Place<'a> {
 }
 
 enum Read<'a> {
-    Item(Item),
+    Item(Box<Item>),
     List(Vec<Place<'a>>),
 }
 
 fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
-    let invalid =
-        |reason: &str| Read::Item(Item::Invalid(InvalidObject { path: place.path.clone(), reason: reason.to_owned() }));
+    let invalid = |reason: &str| {
+        Read::Item(Box::new(Item::Invalid(InvalidObject { path: place.path.clone(), reason: reason.to_owned() })))
+    };
     if !place.value.is_object() {
         return invalid("is not an object");
     }
@@ -161,7 +166,8 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
             let declared_ports = wire.declared_ports();
             let has_status =
                 place.value.get("status").and_then(Value::as_object).is_some_and(|status| !status.is_empty());
-            Item::Object { parsed: wire.parse_as(&stand_in).map(Object::Pod), declared_ports, has_status }
+            let is_unready = is_unready(place.value);
+            Item::Object { parsed: wire.parse_as(&stand_in).map(Object::Pod), declared_ports, has_status, is_unready }
         }),
         ("v1", "Namespace") => {
             decoded(place, |wire: NamespaceWire| portless(wire.parse_as(&stand_in).map(Object::Namespace)))
@@ -169,6 +175,10 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
         ("v1", "Service") => {
             decoded(place, |wire: ServiceWire| portless(wire.parse_as(&stand_in).map(Object::Service)))
         }
+        ("discovery.k8s.io/v1", "EndpointSlice") => decoded(place, |wire: EndpointSliceWire| {
+            let has_names = place.value.get("addressType").and_then(Value::as_str) == Some("FQDN");
+            portless(wire.parse_as(&stand_in, has_names).map(Object::EndpointSlice))
+        }),
         ("v1", "Node") => decoded(place, |wire: NodeWire| portless(wire.parse_as(&stand_in).map(Object::Node))),
         // Of any version: a policy that is passed over would leave open what it isolates.
         (api_version, "NetworkPolicy") if is_group_of_policies(api_version) => {
@@ -181,7 +191,7 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
             doubt: kind::doubt(api_version, kind, place.value, &stand_in),
         }),
     };
-    Read::Item(item)
+    Read::Item(Box::new(item))
 }
 
 fn is_group_of_policies(api_version: &str) -> bool {
@@ -197,7 +207,17 @@ fn decoded<W: DeserializeOwned>(place: &Place<'_>, read: impl FnOnce(W) -> Item)
 }
 
 fn portless(parsed: Parsed<Object>) -> Item {
-    Item::Object { parsed, declared_ports: Vec::new(), has_status: false }
+    Item::Object { parsed, declared_ports: Vec::new(), has_status: false, is_unready: false }
+}
+
+/// Whether the conditions of a Pod are there and do not say that it is ready.
+fn is_unready(pod: &Value) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
+    let text = |condition: &Value, name: &str| condition.get(name).and_then(Value::as_str).map(str::to_owned);
+    let is_ready = |condition: &Value| {
+        text(condition, "type").as_deref() == Some("Ready") && text(condition, "status").as_deref() == Some("True")
+    };
+    conditions.is_some_and(|conditions| !conditions.is_empty() && !conditions.iter().any(is_ready))
 }
 
 // === impl Object ===
@@ -210,6 +230,7 @@ impl Object {
             Object::Namespace(namespace) => ("Namespace", None, &namespace.name),
             Object::NetworkPolicy(policy) => ("NetworkPolicy", Some(&policy.key.namespace), &policy.key.name),
             Object::Service(service) => ("Service", Some(&service.namespace), &service.name),
+            Object::EndpointSlice(slice) => ("EndpointSlice", Some(&slice.namespace), &slice.name),
             Object::Node(node) => ("Node", None, &node.name.0),
         };
         ObjectRef { kind: Str::from(kind), namespace: namespace.cloned(), name: name.clone() }
@@ -228,7 +249,11 @@ impl fmt::Display for SkippedKind {
             write!(f, " {}", escaped(name))?;
         }
         write!(f, " ({}): not of a kind that policies are about, skipped", escaped(api_version))?;
-        if MAKERS_OF_PODS.contains(&kind.as_str()) { write!(f, "; its Pods are not made from it") } else { Ok(()) }
+        if WorkloadKind::ALL.iter().any(|maker| maker.as_str() == kind) {
+            write!(f, "; its Pods are not made from it")
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Services, as far as a throw-away cluster needs them.
+//! Services, as far as questions about them and a throw-away cluster need them.
 
 use std::net::IpAddr;
 
@@ -17,6 +17,22 @@ pub struct Service {
     /// `spec.clusterIPs`, and `spec.clusterIP` where that list is absent. Empty for a headless Service, and where
     /// the manifest leaves the choice to the API server.
     pub cluster_ips: Vec<IpAddr>,
+    /// Whether `spec.clusterIP` is `None`: the Service's name stands for the addresses of its endpoints.
+    pub headless: bool,
+    /// `spec.ipFamilies`: whether each entry is IPv4. Empty where the manifest leaves the choice to the API server.
+    pub families_are_v4: Vec<bool>,
+    /// `spec.externalIPs`: addresses outside that nodes take for the Service's.
+    pub external_ips: Vec<IpAddr>,
+    /// The addresses of `status.loadBalancer.ingress`.
+    pub balancer_ips: Vec<IpAddr>,
+    /// `spec.externalName`: the name for which an ExternalName Service stands.
+    pub external_name: Option<Str>,
+    /// `spec.publishNotReadyAddresses`: whether pods that are not ready count, too.
+    pub publish_not_ready: bool,
+    /// Whether `spec.externalTrafficPolicy` is `Local`: traffic from outside stays on its node and keeps its source.
+    pub external_local: bool,
+    /// Whether `spec.internalTrafficPolicy` is `Local`: traffic from inside stays on its node.
+    pub internal_local: bool,
     /// `spec.selector`: labels that a pod of the same namespace must all have. `None` where the Service selects
     /// nothing by itself.
     pub selector: Option<Labels>,
@@ -40,12 +56,28 @@ pub enum ServiceKind {
 /// One entry of `spec.ports` of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
+    /// `name`; empty where the Service has one port and does not name it.
+    pub name: Str,
     /// `port`: where clients send to.
     pub port: u16,
     /// `targetPort`: where the pods listen.
     pub target: TargetPort,
     /// `protocol`, TCP where absent.
     pub protocol: Protocol,
+    /// `nodePort`: where every node takes traffic for the Service.
+    pub node_port: Option<u16>,
+}
+
+impl Service {
+    /// All addresses that stand for it, those inside the cluster first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.cluster_ips.iter().chain(&self.external_ips).chain(&self.balancer_ips).copied()
+    }
+
+    /// The port of this number and protocol.
+    pub fn port(&self, protocol: Protocol, number: u16) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| port.protocol == protocol && port.port == number)
+    }
 }
 
 /// `targetPort` of a Service's port.

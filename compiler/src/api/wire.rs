@@ -33,6 +33,16 @@ pub struct NamespaceWire {
 pub(super) struct ServiceWire {
     pub(super) metadata: Lenient<Record<MetaWire>>,
     pub(super) spec: Lenient<Record<ServiceSpecWire>>,
+    pub(super) status: Lenient<Record<ServiceStatusWire>>,
+}
+
+/// A `discovery.k8s.io/v1` EndpointSlice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointSliceWire {
+    pub(super) metadata: Lenient<Record<MetaWire>>,
+    pub(super) endpoints: List<Record<EndpointWire>>,
+    pub(super) ports: List<Record<EndpointPortWire>>,
 }
 
 /// A `v1` Node.
@@ -138,14 +148,79 @@ pub(super) struct ServiceSpecWire {
     pub(super) cluster_ip: Lenient<Str>,
     #[serde(rename = "clusterIPs")]
     pub(super) cluster_ips: List<Str>,
+    #[serde(rename = "ipFamilies")]
+    pub(super) ip_families: List<Str>,
+    #[serde(rename = "externalIPs")]
+    pub(super) external_ips: List<Str>,
+    #[serde(rename = "externalName")]
+    pub(super) external_name: Lenient<Str>,
+    #[serde(rename = "externalTrafficPolicy")]
+    pub(super) external_traffic_policy: Lenient<Str>,
+    #[serde(rename = "internalTrafficPolicy")]
+    pub(super) internal_traffic_policy: Lenient<Str>,
+    #[serde(rename = "publishNotReadyAddresses")]
+    pub(super) publish_not_ready_addresses: Lenient<bool>,
     pub(super) selector: Lenient<Entries>,
     pub(super) ports: List<Record<ServicePortWire>>,
+}
+
+/// `status` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ServiceStatusWire {
+    pub(super) load_balancer: Lenient<Record<LoadBalancerWire>>,
+}
+
+/// `status.loadBalancer` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct LoadBalancerWire {
+    pub(super) ingress: List<Record<IpWire>>,
+}
+
+/// An entry of `endpoints` of an EndpointSlice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct EndpointWire {
+    pub(super) addresses: List<Str>,
+    pub(super) conditions: Lenient<Record<EndpointConditionsWire>>,
+    pub(super) node_name: Lenient<Str>,
+    pub(super) target_ref: Lenient<Record<TargetRefWire>>,
+}
+
+/// `conditions` of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointConditionsWire {
+    pub(super) ready: Lenient<bool>,
+    pub(super) serving: Lenient<bool>,
+    pub(super) terminating: Lenient<bool>,
+}
+
+/// `targetRef` of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct TargetRefWire {
+    pub(super) kind: Lenient<Str>,
+    pub(super) namespace: Lenient<Str>,
+    pub(super) name: Lenient<Str>,
+}
+
+/// An entry of `ports` of an EndpointSlice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointPortWire {
+    pub(super) name: Lenient<Str>,
+    pub(super) port: Lenient<i64>,
+    pub(super) protocol: Lenient<Str>,
 }
 
 /// An entry of `ports` of a Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ServicePortWire {
+    pub(super) name: Lenient<Str>,
+    pub(super) node_port: Lenient<i64>,
     pub(super) port: Lenient<i64>,
     pub(super) target_port: Lenient<IntOrText>,
     pub(super) protocol: Lenient<Str>,

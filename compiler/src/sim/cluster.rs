@@ -81,7 +81,7 @@ impl Cluster {
                 Object::Pod(pod) => read.pods.push(pod),
                 Object::NetworkPolicy(policy) => read.policies.push(policy),
                 Object::Node(node) => read.nodes.push(node),
-                Object::Service(_) => {}
+                Object::Service(_) | Object::EndpointSlice(_) => {}
             }
         }
         read

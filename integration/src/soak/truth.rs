@@ -51,7 +51,7 @@ impl Truth {
                 Object::Pod(pod) => pods.push(pod),
                 Object::Namespace(namespace) => namespaces.push(namespace),
                 Object::NetworkPolicy(policy) => policies.push(policy),
-                Object::Service(_) | Object::Node(_) => {}
+                Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => {}
             }
         }
         let own_addresses = OwnAddresses::All { except: BTreeSet::new() };

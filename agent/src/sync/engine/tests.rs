@@ -214,7 +214,7 @@ impl Bench {
                 Object::Pod(pod) => Event::Pods(source.clone(), Change::Applied(pod)),
                 Object::Namespace(namespace) => Event::Namespaces(Change::Applied(namespace)),
                 Object::NetworkPolicy(policy) => Event::Policies(Change::Applied(policy)),
-                Object::Service(_) | Object::Node(_) => continue,
+                Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => continue,
             };
             self.report(event);
         }
@@ -228,7 +228,7 @@ impl Bench {
                 Object::Pod(pod) => pods.push(pod),
                 Object::Namespace(namespace) => namespaces.push(namespace),
                 Object::NetworkPolicy(policy) => policies.push(policy),
-                Object::Service(_) | Object::Node(_) => {}
+                Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => {}
             }
         }
         self.report(Event::Namespaces(Change::Reset(namespaces)));

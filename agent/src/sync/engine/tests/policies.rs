@@ -125,7 +125,7 @@ fn a_list_holds_back_what_single_events_would() {
     let items = objects(&(from_clients("web") + "---" + &policy("new", "[]")));
     let listed = items.into_iter().filter_map(|object| match object {
         Object::NetworkPolicy(policy) => Some(policy),
-        Object::Pod(_) | Object::Namespace(_) | Object::Service(_) | Object::Node(_) => None,
+        Object::Pod(_) | Object::Namespace(_) | Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => None,
     });
     let listed: Vec<_> = listed.collect();
     bench.report(Event::Policies(Change::Reset(listed)));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{parse_one, texts};
-use crate::api::{Namespace, NamespaceWire, Node, Object, Service, ServiceKind, TargetPort};
+use crate::api::{Item, Namespace, NamespaceWire, Node, Object, Service, ServiceKind, TargetPort};
 
 #[track_caller]
 fn namespace(metadata: &Value) -> (Namespace, Vec<String>) {
@@ -192,4 +192,74 @@ fn nodes() {
     );
     let (read, told) = node(&json!(null));
     assert!(read.addresses.is_empty() && told.is_empty());
+}
+
+#[test]
+fn services_say_how_they_are_reached() {
+    let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "b"},
+        "spec": {"clusterIP": "None", "ipFamilies": ["IPv6", "IPv4"], "externalIPs": ["198.51.100.7", "x"],
+            "externalTrafficPolicy": "Local", "internalTrafficPolicy": "Cluster", "publishNotReadyAddresses": true,
+            "externalName": "", "ports": [{"name": "dns", "port": 53, "nodePort": 30053}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}, {"hostname": "lb.example.com"}]}}});
+    let [Item::Object { parsed, .. }] = &super::super::parse(&object, "x")[..] else { panic!("no object") };
+    let Object::Service(read) = &parsed.value else { panic!("{parsed:?}") };
+    assert!(read.headless && read.external_local && !read.internal_local && read.publish_not_ready);
+    assert_eq!(read.families_are_v4, [false, true]);
+    assert_eq!(read.external_name, None);
+    assert_eq!(
+        read.addresses().map(|address| address.to_string()).collect::<Vec<_>>(),
+        ["198.51.100.7", "203.0.113.5"]
+    );
+    assert_eq!((&*read.ports[0].name, read.ports[0].node_port), ("dns", Some(30053)));
+    let told: Vec<_> = parsed.findings.iter().map(|finding| finding.field.as_str()).collect();
+    assert_eq!(told, ["spec.externalIPs[1]"]);
+}
+
+#[test]
+fn endpoint_slices() {
+    let object = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+    "metadata": {"name": "web-x1", "namespace": "b", "labels": {"kubernetes.io/service-name": "web"}},
+    "ports": [{"name": "", "port": 80}, {"name": "any", "protocol": "UDP"}, {"port": 1, "protocol": "x"}],
+    "endpoints": [
+        {"addresses": ["10.0.0.1"], "nodeName": "n1", "targetRef": {"kind": "Pod", "name": "web-0", "namespace": "b"}},
+        {"addresses": ["10.0.0.2", "10.0.0.3"], "conditions": {"ready": false, "terminating": true, "serving": true}},
+        {"addresses": ["10.0.0"], "conditions": {"ready": true}},
+        {"addresses": []}, 7,
+    ]});
+    let [Item::Object { parsed, .. }] = &super::super::parse(&object, "x")[..] else { panic!("no object") };
+    let Object::EndpointSlice(read) = &parsed.value else { panic!("{parsed:?}") };
+    assert_eq!(parsed.value.reference().to_string(), "EndpointSlice b/web-x1");
+    assert_eq!(read.service.as_deref(), Some("web"));
+    assert_eq!(
+        read.ports.iter().map(|port| (&*port.name, port.port)).collect::<Vec<_>>(),
+        [("", Some(80)), ("any", None)]
+    );
+    let endpoints: Vec<_> =
+        read.endpoints.iter().map(|e| (e.address.to_string(), e.ready, e.serving, e.terminating)).collect();
+    assert_eq!(endpoints, [("10.0.0.1".to_owned(), true, true, false), ("10.0.0.2".to_owned(), false, true, true)]);
+    assert_eq!(read.endpoints[0].pod.as_ref().map(ToString::to_string).as_deref(), Some("b/web-0"));
+    let told: Vec<_> = parsed.findings.iter().map(|finding| finding.field.as_str()).collect();
+    assert_eq!(told, ["endpoints[2].addresses[0]", "endpoints[4]", "ports[2].protocol"]);
+    // Names are nobody's addresses, and no fault.
+    let names = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "FQDN",
+        "metadata": {"name": "x"}, "endpoints": [{"addresses": ["a.example.com"]}]});
+    let [Item::Object { parsed, .. }] = &super::super::parse(&names, "x")[..] else { panic!("no object") };
+    assert_eq!(parsed.findings, []);
+}
+
+#[test]
+fn pods_that_are_not_ready() {
+    for (status, expected) in [
+        (json!(null), false),
+        (json!({"phase": "Running"}), false),
+        (json!({"conditions": []}), false),
+        (json!({"conditions": [{"type": "Ready", "status": "True"}]}), false),
+        (json!({"conditions": [{"type": "Ready", "status": "False"}]}), true),
+        (json!({"conditions": [{"type": "Ready", "status": "Unknown"}]}), true),
+        (json!({"conditions": [{"type": "PodScheduled", "status": "True"}]}), true),
+    ] {
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "status": status});
+        let [Item::Object { is_unready, .. }] = &super::super::parse(&object, "x")[..] else { panic!("no object") };
+        assert_eq!(*is_unready, expected, "{status}");
+    }
 }

@@ -1,0 +1,413 @@
+//! Questions to a running cluster: what the agent of one node enforces, and of the API what the agent does not watch.
+//!
+//! The agent knows pods and addresses. Services are taken apart here, and the agent is asked about each endpoint.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use compiler::api::{NodeName, PodKey, Service};
+use compiler::nft::trace::trace;
+use compiler::nft::{Family, Table};
+use compiler::policy::PacketProtocol;
+use netlink::{Connection, Ownership};
+
+use crate::explanation::{self, Explained, Explanation};
+use crate::lookup::{Lookup, Missing};
+use crate::model::{Backend, Backends, EndKind, Named, Services, nearest, nobody, notes_of, wanted};
+use crate::probes::Probe;
+
+/// What is said where an end has no address of the other's family, see [`EndError`](crate::model::EndError).
+const NO_COMMON_FAMILY: &str = "have no address family in common";
+
+/// Somebody who answers questions about a running cluster.
+pub struct Live {
+    agent: SocketAddr,
+    /// What the kernel of this machine holds, if it can be read.
+    table: Option<Table>,
+    lookup: Lookup,
+    /// Why the agent is not asked any more.
+    failure: Option<String>,
+}
+
+/// What the agent does not know.
+enum Unanswered {
+    /// It knows no such pod.
+    NoSuchPod(String),
+    /// It says why there is no answer; or there is no agent.
+    Reason(String),
+}
+
+impl Live {
+    /// Asks this agent, and the API by this kubeconfig or the default one.
+    ///
+    /// # Errors
+    ///
+    /// If no threads can be started.
+    pub fn new(agent: SocketAddr, kubeconfig: Option<PathBuf>, table: Option<Table>) -> anyhow::Result<Live> {
+        Ok(Live { agent, table, lookup: Lookup::new(kubeconfig)?, failure: None })
+    }
+
+    /// Answers a probe.
+    ///
+    /// # Errors
+    ///
+    /// In words, if there is no answer.
+    pub fn explain(&mut self, probe: &Probe) -> Result<Explained, String> {
+        let mut asked = probe.clone();
+        asked.src = self.client(&probe.src)?;
+        match Named::read(&probe.dst).map_err(|error| error.to_string())? {
+            Named::Address(address) => self.at_address(probe, &asked, address),
+            Named::Plain { namespace, name } => match self.ask(&asked) {
+                Ok(part) => Ok(Explained::of(probe, None, Vec::new(), vec![part])),
+                Err(Unanswered::Reason(reason)) => Err(reason),
+                Err(Unanswered::NoSuchPod(_)) => self.by_name(probe, &asked, &namespace, &name),
+            },
+            Named::Of { kind: EndKind::Pod, namespace, name, .. } => {
+                asked.dst = format!("{namespace}/{name}");
+                match self.ask(&asked) {
+                    Ok(part) => Ok(Explained::of(probe, None, Vec::new(), vec![part])),
+                    Err(Unanswered::Reason(reason)) => Err(reason),
+                    Err(Unanswered::NoSuchPod(_)) => self.at_pod(probe, &asked, &namespace, &name, &[]),
+                }
+            }
+            Named::Of { kind: EndKind::Service, namespace, name, is_short } => {
+                let service = match self.service(&namespace, &name) {
+                    Ok(service) => service,
+                    Err(reason) if is_short => {
+                        // A namespace may have a kind's word for its name.
+                        return self
+                            .ask(&asked)
+                            .map_or(Err(reason), |part| Ok(Explained::of(probe, None, Vec::new(), vec![part])));
+                    }
+                    Err(reason) => return Err(reason),
+                };
+                self.through(probe, &asked, &service, None)
+            }
+            Named::Of { kind: EndKind::Node, name, .. } => {
+                let addresses = self.node(&name)?;
+                let mut part = self.any(&asked, &addresses)?;
+                part.ends[1] = format!("node {name} ({})", part.addresses[1]);
+                Ok(Explained::of(probe, None, Vec::new(), vec![part]))
+            }
+            Named::Of { kind, .. } => Err(format!("a {kind} is no end of a question to an agent")),
+        }
+    }
+
+    /// How the agent is told who the client is: a pod by its name, as the agent may know it; anybody else by an address.
+    fn client(&mut self, name: &str) -> Result<String, String> {
+        match Named::read(name).map_err(|error| error.to_string())? {
+            Named::Address(_) | Named::Plain { .. } => Ok(name.to_owned()),
+            Named::Of { kind: EndKind::Pod, namespace, name, .. } => Ok(format!("{namespace}/{name}")),
+            Named::Of { kind: EndKind::Node, name, .. } => {
+                let addresses = self.node(&name)?;
+                addresses.first().map(ToString::to_string).ok_or_else(|| format!("node {name} has no InternalIP"))
+            }
+            Named::Of { kind: EndKind::Service, namespace, name, .. } => {
+                Err(crate::model::EndError::ServiceAsClient(format!("{namespace}/{name}")).to_string())
+            }
+            Named::Of { kind, .. } => Err(format!("a {kind} is no end of a question to an agent")),
+        }
+    }
+
+    /// A question about an address: that of a Service, if the agent knows nobody who has it.
+    fn at_address(&mut self, probe: &Probe, asked: &Probe, address: IpAddr) -> Result<Explained, String> {
+        let part = self.ask(asked).map_err(Unanswered::into_words)?;
+        let mut notes = Vec::new();
+        if part.ends[1] == address.to_string() {
+            let at = |services: &[Service]| {
+                services.iter().find(|service| service.addresses().any(|own| own == address)).cloned()
+            };
+            match self.lookup.services(None).map(at) {
+                Ok(Some(service)) => return self.through(probe, asked, &service, Some(address)),
+                Ok(None) => {}
+                Err(missing) => {
+                    notes.push(format!(
+                        "no pod or node that this agent knows has {address}. It may be a Service's, and then its endpoints \
+                         decide; Services cannot be read: {missing}"
+                    ));
+                    let mut explained = Explained::of(probe, None, notes, vec![part]);
+                    explained.answer.doubt = Some(format!("unless {address} is a Service's"));
+                    return Ok(explained);
+                }
+            }
+        }
+        Ok(Explained::of(probe, None, notes, vec![part]))
+    }
+
+    /// A question about a name that is no pod's as far as the agent knows: a Service's, or a pod's on another node.
+    fn by_name(&mut self, probe: &Probe, asked: &Probe, namespace: &str, name: &str) -> Result<Explained, String> {
+        let services = match self.lookup.services(Some(namespace)) {
+            Ok(services) => services.to_vec(),
+            Err(missing) => {
+                return self
+                    .at_pod(probe, asked, namespace, name, &[])
+                    .map_err(|reason| format!("{reason}; whether it is a Service cannot be told: {missing}"));
+            }
+        };
+        let names: Vec<String> = services.iter().map(|s| format!("svc/{}/{}", s.namespace, s.name)).collect();
+        match self.at_pod(probe, asked, namespace, name, &names) {
+            Ok(explained) => Ok(explained),
+            Err(reason) => match services.iter().find(|service| &*service.name == name) {
+                Some(service) => self.through(probe, asked, service, None),
+                None => Err(reason),
+            },
+        }
+    }
+
+    /// A question about a pod that the agent does not know.
+    fn at_pod(
+        &mut self,
+        probe: &Probe,
+        asked: &Probe,
+        namespace: &str,
+        name: &str,
+        others: &[String],
+    ) -> Result<Explained, String> {
+        let (addresses, node) = self.pod(namespace, name, others)?;
+        let mut part = self.any(asked, &addresses)?;
+        part.ends[1] = format!("{namespace}/{name} ({})", part.addresses[1]);
+        part.elsewhere(node.as_ref(), 1);
+        Ok(Explained::of(probe, None, Vec::new(), vec![part]))
+    }
+
+    /// The addresses of a pod by the API, and its node.
+    fn pod(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        others: &[String],
+    ) -> Result<(Vec<IpAddr>, Option<NodeName>), String> {
+        let key = PodKey { namespace: namespace.into(), name: name.into() };
+        let unknown = |missing: Missing| format!("the agent of this node knows no pod {key}, and of others: {missing}");
+        let Some(pod) = self.lookup.pod(&key).map_err(unknown)? else {
+            let pods = self.lookup.pods(namespace, "").unwrap_or_default().into_iter();
+            let names = pods.map(|(pod, _)| pod.key.to_string()).chain(others.iter().cloned());
+            return Err(format!("there is no pod {key}{}", nearest(&key.to_string(), names)));
+        };
+        if pod.ips.is_empty() || pod.phase.is_finished() {
+            return Err(format!("pod {key} has no address"));
+        }
+        Ok((pod.ips, pod.node))
+    }
+
+    fn node(&mut self, name: &str) -> Result<Vec<IpAddr>, String> {
+        let nodes = self.lookup.nodes().map_err(|missing| format!("node {name} cannot be looked up: {missing}"))?;
+        match nodes.iter().find(|node| &*node.name.0 == name) {
+            Some(node) if node.addresses.is_empty() => Err(format!("node {name} has no InternalIP")),
+            Some(node) => Ok(node.addresses.clone()),
+            None => {
+                let near = nearest(name, nodes.iter().map(|node| node.name.to_string()));
+                Err(format!("there is no node {name}{near}"))
+            }
+        }
+    }
+
+    fn service(&mut self, namespace: &str, name: &str) -> Result<Service, String> {
+        let unknown = |missing: Missing| format!("Service {namespace}/{name} cannot be looked up: {missing}");
+        let services = self.lookup.services(Some(namespace)).map_err(unknown)?;
+        let names = services.iter().map(|service| format!("{}/{}", service.namespace, service.name));
+        let found = services.iter().find(|service| &*service.name == name).cloned();
+        found.ok_or_else(|| {
+            let missing = format!("{namespace}/{name}");
+            format!("there is no Service {missing}{}", nearest(&missing, names))
+        })
+    }
+
+    /// The answer about the first address that has the client's family.
+    fn any(&mut self, asked: &Probe, addresses: &[IpAddr]) -> Result<Explanation, String> {
+        let mut last = String::new();
+        for address in addresses {
+            match self.ask(&Probe { dst: address.to_string(), ..asked.clone() }) {
+                Ok(part) => return Ok(part),
+                Err(failure) => last = failure.into_words(),
+            }
+            if !last.contains(NO_COMMON_FAMILY) {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    /// A question to a Service: one to each endpoint.
+    fn through(
+        &mut self,
+        probe: &Probe,
+        asked: &Probe,
+        service: &Service,
+        address: Option<IpAddr>,
+    ) -> Result<Explained, String> {
+        let port = match asked.packet_protocol()? {
+            PacketProtocol::Port(protocol, port) => Some((protocol, port)),
+            PacketProtocol::Echo => None,
+        };
+        let wanted = wanted(service, port).map_err(|error| error.to_string())?;
+        let name = format!("{}/{}", service.namespace, service.name);
+        let (services, pods, mut notes) = self.behind(service)?;
+        let families: Vec<Family> = match address {
+            Some(address) => vec![Family::of(address)],
+            None if service.cluster_ips.is_empty() => Family::ALL.to_vec(),
+            None => service.cluster_ips.iter().map(|own| Family::of(*own)).collect(),
+        };
+        let mut failure = None;
+        for family in families {
+            let backends = services.backends(service, wanted, family, pods.iter());
+            if backends.usable.is_empty() {
+                failure.get_or_insert_with(|| nobody(service, &backends, family).to_string());
+                continue;
+            }
+            match self.endpoints(asked, &backends) {
+                Ok(parts) => {
+                    let is_outside = parts.iter().any(|part| part.ends[0] == part.addresses[0].to_string());
+                    notes.extend(notes_of(service, address, is_outside, &backends));
+                    if service.internal_local && address.is_none_or(|own| service.cluster_ips.contains(&own)) {
+                        notes.push(
+                            "internalTrafficPolicy is Local: of these, only endpoints on the client's node get its traffic"
+                                .to_owned(),
+                        );
+                    }
+                    return Ok(Explained::of(probe, Some(name), notes, parts));
+                }
+                Err(reason) if reason.contains(NO_COMMON_FAMILY) => _ = failure.get_or_insert(reason),
+                Err(reason) => return Err(reason),
+            }
+        }
+        Err(failure.unwrap_or_else(|| format!("Service {name} has no address")))
+    }
+
+    /// What is known of who is behind a Service: by its EndpointSlices, or by its selector where these cannot be read.
+    #[allow(clippy::type_complexity, reason = "three things that are used once, together")]
+    fn behind(&mut self, service: &Service) -> Result<(Services, Vec<compiler::api::Pod>, Vec<String>), String> {
+        let (namespace, name) = (&*service.namespace, &*service.name);
+        let mut services = Services { services: vec![service.clone()], ..Services::default() };
+        let missing = match self.lookup.slices(namespace, name) {
+            Ok(slices) => {
+                // A Service whose slices are gone has no endpoints, whatever its selector says.
+                services.services[0].selector = None;
+                services.slices = slices;
+                return Ok((services, Vec::new(), Vec::new()));
+            }
+            Err(missing) => missing,
+        };
+        let failure = format!("the endpoints of Service {namespace}/{name} cannot be read: {missing}");
+        let Some(selector) = &service.selector else { return Err(failure) };
+        let labels: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pods = self.lookup.pods(namespace, &labels.join(",")).map_err(|of_pods| {
+            format!("{failure}; nor the pods that it selects: {of_pods}. Ask about its pods one by one")
+        })?;
+        services.unready = pods.iter().filter(|(_, unready)| *unready).map(|(pod, _)| pod.key.clone()).collect();
+        let note = format!("by the pods that it selects, since its EndpointSlices cannot be read: {missing}");
+        Ok((services, pods.into_iter().map(|(pod, _)| pod).collect(), vec![note]))
+    }
+
+    fn endpoints(&mut self, asked: &Probe, backends: &Backends) -> Result<Vec<Explanation>, String> {
+        let mut parts = Vec::new();
+        for Backend { pod, address, target, node } in &backends.usable {
+            let of_endpoint = Probe { dst: address.to_string(), port: Some(*target), ..asked.clone() };
+            let mut part = self.ask(&of_endpoint).map_err(Unanswered::into_words)?;
+            if let (Some(pod), true) = (pod, part.ends[1] == address.to_string()) {
+                part.ends[1] = format!("{pod} ({address})");
+                part.elsewhere(node.as_ref(), 1);
+            }
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+
+    /// Asks the agent, and holds what it says against the table that the kernel holds. A client that the agent does not
+    /// know is looked up.
+    fn ask(&mut self, probe: &Probe) -> Result<Explanation, Unanswered> {
+        match self.ask_agent(probe) {
+            Err(Unanswered::NoSuchPod(name)) if is_named(&probe.src, &name) => {
+                let (namespace, pod) = name.split_once('/').unwrap_or(("default", &name));
+                let (addresses, node) = self.pod(namespace, pod, &[]).map_err(Unanswered::Reason)?;
+                let mut last = Unanswered::Reason(format!("pod {name} has no address"));
+                for address in addresses {
+                    match self.ask_agent(&Probe { src: address.to_string(), ..probe.clone() }) {
+                        Ok(mut part) => {
+                            part.answer.src.clone_from(&probe.src);
+                            part.ends[0] = format!("{name} ({address})");
+                            part.elsewhere(node.as_ref(), 0);
+                            return Ok(part);
+                        }
+                        Err(Unanswered::Reason(reason)) if reason.contains(NO_COMMON_FAMILY) => {
+                            last = Unanswered::Reason(reason);
+                        }
+                        Err(other) => return Err(other),
+                    }
+                }
+                Err(last)
+            }
+            answer => answer,
+        }
+    }
+
+    fn ask_agent(&mut self, probe: &Probe) -> Result<Explanation, Unanswered> {
+        // An agent that does not answer once is not asked again, but what is left of the probes has its lines.
+        if let Some(failure) = &self.failure {
+            return Err(Unanswered::Reason(failure.clone()));
+        }
+        let answer = explanation::ask(self.agent, &Probe { allowed: None, ..probe.clone() })
+            .with_context(|| format!("cannot ask the agent at {} (give -f to explain manifests)", self.agent));
+        let mut part = match answer {
+            Ok(Ok(part)) => part,
+            Ok(Err(reason)) => {
+                let missing = reason.strip_prefix("there is no pod ").and_then(|rest| rest.split(';').next());
+                return Err(missing.map_or_else(
+                    || Unanswered::Reason(reason.clone()),
+                    |missing| Unanswered::NoSuchPod(missing.to_owned()),
+                ));
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                self.failure = Some(text.clone());
+                return Err(Unanswered::Reason(text));
+            }
+        };
+        if let Some(table) = &self.table {
+            let sides = [&part.answer.egress, &part.answer.ingress].map(|side| side.allowed);
+            for (allowed, chain) in sides.into_iter().zip(&part.base_chains) {
+                let Some(chain) = chain else { continue };
+                let traced = trace(table, chain, &part.first_packet());
+                part.disagrees |= traced.is_none_or(|traced| traced.accepted != allowed);
+            }
+        }
+        Ok(part)
+    }
+}
+
+/// What the kernel of this machine holds, to hold answers against; what hinders that is said on standard error.
+pub fn kernels_table() -> Option<Table> {
+    match Connection::open(Ownership::Plain).and_then(|mut connection| connection.dump()) {
+        Ok(mirror) => mirror.table,
+        Err(error) => {
+            eprintln!("note: the kernel's table is not compared: {:#}", anyhow::Error::from(error));
+            None
+        }
+    }
+}
+
+/// Whether a text is the name of this pod.
+fn is_named(text: &str, pod: &str) -> bool {
+    text == pod || format!("default/{text}") == pod
+}
+
+impl Unanswered {
+    fn into_words(self) -> String {
+        match self {
+            Unanswered::NoSuchPod(name) => format!("there is no pod {name}"),
+            Unanswered::Reason(reason) => reason,
+        }
+    }
+}
+
+impl Explanation {
+    /// Remembers that a side is decided on another node, whose agent was not asked: 0 for egress, 1 for ingress.
+    fn elsewhere(&mut self, node: Option<&NodeName>, side: usize) {
+        let was_judged = self.base_chains[side].is_some();
+        let side = if side == 0 { &mut self.answer.egress } else { &mut self.answer.ingress };
+        if let (Some(node), false, None) = (node, was_judged, &side.elsewhere) {
+            side.elsewhere = Some(node.to_string());
+        }
+    }
+}
