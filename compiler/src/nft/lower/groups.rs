@@ -20,9 +20,9 @@ use crate::policy::{Ir, PolicyRules};
 pub(super) const MOST_JUMPS: usize = 2;
 
 /// There are no more mentions (see [`MOST_MENTIONS`](super::naming::MOST_MENTIONS)) in all groups together that are led
-/// by peer. Whatever changes in a verdict map, the kernel follows the elements of all of them: so many take it some 4
-/// ms. Past that the groups with the most mentions ask their policies in turn.
-const MOST_MENTIONS_IN_ALL: usize = 8_192;
+/// by peer. Whatever comes into a verdict map, the kernel follows the elements of all of them: 1,000 took it 0.35 ms,
+/// 5,000 took it 3.7 ms (Linux 6.18.44). Past that the groups with the most mentions ask their policies in turn.
+const MOST_MENTIONS_IN_ALL: usize = 2_048;
 
 /// The chains of all groups, and what they lead to, as it stands in the table.
 #[derive(Debug)]

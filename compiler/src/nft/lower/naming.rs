@@ -12,10 +12,10 @@ use crate::policy::{PeerSet, PolicyRules, ResolvedRule};
 /// Past so many mentions in a group its largest policies are asked about every packet. A mention is a pod that a policy
 /// names, or a segment of its address blocks.
 ///
-/// There are no more elements in the maps of a group, and no more jumps in their lists of policies, than mentions. So
-/// many take the kernel some 10 ms when a group comes, and some 2 ms when another pod is named: with every
-/// change of a verdict map it follows all of them. That is 1,000 policies that name four pods each.
-pub(super) const MOST_MENTIONS: usize = 4_096;
+/// There are no more elements in the maps of a group, and no more jumps in their lists of policies, than mentions, which
+/// keeps small what the kernel follows with every element that comes into a verdict map. So many are 1,000 policies that
+/// name two pods each.
+pub(super) const MOST_MENTIONS: usize = 2_048;
 
 /// Whom each policy of a group names in one direction, where it does not name everybody.
 #[derive(Debug)]
