@@ -11,7 +11,7 @@ use std::time::Duration;
 use compiler::api::Direction;
 use compiler::nft::{
     CounterName, Table, denied_counter, refused_destination_counter, refused_gate_counter, refused_link_local_counter,
-    refused_source_counter, refused_tag_counter,
+    refused_port_source_counter, refused_source_counter, refused_tag_counter,
 };
 use netlink::Count;
 use prometheus_client::encoding::text;
@@ -120,7 +120,7 @@ impl Metrics {
         let refused = [
             (
                 "refused_source_packets",
-                "Packets refused because their source is not routed to the pod that sent them",
+                "Packets refused because their source is not that of the pod that sent them",
                 refused_source_counter(),
             ),
             (
@@ -162,8 +162,16 @@ impl Metrics {
             }
         }
         for (of_table, counter) in &self.refused {
-            if let Some(count) = counters.get(of_table) {
-                counter.inner().store(count.packets, Ordering::Relaxed);
+            // On a bridge sources are checked by its ports.
+            let of_bridge = (*of_table == refused_source_counter()).then(refused_port_source_counter);
+            let counts: Vec<u64> = of_bridge
+                .iter()
+                .chain([of_table])
+                .filter_map(|name| counters.get(name))
+                .map(|count| count.packets)
+                .collect();
+            if !counts.is_empty() {
+                counter.inner().store(counts.into_iter().sum(), Ordering::Relaxed);
             }
         }
         self.watch.set_ages();
@@ -407,7 +415,8 @@ mod tests {
         let denied = denied_counter(Direction::Ingress);
         let counters = BTreeMap::from([
             (denied, Count { packets: 5, bytes: 300 }),
-            (refused_source_counter(), Count { packets: 3, bytes: 180 }),
+            (refused_source_counter(), Count { packets: 2, bytes: 120 }),
+            (refused_port_source_counter(), Count { packets: 1, bytes: 60 }),
             (refused_tag_counter(), Count { packets: 2, bytes: 120 }),
             (refused_gate_counter(), Count { packets: 4, bytes: 240 }),
         ]);

@@ -23,7 +23,10 @@ pub(crate) use chain::sets_of;
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
 pub(crate) use gate::ranges_of;
 pub use gate::refused_gate_counter;
-pub use lower::{Lowerer, lower, refused_destination_counter, refused_link_local_counter, refused_tag_counter};
+pub use lower::{
+    Lowerer, lower, refused_destination_counter, refused_link_local_counter, refused_port_source_counter,
+    refused_tag_counter,
+};
 pub use name::{ChainName, Comment, CounterName, SetName};
 pub(crate) use open_flows::add_open_flows;
 pub use open_flows::without_open_flows;

@@ -149,6 +149,10 @@ fn ingress(name: &str, rules: &str) -> String {
 
 /// A bridge with a free pod, another, one that may receive nothing and one that may send nothing, and their agent.
 async fn start(folder: &Path) -> (Agent, [Pod; 4]) {
+    start_with(folder, &[]).await
+}
+
+async fn start_with(folder: &Path, arguments: &[&str]) -> (Agent, [Pod; 4]) {
     loopback_up().unwrap();
     ip("link add cni0 type bridge");
     ip("addr add 10.2.0.1/24 dev cni0");
@@ -160,7 +164,7 @@ async fn start(folder: &Path) -> (Agent, [Pod; 4]) {
     yaml += "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: jail}\n\
              spec: {podSelector: {matchLabels: {app: jail}}, policyTypes: [Egress]}\n";
     fs::write(folder.join("cluster.yaml"), yaml).unwrap();
-    let mut agent = Agent::start(&["-f", folder.to_str().unwrap()]).unwrap();
+    let mut agent = Agent::start(&[&["-f", folder.to_str().unwrap()], arguments].concat()).unwrap();
     agent.ready().await.unwrap();
     (agent, pods)
 }
@@ -251,5 +255,54 @@ fn tagged_frames_go_around_no_rule() {
         agent.until_table(|table| !table.contains("jail")).await.unwrap();
         jail.send_frame(&free, customer, b"free");
         assert!(hears(&at_free, "free"), "such frames would arrive");
+    });
+}
+
+/// What libcni writes when a pod's network stands.
+fn write_result(folder: &Path, pod: &Pod) {
+    let (name, number) = (pod.name, pod.number);
+    let content = format!(
+        r#"{{"kind": "cniCacheV1", "containerId": "{name}", "networkName": "net", "ifName": "eth0",
+            "cniArgs": [["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "{name}"]],
+            "result": {{"cniVersion": "1.0.0",
+                "interfaces": [{{"name": "cni0"}}, {{"name": "v-{name}"}}, {{"name": "eth0", "sandbox": "/any"}}],
+                "ips": [{{"interface": 2, "address": "10.2.0.{number}/24"}}, {{"interface": 2, "address": "fd02::{number}/64"}}]}}}}"#
+    );
+    fs::write(folder.join(format!("net-{name}-eth0")), content).unwrap();
+}
+
+#[test]
+fn by_its_port_a_pod_sends_with_its_own_addresses_or_not_at_all() {
+    isolated(async {
+        let (folder, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (agent, pods) = start_with(folder.path(), &["--cni-results", results.path().to_str().unwrap()]).await;
+        let [free, other, shut, jail] = &pods;
+        pods.iter().for_each(|pod| write_result(results.path(), pod));
+        let begun = Instant::now();
+        while !nft(&["list", "ruleset"]).unwrap().contains("own-ports") {
+            assert!(begun.elapsed() < PATIENCE, "{}", agent.log().unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (at_other, at_shut) = (other.listen(), shut.listen());
+        free.send_frame(other, &[], b"its own");
+        assert!(hears(&at_other, "its own"));
+        // Leases and neighbours are still found, by both families.
+        free.send(other.v4(), "by its socket");
+        assert!(hears(&at_other, "by its socket"));
+        let v6 = SocketAddr::new(Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, u16::from(other.number)).into(), PORT);
+        free.send(v6, "by the other family");
+        assert!(hears(&at_other, "by the other family"));
+        for (who, from, as_whom, to, at) in [
+            ("a jailed pod as a free one", jail, free, other, &at_other),
+            ("a free pod as another", free, jail, other, &at_other),
+            ("a free pod as its victim", free, shut, shut, &at_shut),
+        ] {
+            let forged =
+                Pod { name: from.name, netns: from.netns.clone(), number: as_whom.number, station: from.station };
+            forged.send_frame(to, &[], b"forged");
+            assert!(!hears(at, "forged"), "{who}");
+        }
+        assert_eq!(counted("refused-source"), 3);
+        assert_eq!(agent.metric("postern_refused_source_packets_total").await.unwrap(), 3.0);
     });
 }

@@ -94,6 +94,11 @@ impl Pods {
         &self.sandboxes
     }
 
+    /// The sandboxes of a pod: of its name, and not of another pod that had the name.
+    pub fn sandboxes_of<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Sandbox> {
+        self.sandboxes.of(pod)
+    }
+
     /// The pod that has an address: of the policed pods that claim it, one that has it by its sandbox, else the newest that
     /// runs, and last one that is being deleted.
     pub fn owner(&self, address: IpAddr) -> Option<&Arc<Pod>> {

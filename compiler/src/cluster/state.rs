@@ -200,6 +200,8 @@ impl State {
     /// Takes over the sandboxes of the node.
     fn put_sandboxes(&mut self, sandboxes: Vec<Sandbox>) -> bool {
         let changed = self.pods.put_sandboxes(sandboxes);
+        // Links may lead to others than before, though no pod has changed.
+        self.versions.local_pods += u64::from(!changed.is_empty());
         for key in &changed {
             let (before, after) = self.pods.complete(key);
             self.follow_pod(key, before, after);

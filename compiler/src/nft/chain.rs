@@ -58,7 +58,7 @@ pub(crate) fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
             | Match::HopLimit(_)
             | Match::Original
             | Match::LinkLocalSource
-            | Match::UnspecifiedSource(_)
+            | Match::SourceIs(_)
             | Match::SourceAstray
             | Match::EtherType(_),
         )

@@ -31,7 +31,9 @@ use super::{Family, Table};
 use crate::api::{Direction, PolicyKey};
 use crate::cluster::{Endpoints, Members, PodPeers, PortSelector};
 use crate::policy::{Ir, LocalPod, PodLinks, PolicyRules};
-pub use bridge::{refused_destination_counter, refused_link_local_counter, refused_tag_counter};
+pub use bridge::{
+    refused_destination_counter, refused_link_local_counter, refused_port_source_counter, refused_tag_counter,
+};
 use dispatch::Groups;
 use groups::{GroupPart, MOST_JUMPS};
 use policy_chain::PolicyChain;

@@ -3,6 +3,8 @@
 //! A new variant must break the printer, the encoder, the decoder and the tracer at compile time, so none of
 //! them has a wildcard arm.
 
+use std::net::IpAddr;
+
 use super::{ChainName, Comment, CounterName, Family, KeyType, SetName};
 use crate::api::{PortRange, Protocol};
 
@@ -54,8 +56,8 @@ pub enum Match {
     Original,
     /// `ip6 saddr fe80::/10` (RFC 4291, section 2.5.6).
     LinkLocalSource,
-    /// `ip saddr 0.0.0.0`, `ip6 saddr ::`
-    UnspecifiedSource(Family),
+    /// `ip saddr 10.0.0.2`, `ip6 saddr ::`
+    SourceIs(IpAddr),
     /// `fib saddr . iif oif missing`: the node does not route the source to the link from which the packet came.
     SourceAstray,
     /// `ether type ip`. In table `bridge` it stands in front of every look at addresses.

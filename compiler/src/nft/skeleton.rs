@@ -1,5 +1,6 @@
 //! What every table has, whatever the policies say: base chains, dispatch maps, and what no policy may block.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::{
@@ -111,11 +112,12 @@ pub(super) fn own_source() -> (ChainName, Arc<Chain>) {
     };
     let back = [Stmt::Verdict(Verdict::Return)];
     let refuse = [Stmt::CounterName(refused_source_counter()), Stmt::Verdict(Verdict::Drop)];
-    let dhcp = [Match::UnspecifiedSource(Family::V4), Match::Port(Protocol::Udp, PortRange::single(DHCP_SERVER))];
+    let nobody = Match::SourceIs(Ipv4Addr::UNSPECIFIED.into());
+    let dhcp = [nobody.clone(), Match::Port(Protocol::Udp, PortRange::single(DHCP_SERVER))];
     let rules = vec![
         to(&neighbour_discovery(), &back, Some("neighbour discovery")),
         to(&dhcp, &back, Some("DHCP")),
-        to(&[Match::UnspecifiedSource(Family::V4)], &refuse, None),
+        to(&[nobody], &refuse, None),
         to(&[Match::SourceAstray], &refuse, None),
     ];
     let comment = Some(Comment::new("what a pod sends has a source that the node routes to its link"));
@@ -123,7 +125,7 @@ pub(super) fn own_source() -> (ChainName, Arc<Chain>) {
 }
 
 /// The port of DHCP servers (RFC 2131, section 4.1).
-const DHCP_SERVER: u16 = 67;
+pub(super) const DHCP_SERVER: u16 = 67;
 
 fn own_source_chain() -> ChainName {
     ChainName::fixed("own-source")

@@ -158,8 +158,7 @@ impl fmt::Display for Match {
             Match::HopLimit(hops) => write!(f, "ip6 hoplimit {hops}"),
             Match::Original => f.write_str("ct direction original"),
             Match::LinkLocalSource => f.write_str("ip6 saddr fe80::/10"),
-            Match::UnspecifiedSource(Family::V4) => f.write_str("ip saddr 0.0.0.0"),
-            Match::UnspecifiedSource(Family::V6) => f.write_str("ip6 saddr ::"),
+            Match::SourceIs(address) => write!(f, "{} {address}", Field::Source(Family::of(*address))),
             Match::SourceAstray => f.write_str("fib saddr . iif oif missing"),
             Match::EtherType(kind) => write!(f, "ether type {kind}"),
         }

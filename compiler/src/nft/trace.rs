@@ -181,9 +181,7 @@ impl<'a> Walk<'a> {
                 IpAddr::V6(source) => source.is_unicast_link_local(),
                 IpAddr::V4(_) => false,
             },
-            Match::UnspecifiedSource(family) => {
-                Family::of(self.packet.source) == *family && self.packet.source.is_unspecified()
-            }
+            Match::SourceIs(address) => self.packet.source == *address,
             Match::SourceAstray => self.packet.is_astray,
             Match::EtherType(kind) => {
                 *kind == self.packet.tag.unwrap_or_else(|| EtherType::of(Family::of(self.packet.source)))

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{LocalPod, OpenToAll, Policies};
 use crate::api::{Direction, LinkName, PodKey, Str};
-use crate::cluster::{Link, Links, ListId};
+use crate::cluster::{Link, ListId, Port, State};
 
 /// Whose packets must have a source that the node routes to the link from which they come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub struct PodLinks {
     /// and is one to whoever receives it. Those of pods that are isolated for egress or must have a source of their own,
     /// and those that could be.
     pub tagless: BTreeSet<LinkName>,
+    /// The ports of bridges that the container runtime says are a pod's, whose packets must have a source of these. What
+    /// is only heard does not count here: who may forge a source can be heard with it.
+    pub sources: BTreeMap<LinkName, BTreeSet<IpAddr>>,
     /// The ports of bridges by which nothing may come from a link-local address, which is nobody's in particular, but what
     /// makes a link work. Those of pods that are isolated for egress, and those that could be.
     pub jailed: BTreeSet<LinkName>,
@@ -48,11 +51,13 @@ pub struct PodLinks {
 }
 
 impl PodLinks {
-    pub(super) fn of(links: &Links, pods: &[LocalPod], policies: &Policies, own_addresses: &OwnAddresses) -> PodLinks {
+    pub(super) fn of(state: &State, pods: &[LocalPod], policies: &Policies, own_addresses: &OwnAddresses) -> PodLinks {
         let mut found = PodLinks::default();
+        let links = state.links();
         if links.is_empty() {
             return found;
         }
+        let by_port = by_port(state, pods);
         let by_address: BTreeMap<IpAddr, &LocalPod> =
             pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (*address, pod))).collect();
         for link in links.iter() {
@@ -65,7 +70,8 @@ impl PodLinks {
                         found.shared.insert(link.name);
                     }
                     let any_ingress = isolated.iter().any(|pod| pod.ingress.is_some());
-                    found.add_ports(link, any_ingress, &by_address, policies, own_addresses);
+                    let behind = Behind { by_address: &by_address, by_port: &by_port };
+                    found.add_ports(link, any_ingress, behind, policies, own_addresses);
                 }
                 continue;
             }
@@ -98,18 +104,20 @@ impl PodLinks {
 impl PodLinks {
     /// Whether anything is decided by the ports of bridges.
     pub fn has_ports(&self) -> bool {
-        !(self.tagless.is_empty() && self.jailed.is_empty() && self.closed.is_empty())
+        let PodLinks { own: _, checked: _, shared: _, tagless, sources, jailed, closed } = self;
+        !(tagless.is_empty() && sources.is_empty() && jailed.is_empty() && closed.is_empty())
     }
 
     /// The ports of a bridge behind which there is an isolated pod, one that is isolated for ingress if `any_ingress`.
     ///
-    /// Which address is behind a port is learnt from what was sent by it, so that who may forge frames can claim others'.
-    /// That closes ports and opens none: the owner of a forged address is then behind no port that is known.
+    /// Where the runtime does not say who is behind a port it is learnt from what was sent by it, so that who may forge
+    /// frames can pass for another there. That opens no port of a victim: the owner of a forged address is then behind no
+    /// port that is known.
     fn add_ports(
         &mut self,
         bridge: &Link,
         any_ingress: bool,
-        by_address: &BTreeMap<IpAddr, &LocalPod>,
+        known_behind: Behind<'_>,
         policies: &Policies,
         own_addresses: &OwnAddresses,
     ) {
@@ -120,12 +128,12 @@ impl PodLinks {
             Some(open.or_insert_with(|| OpenToAll::of(direction, isolation, policies)).clone())
         };
         for port in &bridge.ports {
-            let behind: BTreeMap<&PodKey, &LocalPod> = port
-                .addresses
-                .iter()
-                .filter_map(|address| by_address.get(address))
-                .map(|pod| (&pod.key, *pod))
-                .collect();
+            let behind = known_behind.port(port);
+            if let Some((pod, addresses)) = known_behind.by_port.get(&port.name)
+                && own_addresses.concern(pod)
+            {
+                self.sources.insert(port.name, addresses.clone());
+            }
             let is_unknown = behind.is_empty();
             let must_be_tagless = |pod: &&LocalPod| pod.egress.is_some() || own_addresses.concern(pod);
             if is_unknown || behind.values().any(must_be_tagless) {
@@ -149,6 +157,39 @@ impl PodLinks {
                 }
             }
         }
+    }
+}
+
+/// The pods that the container runtime says are behind a link of the node, with their addresses.
+type ByPort<'a> = BTreeMap<LinkName, (&'a LocalPod, BTreeSet<IpAddr>)>;
+
+fn by_port<'a>(state: &State, pods: &'a [LocalPod]) -> ByPort<'a> {
+    let mut by_port = ByPort::new();
+    for (of_api, pod) in state.pods().local().zip(pods) {
+        for sandbox in state.pods().sandboxes_of(of_api) {
+            let Some(link) = sandbox.link else { continue };
+            let (_, addresses) = by_port.entry(link).or_insert_with(|| (pod, pod.addresses.iter().copied().collect()));
+            addresses.extend(&sandbox.addresses);
+        }
+    }
+    by_port
+}
+
+/// Who is behind which port of a bridge.
+#[derive(Clone, Copy)]
+struct Behind<'a> {
+    by_address: &'a BTreeMap<IpAddr, &'a LocalPod>,
+    by_port: &'a ByPort<'a>,
+}
+
+impl<'a> Behind<'a> {
+    /// The pod that the runtime says is there; without its word those that were heard.
+    fn port(self, port: &Port) -> BTreeMap<&'a PodKey, &'a LocalPod> {
+        if let Some((pod, _)) = self.by_port.get(&port.name) {
+            return BTreeMap::from([(&pod.key, *pod)]);
+        }
+        let heard = port.addresses.iter().filter_map(|address| self.by_address.get(address));
+        heard.map(|pod| (&pod.key, *pod)).collect()
     }
 }
 

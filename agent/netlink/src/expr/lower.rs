@@ -4,6 +4,8 @@
 //! protocol in front of a field and leaves it out where an earlier statement of the rule has checked it already. The
 //! same is done here, so that `nft` prints our rules as it prints its own.
 
+use std::net::IpAddr;
+
 use compiler::api::PortRange;
 use compiler::nft::{CtState, Family, Field, Match, Reject, Stmt};
 
@@ -136,12 +138,13 @@ impl Lowering<'_> {
                 });
                 self.equal(Data::of(LINK_LOCAL.to_be_bytes()));
             }
-            Match::UnspecifiedSource(family) => {
-                self.need_family(*family);
-                self.source(*family, Register::R1);
-                match family {
-                    Family::V4 => self.equal(Data::of([0; 4])),
-                    Family::V6 => self.equal(Data::of([0; 16])),
+            Match::SourceIs(address) => {
+                let family = Family::of(*address);
+                self.need_family(family);
+                self.source(family, Register::R1);
+                match address {
+                    IpAddr::V4(address) => self.equal(Data::of(address.octets())),
+                    IpAddr::V6(address) => self.equal(Data::of(address.octets())),
                 }
             }
             Match::SourceAstray => {

@@ -4,6 +4,8 @@
 //! found is lowered again and must give the same expressions. So nothing passes as ours that is not ours to the
 //! last register, and the rules of [`lower`] are written once.
 
+use std::net::IpAddr;
+
 use compiler::api::{PortRange, Protocol};
 use compiler::nft::{CtState, EtherType, Family, Field, Match, Reject, SetName, Stmt};
 
@@ -66,8 +68,13 @@ impl<'a> Parser<'a> {
                 Some(Some(Stmt::Match(Match::LinkLocalSource)))
             }
             Expr::Payload { base: Base::Network, .. } if matches!(self.rest.first(), Some(Expr::Cmp { .. })) => {
-                self.next_expr()?;
-                Some(Some(Stmt::Match(Match::UnspecifiedSource(self.family?))))
+                let Expr::Cmp { data, .. } = self.next_expr()? else { return None };
+                let bytes = data.as_slice();
+                let address: Option<IpAddr> = match self.family? {
+                    Family::V4 => <[u8; 4]>::try_from(bytes).ok().map(Into::into),
+                    Family::V6 => <[u8; 16]>::try_from(bytes).ok().map(Into::into),
+                };
+                Some(Some(Stmt::Match(Match::SourceIs(address?))))
             }
             Expr::Payload { base: Base::Network, offset, .. } => self.field(*offset).map(Some),
             Expr::Meta { key: MetaKey::IifName, .. } => self.looked_up(Field::InputLink).map(Some),

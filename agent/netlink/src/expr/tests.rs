@@ -51,7 +51,7 @@ fn any_stmt() -> impl Strategy<Value = Stmt> {
         any::<u8>().prop_map(|hops| matching(Match::HopLimit(hops))),
         Just(matching(Match::Original)),
         Just(matching(Match::LinkLocalSource)),
-        prop::sample::select(Family::ALL.to_vec()).prop_map(|family| matching(Match::UnspecifiedSource(family))),
+        any::<std::net::IpAddr>().prop_map(|address| matching(Match::SourceIs(address))),
         Just(matching(Match::SourceAstray)),
         prop::sample::select(EtherType::ALL.to_vec()).prop_map(|kind| matching(Match::EtherType(kind))),
         Just(Stmt::Counter),

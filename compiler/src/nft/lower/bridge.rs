@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! prerouting: from-port -> refuse tags by the ports of isolated pods
+//!                       -> own-ports by port -> refuse what has the source of another
 //!                       -> link-local: what comes from a link-local address by the port of an isolated pod
 //! forward:    to-port   -> closed-ports by port -> closed: what is for a pod's address goes on to the rules of the node
 //! ```
@@ -14,9 +15,10 @@
 //! Frames from the node to its pods meet neither: they do not pass from port to port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::super::skeleton::{neighbour_discovery, rule};
+use super::super::skeleton::{DHCP_SERVER, neighbour_discovery, rule};
 use super::super::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, EtherType, Family, Field, Hook, Key, KeyType,
     MapElement, Match, Rule, Set, SetName, Stmt, Table, TableFamily, Verdict, VerdictMap,
@@ -44,6 +46,11 @@ pub fn refused_destination_counter() -> CounterName {
     CounterName::in_table(TableFamily::Bridge, "refused-destination")
 }
 
+/// The counter of packets whose source is not of the pod of their port.
+pub fn refused_port_source_counter() -> CounterName {
+    CounterName::in_table(TableFamily::Bridge, "refused-source")
+}
+
 /// The counter of packets from a link-local address by the port of a pod that is isolated for egress.
 pub fn refused_link_local_counter() -> CounterName {
     CounterName::in_table(TableFamily::Bridge, "refused-link-local")
@@ -54,7 +61,7 @@ pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks) {
     if !links.has_ports() {
         return;
     }
-    let PodLinks { tagless, jailed, closed, .. } = links;
+    let PodLinks { tagless, sources, jailed, closed, .. } = links;
     let mut add_ports = |name: &str, ports: &BTreeSet<LinkName>, text| {
         let keys = Arc::new(ports.iter().copied().map(Key::Link).collect());
         let of_ports = Set { key_type: KeyType::Link, comment: comment(text), keys };
@@ -62,8 +69,9 @@ pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks) {
     };
     add_ports(TAGLESS_PORTS, tagless, "ports by which no tagged frame may come");
     add_ports(JAILED_PORTS, jailed, "ports by which nothing may come from link-local addresses");
+    add_sources(table, sources);
     table.counters.extend([refused_tag_counter(), refused_link_local_counter()]);
-    table.chains.insert(chain("from-port"), Arc::new(from_port()));
+    table.chains.insert(chain("from-port"), Arc::new(from_port(!sources.is_empty())));
     table.chains.insert(chain(LINK_LOCAL), Arc::new(link_local()));
     if closed.is_empty() {
         return;
@@ -92,6 +100,7 @@ const CLOSED: &str = "closed";
 const CLOSED_PORTS: &str = "closed-ports";
 const TAGLESS_PORTS: &str = "tagless-ports";
 const JAILED_PORTS: &str = "jailed-ports";
+const OWN_PORTS: &str = "own-ports";
 /// The chain of what comes from a link-local address.
 const LINK_LOCAL: &str = "link-local";
 
@@ -124,10 +133,13 @@ fn addresses(pods: &[LocalPod]) -> BTreeMap<Family, Vec<Key>> {
     by_family
 }
 
-fn from_port() -> Chain {
+fn from_port(has_sources: bool) -> Chain {
     let base = Some(BaseChain { hook: Hook::Prerouting, priority: BEFORE_ROUTING, policy: ChainPolicy::Accept });
     let from = |ports| Match::In(Field::InputLink, set(ports));
     let mut rules = tags().map(|tag| refuse([tag, from(TAGLESS_PORTS)], refused_tag_counter())).to_vec();
+    if has_sources {
+        rules.push(rule([Stmt::VerdictMap(Field::InputLink, set(OWN_PORTS))], None));
+    }
     let link_local = [of(Family::V6), Match::LinkLocalSource, from(JAILED_PORTS)].map(Stmt::Match);
     rules.push(rule(link_local.into_iter().chain([Stmt::Verdict(Verdict::Goto(chain(LINK_LOCAL)))]), None));
     Chain { base, comment: comment("what ports may send"), rules }
@@ -151,6 +163,46 @@ fn refuse(conditions: impl IntoIterator<Item = Match>, counter: CounterName) -> 
 fn accept(conditions: impl IntoIterator<Item = Match>, why: Option<&str>) -> Rule {
     let conditions = conditions.into_iter().map(Stmt::Match);
     rule(conditions.chain([Stmt::Verdict(Verdict::Accept)]), why)
+}
+
+/// The map from ports to the chains that know whose they are, with these, if there are any.
+fn add_sources(table: &mut Table, sources: &BTreeMap<LinkName, BTreeSet<IpAddr>>) {
+    if sources.is_empty() {
+        return;
+    }
+    table.counters.insert(refused_port_source_counter());
+    let mut elements = BTreeMap::new();
+    for (port, addresses) in sources {
+        let name = chain(ChainName::hashed("port", &port.to_string(), &port.to_string()).as_str());
+        elements.insert(Key::Link(*port), MapElement { verdict: Verdict::Jump(name.clone()), comment: None });
+        table.chains.insert(name, Arc::new(own_sources(addresses)));
+    }
+    let comment = comment("ports of pods whose sources are checked");
+    let map = VerdictMap { key_type: KeyType::Link, comment, elements: Arc::new(elements) };
+    table.maps.insert(set(OWN_PORTS), Arc::new(map));
+}
+
+/// What has a source of these goes on. Whoever has no address yet has none to show; link-local sources are looked at next.
+fn own_sources(addresses: &BTreeSet<IpAddr>) -> Chain {
+    let back = |conditions: &[Match], why| {
+        let conditions = conditions.iter().cloned().map(Stmt::Match);
+        rule(conditions.chain([Stmt::Verdict(Verdict::Return)]), why)
+    };
+    let source = |address: IpAddr| [of(Family::of(address)), Match::SourceIs(address)];
+    let mut rules: Vec<Rule> = addresses.iter().map(|address| back(&source(*address), None)).collect();
+    let [v6, nobody] = source(Ipv6Addr::UNSPECIFIED.into());
+    let [v4, nobody_v4] = source(Ipv4Addr::UNSPECIFIED.into());
+    let [hops, types] = neighbour_discovery();
+    let server = Match::Port(Protocol::Udp, PortRange::single(DHCP_SERVER));
+    rules.extend([
+        back(&[v6.clone(), Match::LinkLocalSource], None),
+        back(&[v6.clone(), nobody.clone(), hops, types], Some("neighbour discovery")),
+        back(&[v6.clone(), nobody, Match::HopLimit(1)], Some("multicast listeners")),
+        back(&[v4.clone(), nobody_v4, server], Some("DHCP")),
+        refuse([v4], refused_port_source_counter()),
+        refuse([v6], refused_port_source_counter()),
+    ]);
+    Chain { base: None, comment: comment("what a pod sends has a source of its own"), rules }
 }
 
 /// The rest is judged by its address in table inet.

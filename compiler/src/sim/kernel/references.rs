@@ -34,7 +34,7 @@ fn reference(stmt: &Stmt) -> Reference<'_> {
             | Match::HopLimit(_)
             | Match::Original
             | Match::LinkLocalSource
-            | Match::UnspecifiedSource(_)
+            | Match::SourceIs(_)
             | Match::SourceAstray
             | Match::EtherType(_),
         )

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::api::LinkName;
-use crate::cluster::{Change, Event, Link, Port};
+use crate::cluster::{Change, Event, Link, Port, Sandbox};
 use crate::nft::trace::{Payload, TracedPacket, trace_in};
 use crate::nft::{Deny, lower};
 use crate::policy::{OwnAddresses, Resolver};
@@ -151,6 +151,61 @@ fn a_link_local_source_is_nobodys() {
     let open = policy("a/open").selects("app=jail").egress([rule()]);
     let table = super::tests::table(events().into_iter().chain([open.into()]).collect(), OwnAddresses::Off);
     assert!(is_taken(&table, "to-jail", say("fe80::1", UDP)), "everything is open");
+}
+
+/// The port of the jailed pod is its own by the runtime's word, too.
+fn with_sandbox() -> Vec<Event> {
+    let sandbox = Sandbox {
+        pod: pod("a/jail").build().key,
+        uid: None,
+        addresses: vec!["10.1.0.3".parse().unwrap(), "fd01::3".parse().unwrap()],
+        link: Some(name("to-jail")),
+    };
+    events().into_iter().chain([Event::Sandboxes(vec![sandbox])]).collect()
+}
+
+#[test]
+fn by_the_port_of_a_pod_only_its_own_addresses_send() {
+    let checked = table(with_sandbox(), OwnAddresses::All { except: [].into() });
+    let lease = Payload::Port(Protocol::Udp, 67);
+    for (source, destination, payload, hop_limit, expected) in [
+        ("10.1.0.3", "10.1.0.4", UDP, 64, true),
+        ("fd01::3", "fd01::2", UDP, 64, true),
+        ("10.1.0.4", "10.1.0.2", UDP, 64, false),
+        ("fd01::2", "fd01::2", UDP, 64, false),
+        ("0.0.0.0", "255.255.255.255", lease, 64, true),
+        ("0.0.0.0", "10.1.0.4", UDP, 64, false),
+        ("::", "ff02::1:ff00:3", Payload::Icmpv6(135, 0), 255, true),
+        ("::", "ff02::16", Payload::Icmpv6(143, 0), 1, true),
+        ("::", "fd01::2", UDP, 64, false),
+        ("fe80::3", "ff02::2", Payload::Icmpv6(133, 0), 255, true),
+        ("fe80::3", "fe80::1", UDP, 64, false),
+    ] {
+        let packet = TracedPacket { hop_limit, ..packet(source, destination, payload) };
+        assert_eq!(is_taken(&checked, "to-jail", packet), expected, "{source} to {destination}");
+        if source != "fe80::3" {
+            assert!(is_taken(&checked, "to-whom", packet), "{source}: of what is only heard nothing is known for sure");
+        }
+    }
+    for own_addresses in [OwnAddresses::Off, OwnAddresses::All { except: ["a".into()].into() }] {
+        let table = table(with_sandbox(), own_addresses);
+        assert!(is_taken(&table, "to-jail", packet("10.1.0.4", "10.1.0.2", UDP)));
+    }
+}
+
+#[test]
+fn the_runtimes_word_on_a_port_counts_before_what_was_heard() {
+    let mut events = with_sandbox();
+    for event in &mut events {
+        // The jailed pod was heard as the free one, and not as itself.
+        let Event::Links(links) = event else { continue };
+        links[0].ports[1].addresses = vec!["10.1.0.4".parse().unwrap()];
+        links[0].ports[0].addresses = vec![];
+    }
+    let table = table(events, OwnAddresses::Off);
+    assert!(!is_taken(&table, "to-jail", packet("fe80::3", "fe80::1", UDP)));
+    let tagged = TracedPacket { tag: Some(EtherType::CustomerTag), ..packet("10.1.0.3", "10.1.0.2", UDP) };
+    assert!(!is_taken(&table, "to-jail", tagged));
 }
 
 #[test]
