@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use integration::agent::{Agent, binary, install, loopback_up};
+use integration::agent::{self, Agent, install, loopback_up};
 use integration::control_plane::{ControlPlane, pod};
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::Api;
@@ -98,7 +98,7 @@ async fn cluster() -> ControlPlane {
 
 /// What `postern explain` says: exit status, standard output, standard error.
 fn explain(kubeconfig: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = Command::new(binary().unwrap())
+    let Output { status, stdout, stderr } = Command::new(agent::binary().unwrap())
         .args(["explain", "--kubeconfig", kubeconfig.to_str().unwrap()])
         .args(arguments)
         .stdin(Stdio::null())
