@@ -217,7 +217,7 @@ pub(crate) fn every_operation_leaves_its_result() {
 /// Everything that somebody else could put into our table is noticed.
 pub(crate) fn foreign_things_are_named() {
     let foreign = [
-        ("add rule inet postern b-main ip saddr 10.0.0.1 accept", "b-main"),
+        ("add rule inet postern b-main ip daddr 10.0.0.1 accept", "b-main"),
         ("add rule inet postern b-main meta nfproto ipv4 accept", "b-main"),
         ("add rule inet postern b-main ip saddr != @v4 accept", "b-main"),
         ("add rule inet postern b-main ct state new accept", "b-main"),
