@@ -330,27 +330,32 @@ mod tests {
             assert!(found[0].contains("fd01::/64") && !found[0].contains("0.0.0.0/0"), "{found:?}");
             assert_eq!(found[1], "v1: 10.0.0.2/32 fd00::2/128");
 
-            // A port's address is known once the node has had to find it out, and for as long as nobody else has it.
-            ip(&netns, "link set v2 master cni0");
+            // A port's address is known once the node has had to find it out, and for as long as nobody else has it. No link
+            // has the hardware address, so that no frame of its own moves it; and that of the bridge is given, because one
+            // that changes with the ports makes the node forget its neighbours.
+            ip(
+                &netns,
+                "link set cni0 address 02:00:00:00:00:01
+                 link set v2 master cni0",
+            );
             let port = |links: &[Link]| links[0].ports.clone();
             assert_eq!(port(&routes.read().await.unwrap()).len(), 1, "the other end of v1 is no port");
             assert!(port(&routes.read().await.unwrap())[0].addresses.is_empty(), "nothing was heard of it");
             ip(
                 &netns,
-                "link set p2 address 02:00:00:00:00:02
-                 neigh add 10.1.0.7 lladdr 02:00:00:00:00:02 dev cni0
-                 neigh add fd01::7 lladdr 02:00:00:00:00:02 dev cni0
-                 neigh add 10.1.0.8 lladdr 02:00:00:00:00:03 dev cni0",
+                "neigh add 10.1.0.7 lladdr 02:00:00:00:00:07 dev cni0
+                 neigh add fd01::7 lladdr 02:00:00:00:00:07 dev cni0
+                 neigh add 10.1.0.8 lladdr 02:00:00:00:00:08 dev cni0",
             );
             assert!(port(&routes.read().await.unwrap())[0].addresses.is_empty(), "nobody was heard by it");
-            netns.run(|| bridge_fdb("add 02:00:00:00:00:02 dev v2 master dynamic")).unwrap();
+            netns.run(|| bridge_fdb("add 02:00:00:00:00:07 dev v2 master dynamic")).unwrap();
             let known = port(&routes.read().await.unwrap());
             assert_eq!(known[0].addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.7", "fd01::7"]);
-            netns.run(|| bridge_fdb("del 02:00:00:00:00:02 dev v2 master")).unwrap();
+            netns.run(|| bridge_fdb("del 02:00:00:00:00:07 dev v2 master")).unwrap();
             ip(&netns, "neigh del 10.1.0.7 dev cni0");
             assert_eq!(port(&routes.read().await.unwrap()), known, "who is silent is not forgotten");
             ip(&netns, "link set v1 master cni0");
-            netns.run(|| bridge_fdb("add 02:00:00:00:00:02 dev v1 master dynamic")).unwrap();
+            netns.run(|| bridge_fdb("add 02:00:00:00:00:07 dev v1 master dynamic")).unwrap();
             let moved = port(&routes.read().await.unwrap());
             let counts: Vec<_> = moved.iter().map(|port| (port.name.to_string(), port.addresses.len())).collect();
             assert_eq!(counts, [("v1".to_owned(), 1), ("v2".to_owned(), 1)], "fd01::7 is behind v1 now");
