@@ -286,7 +286,7 @@ fn by_its_port_a_pod_sends_with_its_own_addresses_or_not_at_all() {
         let (at_other, at_shut) = (other.listen(), shut.listen());
         free.send_frame(other, &[], b"its own");
         assert!(hears(&at_other, "its own"));
-        // Leases and neighbours are still found, by both families.
+        // A socket's own packets pass, and neighbours are still found, in both families.
         free.send(other.v4(), "by its socket");
         assert!(hears(&at_other, "by its socket"));
         let v6 = SocketAddr::new(Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, u16::from(other.number)).into(), PORT);

@@ -108,7 +108,7 @@ fn what_a_rule_opens_to_everybody_is_open_to_what_is_for_many() {
     assert!(!reaches(&table, "to-mdns", packet("10.1.0.4", "224.0.0.251", tcp)));
     let open = policy("a/open").selects("app=shut").ingress([rule()]);
     let events = events().into_iter().chain([open.into()]).collect();
-    let table = super::tests::table(events, OwnAddresses::Off);
+    let table = self::table(events, OwnAddresses::Off);
     assert!(reaches(&table, "to-shut", packet("10.1.0.4", "224.0.0.251", UDP)), "everything is open");
 }
 
@@ -149,7 +149,7 @@ fn a_link_local_source_is_nobodys() {
         assert!(is_taken(&table, port, say("ff02::1:2", Payload::Port(Protocol::Udp, 547))));
     }
     let open = policy("a/open").selects("app=jail").egress([rule()]);
-    let table = super::tests::table(events().into_iter().chain([open.into()]).collect(), OwnAddresses::Off);
+    let table = self::table(events().into_iter().chain([open.into()]).collect(), OwnAddresses::Off);
     assert!(is_taken(&table, "to-jail", say("fe80::1", UDP)), "everything is open");
 }
 
