@@ -30,6 +30,24 @@ impl Default for Limits {
 
 /// The next transaction from the mirror to the desired table, or `None` where they are equal.
 pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transaction> {
+    step(desired, mirror, limits).map(|step| step.transaction)
+}
+
+/// A transaction, and what it is the first half of.
+pub(super) struct Step {
+    pub(super) transaction: Transaction,
+    /// Where it only lets chains go ahead: the table that leads to them.
+    pub(super) ahead_of: Option<Table>,
+}
+
+impl From<Transaction> for Step {
+    fn from(transaction: Transaction) -> Step {
+        Step { transaction, ahead_of: None }
+    }
+}
+
+/// The same as [`next`], with what it is the first half of.
+pub(super) fn step(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Step> {
     let nothing = Table::default();
     let (base, ops) = match &mirror.table {
         Some(table) if mirror.foreign.is_empty() => (table, Vec::new()),
@@ -39,11 +57,12 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
     let changes = Changes::between(base, desired);
     if !changes.can_be_made_in_place(base) {
         let ops = vec![Op::DestroyTables, Op::AddTable(TableFamily::Inet)];
-        return transaction(desired, &nothing, &Changes::between(&nothing, desired), ops, limits);
+        let changes = Changes::between(&nothing, desired);
+        return transaction(desired, &nothing, &changes, ops, limits).map(Step::from);
     }
     // A table that replaces another has to be whole at once.
     if ops.contains(&Op::DestroyTables) {
-        return transaction(desired, base, &changes, ops, limits);
+        return transaction(desired, base, &changes, ops, limits).map(Step::from);
     }
     let staged = stage::target(desired, base, &changes, limits.weight);
     let (target, changes) = match &staged {
@@ -51,8 +70,11 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
         None => (desired, changes),
     };
     match ahead::target(target, base, &changes) {
-        Some(ahead) => transaction(&ahead, base, &Changes::between(base, &ahead), ops, limits),
-        None => transaction(target, base, &changes, ops, limits),
+        Some(ahead) => {
+            let transaction = transaction(&ahead, base, &Changes::between(base, &ahead), ops, limits)?;
+            Some(Step { transaction, ahead_of: Some(target.clone()) })
+        }
+        None => transaction(target, base, &changes, ops, limits).map(Step::from),
     }
 }
 

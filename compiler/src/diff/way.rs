@@ -1,6 +1,7 @@
 //! A way of many transactions.
 
-use super::{Limits, Mirror, Transaction, next};
+use super::next::{self, Step};
+use super::{Limits, Mirror, Transaction};
 use crate::nft::Table;
 
 /// How many transactions it is to the next milestone, more or less. To find one costs as much as there is left to do in
@@ -9,11 +10,22 @@ const TRANSACTIONS_A_MILESTONE: usize = 16;
 
 /// The way from a mirror to a desired table, and what is remembered of it between two transactions.
 ///
-/// The memory only saves work: where the table is to become another than before, or the mirror shows something else than
+/// Where chains have gone ahead, the transaction that leads to them comes next, whatever is desired by then: else one who
+/// changes something at every turn would have chains go ahead for ever, while nobody's change takes effect. The rest of the
+/// memory only saves work: where the table is to become another than before, or the mirror shows something else than
 /// the last transaction should have left, the way is found anew.
 #[derive(Debug, Default)]
 pub struct Way {
+    begun: Option<Begun>,
     remembered: Option<Remembered>,
+}
+
+/// What a transaction has begun whose chains went ahead.
+#[derive(Debug)]
+struct Begun {
+    target: Table,
+    /// What the kernel holds after that transaction.
+    reached: Option<Table>,
 }
 
 #[derive(Debug)]
@@ -26,34 +38,36 @@ struct Remembered {
 }
 
 impl Way {
-    /// The next transaction, or `None` where the desired table is reached. It is one that [`next`] might give, and is
-    /// found faster where there are many to come.
+    /// The next transaction, or `None` where the desired table is reached. It is one that [`next`](super::next) might give,
+    /// or ends what such a one has begun, and is found faster where there are many to come.
     pub fn next(&mut self, desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transaction> {
-        if let Some(mut known) = self.remembered.take_if(|known| known.is_valid(desired, mirror))
-            && let Some(transaction) = next(&known.milestone, mirror, limits)
+        let begun = self.begun.take().filter(|begun| is_at(begun.reached.as_ref(), mirror));
+        let known = self.remembered.take().filter(|known| is_at(known.reached.as_ref(), mirror));
+        let known = known.filter(|known| known.desired.is_same(desired));
+        let step_to = |target: &Table| next::step(target, mirror, limits);
+        let (step, remembered) = if let Some(step) = begun.and_then(|begun| step_to(&begun.target)) {
+            (step, known)
+        } else if let Some(known) = known
+            && let Some(step) = step_to(&known.milestone)
         {
-            known.reached = transaction.result().cloned();
-            self.remembered = Some(known);
-            return Some(transaction);
-        }
-        let far = Limits { weight: limits.weight.saturating_mul(TRANSACTIONS_A_MILESTONE), ..limits };
-        let milestone = next::milestone(desired, mirror, far);
-        let transaction = next(milestone.as_ref().unwrap_or(desired), mirror, limits)?;
-        self.remembered = milestone.map(|milestone| Remembered {
-            desired: desired.clone(),
-            milestone,
-            reached: transaction.result().cloned(),
-        });
+            (step, Some(known))
+        } else {
+            let far = Limits { weight: limits.weight.saturating_mul(TRANSACTIONS_A_MILESTONE), ..limits };
+            let milestone = next::milestone(desired, mirror, far);
+            let step = step_to(milestone.as_ref().unwrap_or(desired))?;
+            let remember = |milestone| Remembered { desired: desired.clone(), milestone, reached: None };
+            (step, milestone.map(remember))
+        };
+        let Step { transaction, ahead_of } = step;
+        let reached = transaction.result();
+        self.begun = ahead_of.map(|target| Begun { target, reached: reached.cloned() });
+        self.remembered = remembered.map(|known| Remembered { reached: reached.cloned(), ..known });
         Some(transaction)
     }
 }
 
-impl Remembered {
-    fn is_valid(&self, desired: &Table, mirror: &Mirror) -> bool {
-        let is_reached = match (&self.reached, &mirror.table) {
-            (Some(reached), Some(table)) => reached.is_same(table),
-            (_, None) | (None, _) => false,
-        };
-        is_reached && mirror.foreign.is_empty() && self.desired.is_same(desired)
-    }
+/// Whether the mirror shows what a transaction should have left.
+fn is_at(reached: Option<&Table>, mirror: &Mirror) -> bool {
+    let shows = |reached: &Table| mirror.table.as_ref().is_some_and(|table| reached.is_same(table));
+    mirror.foreign.is_empty() && reached.is_some_and(shows)
 }

@@ -217,6 +217,28 @@ fn a_chain_that_goes_ahead_takes_along_where_its_maps_lead() {
 }
 
 #[test]
+fn changes_without_end_do_not_put_off_those_whose_chains_went_ahead() {
+    let (mut kernel, mut mirror) = kernel_with(&start(), Release::AtOnce);
+    let mut way = Way::default();
+    for n in 0..10 {
+        // One pod is led elsewhere at every turn, and another is isolated meanwhile.
+        let busy = format!("d{n}");
+        let desired = start().chain(&busy, [drop_all()]).chain("e", [drop_all()]).map("m", &[(1, &*busy), (3, "e")]);
+        let transaction = way.next(&desired, &mirror, Limits::default()).expect("there is always more to do");
+        let generation = kernel.commit(&transaction).expect("the kernel takes it");
+        mirror.committed(transaction, generation);
+        let leads_to = |last| {
+            let map = &mirror.table.as_ref().expect("there is a table").maps[&SetName::from_kernel("m")];
+            map.elements.get(&Key::V4(address(last))).map(|element| element.verdict.to_string())
+        };
+        // What went ahead at one turn is led to at the next, though something else is wanted by then.
+        let expected = if n == 0 { "goto c".to_string() } else { format!("goto d{}", (n - 1) / 2 * 2) };
+        assert_eq!(leads_to(1), Some(expected), "in turn {n}");
+        assert_eq!(leads_to(3).is_some(), n > 0, "in turn {n}");
+    }
+}
+
+#[test]
 fn old_kernels_delete_a_chain_in_a_second_step() {
     let more = start().chain("old", [look_up("s")]).chain("free", [drop_all()]).map("m", &[(1, "old"), (2, "c")]);
     let limits = Limits { defer_chain_delete: true, ..Limits::default() };
