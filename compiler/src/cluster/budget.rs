@@ -93,8 +93,8 @@ impl Default for Budget {
     /// when one of its policies comes or goes.
     fn default() -> Budget {
         Budget {
-            policy: Cost { sets: 1_000, rules: 2_000, elements: 500_000, ranges: 50_000, jumps: 50_000 },
-            namespace: Cost { sets: 5_000, rules: 50_000, elements: 500_000, ranges: 50_000, jumps: 50_000 },
+            policy: Cost { sets: 1_000, rules: 2_000, elements: 500_000, ranges: 50_000, jumps: 10_000 },
+            namespace: Cost { sets: 5_000, rules: 50_000, elements: 500_000, ranges: 50_000, jumps: 10_000 },
         }
     }
 }
@@ -172,7 +172,7 @@ impl Cost {
 }
 
 impl fmt::Display for Cost {
-    /// `sets=1000,rules=2000,elements=500000,ranges=50000,jumps=50000`
+    /// `sets=1000,rules=2000,elements=500000,ranges=50000,jumps=10000`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = Measure::ALL.map(|of| format!("{}={}", of.as_str(), self.measure(of)));
         f.write_str(&parts.join(","))

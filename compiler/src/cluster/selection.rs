@@ -34,6 +34,9 @@ pub struct Selection {
     grown: BTreeSet<Str>,
 }
 
+/// What lists have become with or without one policy.
+type Successors = BTreeMap<(ListId, bool), PolicyList>;
+
 #[derive(Debug, Clone, Default)]
 struct SelectedBy {
     policies: BTreeSet<PolicyKey>,
@@ -171,6 +174,9 @@ impl Selection {
         local_pods: impl Iterator<Item = &'a Arc<Pod>>,
     ) -> bool {
         let mut changed = false;
+        // Pods share their lists, and so what becomes of a list is found once.
+        let mut ingress = Successors::default();
+        let mut egress = Successors::default();
         for pod in local_pods {
             let mut selected = self.by_pod.remove(&pod.key).unwrap_or_default();
             let now = policy.filter(|policy| selects(policy, pod));
@@ -186,10 +192,16 @@ impl Selection {
                 (true, true) | (false, false) => {}
             }
             let speaks = |direction| now.is_some_and(|policy| policy.rules(direction).is_some());
-            let ingress = self.with(&selected.ingress, key, speaks(Direction::Ingress));
-            let egress = self.with(&selected.egress, key, speaks(Direction::Egress));
-            changed |= ingress.id() != selected.ingress.id() || egress.id() != selected.egress.id();
-            (selected.ingress, selected.egress) = (ingress, egress);
+            for (direction, list, successors) in [
+                (Direction::Ingress, &mut selected.ingress, &mut ingress),
+                (Direction::Egress, &mut selected.egress, &mut egress),
+            ] {
+                let listed = speaks(direction);
+                let successor =
+                    successors.entry((list.id(), listed)).or_insert_with(|| self.with(list, key, listed)).clone();
+                changed |= successor.id() != list.id();
+                *list = successor;
+            }
             self.by_pod.insert(pod.key.clone(), selected);
         }
         self.sweep();
