@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Streams watch what the sync thread wants to know. Namespaces, NetworkPolicies and the pods of this node always;
-//! pods elsewhere, by namespace or all, only while a policy that selects a pod of this node speaks of them. Objects are
+//! pods elsewhere, by namespace and labels, only while a policy that selects a pod of this node speaks of them. Objects are
 //! decoded straight into what is used of them. When the API server is away, nothing is reported, and so nothing changes.
 
 mod access;
@@ -30,8 +30,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use compiler::api::NodeName;
-use compiler::cluster::{Event, PodSource};
+use compiler::api::{NodeName, Pod, PodKey};
+use compiler::cluster::{Change, Event, PodQuery, PodSource};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::metrics::WatchMetrics;
@@ -45,6 +45,9 @@ use kind::{Kind, Namespaces, NetworkPolicies, Pods};
 use request::Collection;
 use running::Running;
 use stream::{Shared, Stream};
+
+/// How much the log and `/readyz` say of what a watch asks for, in bytes.
+const LONGEST_NAME: usize = 200;
 
 /// What of the API is watched, and how.
 #[derive(Debug, Clone)]
@@ -88,7 +91,7 @@ pub async fn follow(
 fn namespaces(options: &Options) -> Stream<Namespaces> {
     let legacy = options.legacy_namespace_isolation;
     Stream {
-        collection: Collection { path: Namespaces::path(None), fields: None },
+        collection: Collection { path: Namespaces::path(None), fields: None, labels: None },
         name: "Namespaces".to_owned(),
         trim: Box::new(move |namespace| namespace.default_deny_ingress &= legacy),
         event: Box::new(Event::Namespaces),
@@ -97,24 +100,26 @@ fn namespaces(options: &Options) -> Stream<Namespaces> {
 
 fn policies() -> Stream<NetworkPolicies> {
     Stream {
-        collection: Collection { path: NetworkPolicies::path(None), fields: None },
+        collection: Collection { path: NetworkPolicies::path(None), fields: None, labels: None },
         name: "NetworkPolicies".to_owned(),
         trim: Box::new(|_| {}),
         event: Box::new(Event::Policies),
     }
 }
 
-/// The pods of this node, or those of other nodes: those of this node are not sent twice, and those that have ended,
-/// which are nobody's peers, not at all.
+/// The pods of this node, or some of other nodes: those of this node are not sent twice, and those that have no address or
+/// have ended, which are nobody's peers, not at all.
 fn pods(node: &NodeName, source: PodSource) -> Stream<Pods> {
-    let elsewhere = format!("spec.nodeName!={node},status.phase!=Succeeded,status.phase!=Failed");
-    let (namespace, fields, name) = match &source {
-        PodSource::Lingering => unreachable!("nobody subscribes to what no watch reports"),
-        PodSource::Node => (None, format!("spec.nodeName={node}"), format!("Pods of node {node}")),
-        PodSource::Namespace(namespace) => (Some(&**namespace), elsewhere, format!("Pods of namespace {namespace}")),
-        PodSource::Cluster => (None, elsewhere, "Pods of the other nodes".to_owned()),
+    let elsewhere = format!("spec.nodeName!={node},status.podIP!=,status.phase!=Succeeded,status.phase!=Failed");
+    let (query, fields, name) = match source.query() {
+        Some(query) => {
+            let name = shortened(query.to_string());
+            (query, elsewhere, name)
+        }
+        None => (PodQuery::of_all(), format!("spec.nodeName={node}"), format!("Pods of node {node}")),
     };
-    let collection = Collection { path: Pods::path(namespace), fields: Some(fields) };
+    let labels = (!query.labels.is_everything()).then(|| query.labels.to_string());
+    let collection = Collection { path: Pods::path(query.namespace.as_deref()), fields: Some(fields), labels };
     let is_local = source == PodSource::Node;
     let mut interner = Interner::default();
     Stream {
@@ -126,8 +131,33 @@ fn pods(node: &NodeName, source: PodSource) -> Stream<Pods> {
             }
             interner.share(pod);
         }),
-        event: Box::new(move |change| Event::Pods(source.clone(), change)),
+        event: Box::new(move |change| {
+            let change = if is_local { change } else { without_bystanders(change) };
+            Event::Pods(source.clone(), change)
+        }),
     }
+}
+
+/// The same without pods that nobody means, such as those on their node's network.
+fn without_bystanders(change: Change<Pod, PodKey>) -> Change<Pod, PodKey> {
+    match change {
+        Change::Applied(pod) if !pod.is_policed() => Change::Deleted(pod.key),
+        Change::Reset(mut pods) => {
+            pods.retain(Pod::is_policed);
+            Change::Reset(pods)
+        }
+        Change::Applied(_) | Change::Deleted(_) => change,
+    }
+}
+
+/// A name that fits on a line, whatever it says of labels.
+fn shortened(mut name: String) -> String {
+    if name.len() > LONGEST_NAME {
+        // Names and labels are ASCII.
+        name.truncate(LONGEST_NAME);
+        name.push_str("...");
+    }
+    name
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod state;
 
 pub use budget::{Budget, Cost, InvalidCost, Measure, Quarantine, Spender};
 pub use event::{Change, Event, PodSource};
-pub use interest::Interest;
+pub use interest::{Interest, MOST_WATCHES, PodQuery};
 pub use links::{Link, Links, Port};
 pub use membership::{Endpoint, Endpoints, EndpointsByPort, Members, MembersByPeers, Memberships};
 pub use namespaces::Namespaces;

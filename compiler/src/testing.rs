@@ -32,6 +32,7 @@ pub(crate) fn pod(key: &str) -> PodBuilder {
         phase: Phase::Running,
         terminating: false,
         lingering: false,
+        version: 0,
         created: 0,
         ips: Vec::new(),
         held: 0,
@@ -65,6 +66,12 @@ impl PodBuilder {
 
     pub(crate) fn elsewhere(mut self) -> Self {
         self.0.node = Some(NodeName("n2".into()));
+        self
+    }
+
+    /// As it was at a version.
+    pub(crate) fn version(mut self, version: u64) -> Self {
+        self.0.version = version;
         self
     }
 

@@ -42,6 +42,8 @@ struct Walk {
     restarts: usize,
     /// How often a pod was remembered whose network has outlived it.
     lingered: usize,
+    /// How many clusters it has gone to: the version of what there is in the last.
+    clusters: u64,
 }
 
 impl Walk {
@@ -66,6 +68,7 @@ impl Walk {
             transactions: 0,
             restarts: 0,
             lingered: 0,
+            clusters: 0,
             deny,
             most_jumps,
             limits,
@@ -78,7 +81,10 @@ impl Walk {
 
     /// From what has been reported to the next cluster.
     fn go(&mut self, state: &Cluster, watches: Watches) {
-        for event in self.reported.events_to(&state.parse(), watches, &mut self.dice) {
+        let mut next = state.parse();
+        self.clusters += 1;
+        next.pods.iter_mut().for_each(|pod| pod.version = self.clusters);
+        for event in self.reported.events_to(&next, watches, &mut self.dice) {
             writeln!(self.log, "{event:?}").expect("a String takes all that is written");
             self.compiler.apply(event.clone());
             self.reported.apply(&event);

@@ -1,7 +1,7 @@
 //! An API server that fails in the ways in which a real one cannot be made to fail.
 //!
 //! It serves the objects that a test gives it: lists, watches and streaming lists of the kinds that the agent follows, with
-//! versions, bookmarks and field selectors of nodes, over TLS by HTTP/2 and HTTP/1.1, with certificates of its own that
+//! versions, bookmarks, field selectors of nodes and simple label selectors, over TLS by HTTP/2 and HTTP/1.1, with certificates of its own that
 //! can be changed. What it has in common with the real one is held against that by a test. In front of it is a
 //! [`Relay`], for what networks do.
 

@@ -1,6 +1,8 @@
 //! The network between the agent and an API server, as a relay of bytes that can go silent, slow down and break.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -29,6 +31,7 @@ pub enum Way {
 pub struct Relay {
     address: SocketAddr,
     way: watch::Sender<Way>,
+    received: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -44,23 +47,30 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (way, ways) = watch::channel(Way::Open);
+        let received = Arc::new(AtomicU64::new(0));
+        let count = received.clone();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 tokio::select! {
                     Ok((client, _)) = listener.accept() => {
-                        connections.spawn(connection(client, to, ways.clone()));
+                        connections.spawn(connection(client, to, ways.clone(), count.clone()));
                     }
                     Some(_) = connections.join_next() => {}
                 }
             }
         });
-        Ok(Relay { address, way, task })
+        Ok(Relay { address, way, received, task })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many bytes have come from the server.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Changes what becomes of the bytes, from the next one on.
@@ -76,12 +86,13 @@ impl Drop for Relay {
 }
 
 /// Relays one connection until an end closes it or the way is broken.
-async fn connection(client: TcpStream, to: SocketAddr, mut ways: watch::Receiver<Way>) {
+async fn connection(client: TcpStream, to: SocketAddr, mut ways: watch::Receiver<Way>, received: Arc<AtomicU64>) {
     let (up_ways, down_ways) = (ways.clone(), ways.clone());
     let relayed = async {
         let server = TcpStream::connect(to).await?;
         let ((client_out, client_in), (server_out, server_in)) = (client.into_split(), server.into_split());
-        tokio::try_join!(pump(client_out, server_in, up_ways), pump(server_out, client_in, down_ways))
+        let sent = AtomicU64::new(0);
+        tokio::try_join!(pump(client_out, server_in, up_ways, &sent), pump(server_out, client_in, down_ways, &received))
     };
     // Whatever ends it, both ends see it when the sockets are dropped.
     tokio::select! {
@@ -94,6 +105,7 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut ways: watch::Receiver<Way>,
+    count: &AtomicU64,
 ) -> std::io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
@@ -106,6 +118,7 @@ async fn pump(
         if length == 0 {
             return to.shutdown().await;
         }
+        count.fetch_add(length as u64, Ordering::Relaxed);
         let way = *ways.wait_for(|way| *way != Way::Silent).await.map_err(std::io::Error::other)?;
         if let Way::Slow(_) = way {
             tokio::time::sleep(TICK).await;

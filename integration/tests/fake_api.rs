@@ -99,6 +99,8 @@ async fn lists_watches_and_refusals_are_those_of_the_real_one() {
         said.push((
             list(client, "").await,
             list(client, "fieldSelector=spec.nodeName%3Dnode-1").await,
+            list(client, "labelSelector=app+in+%28db%2Cweb%29").await,
+            watch(client, &format!("{streaming}&labelSelector=app%3Dweb")).await,
             watch(client, &format!("{streaming}&fieldSelector=spec.nodeName%3Dnode-1")).await,
             tokio::join!(watch(client, &since), is_deleted).0,
             refusal(client, "resourceVersion=99999999&resourceVersionMatch=NotOlderThan").await,
@@ -106,6 +108,6 @@ async fn lists_watches_and_refusals_are_those_of_the_real_one() {
     }
     let (fake, real) = (said.pop().unwrap(), said.pop().unwrap());
     assert_eq!(fake, real);
-    assert_eq!(real.3, [("DELETED".to_owned(), "there".to_owned(), false)]);
-    assert_eq!(real.4.0, 504);
+    assert_eq!(real.5, [("DELETED".to_owned(), "there".to_owned(), false)]);
+    assert_eq!(real.6.0, 504);
 }

@@ -15,12 +15,13 @@ mod reviews;
 mod state;
 mod suspects;
 mod unenforced;
+mod wanted;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use compiler::Compiler;
-use compiler::cluster::{Change, Event, Interest};
+use compiler::cluster::{Change, Event};
 use compiler::diff::Limits;
 use compiler::flows::Reviewed;
 use compiler::nft::Table;
@@ -30,7 +31,7 @@ use tokio::sync::watch::Receiver;
 use tracing::{debug, error, info, warn};
 
 use super::snapshot::{Enforced, Publisher, Snapshot};
-use super::sources::{Sources, SubscriptionId, sources_of};
+use super::sources::{Sources, SubscriptionId};
 use super::{Arrival, Settings};
 use crate::backoff::Backoff;
 use crate::kernel::Kernel;
@@ -44,6 +45,7 @@ use reviews::Reviews;
 use state::{Due, FIRST_RETRY, Failing, Start, State, describe};
 use suspects::Suspects;
 use unenforced::Unenforced;
+use wanted::Wanted;
 
 /// How often a table that others may edit is checked for an edit: one question of some ten microseconds. The thread
 /// wakes up as often, to be seen alive.
@@ -65,6 +67,7 @@ pub(super) struct Engine<K> {
     compiler: Compiler,
     sources: Sources,
     held: Held,
+    wanted: Wanted,
     limits: Limits,
     verify_interval: Duration,
     connect: Connect<K>,
@@ -138,6 +141,7 @@ impl<K: Kernel> Engine<K> {
             compiler,
             sources,
             held: Held::default(),
+            wanted: Wanted::default(),
             limits,
             verify_interval,
             connect,
@@ -258,8 +262,8 @@ impl<K: Kernel> Engine<K> {
         }
         let state = self.compiler.state();
         let missing = self.held.interests(state).filter(|interest| !self.sources.cover(interest));
-        let needed = missing.fold(Interest::of(state), Interest::and);
-        for source in self.sources.subscribe(sources_of(&needed).collect(), now) {
+        let interest = missing.fold(self.wanted.of(state), |interest, held| Arc::new(interest.and(&held)));
+        for source in self.sources.subscribe(&interest, now) {
             self.apply(Event::Pods(source, Change::Reset(Vec::new())), None);
         }
     }

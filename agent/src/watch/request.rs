@@ -21,13 +21,15 @@ pub(super) const PAGE: u32 = 500;
 /// How much is read of the words of a refusal.
 const LONGEST_REFUSAL: usize = 64 * 1024;
 
-/// What is asked for: a collection, or the part of it that a field selector leaves.
+/// What is asked for: a collection, or the part of it that selectors leave.
 #[derive(Debug, Clone)]
 pub(super) struct Collection {
     /// `/api/v1/pods`
     pub(super) path: String,
     /// The field selector.
     pub(super) fields: Option<String>,
+    /// The label selector.
+    pub(super) labels: Option<String>,
 }
 
 /// An answer that began well.
@@ -64,9 +66,9 @@ impl Collection {
             Some(floor) if token.is_none() => (Some(VersionMatch::NotOlderThan), Some(floor)),
             _ => (None, None),
         };
-        let field_selector = self.fields.clone();
         let params = ListParams {
-            field_selector,
+            field_selector: self.fields.clone(),
+            label_selector: self.labels.clone(),
             limit,
             continue_token: token,
             version_match,
@@ -78,7 +80,13 @@ impl Collection {
 
     fn watch_params(&self, time: Duration) -> WatchParams {
         let timeout = u32::try_from(time.as_secs()).ok();
-        WatchParams { field_selector: self.fields.clone(), timeout, bookmarks: true, ..WatchParams::default() }
+        WatchParams {
+            field_selector: self.fields.clone(),
+            label_selector: self.labels.clone(),
+            timeout,
+            bookmarks: true,
+            ..WatchParams::default()
+        }
     }
 }
 

@@ -11,6 +11,9 @@ pub struct Pod {
     pub key: PodKey,
     /// `metadata.uid`, and of the image of a static pod the id by which its kubelet knows it; `None` where it is not known.
     pub uid: Option<PodUid>,
+    /// `metadata.resourceVersion`, by which the newer of two reports is told; 0 where it is no number. It is of the report
+    /// and not of the pod: in what is known of a pod it is 0.
+    pub version: u64,
     /// `metadata.labels`
     pub labels: Labels,
     /// `spec.nodeName`; `None` before the pod is scheduled.

@@ -1,8 +1,10 @@
 //! What a watch reports.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
-use super::{Link, Sandbox};
+use super::{Link, PodQuery, Sandbox};
 use crate::api::{Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, Str};
 
 /// Something that happened to the cluster.
@@ -35,7 +37,8 @@ pub enum Change<T, K> {
 }
 
 /// The watch that reports a pod. A pod may be reported by several; each speaks for itself, so that the end of one
-/// watch does not take away what another still sees. Where they differ, the first in this order is believed.
+/// watch, or a pod's leaving the labels that one asks for, does not take away what another still sees. Where they differ,
+/// the newest version is believed, and of equal ones the first in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PodSource {
     /// Nobody any more: the pod is gone or has finished by what was reported, but its network still runs: it has a
@@ -43,10 +46,34 @@ pub enum PodSource {
     Lingering,
     /// The pods of this node.
     Node,
+    /// The pods of other nodes with some labels.
+    Labelled(Arc<PodQuery>),
     /// The pods of one namespace, on whichever node.
     Namespace(Str),
     /// All pods. A folder of manifests is one such source.
     Cluster,
+}
+
+impl PodSource {
+    /// What a watch of pods of other nodes asks for.
+    pub fn query(&self) -> Option<PodQuery> {
+        match self {
+            PodSource::Lingering | PodSource::Node => None,
+            PodSource::Labelled(query) => Some(PodQuery::clone(query)),
+            PodSource::Namespace(name) => Some(PodQuery::of_namespace(name.clone())),
+            PodSource::Cluster => Some(PodQuery::of_all()),
+        }
+    }
+}
+
+impl From<PodQuery> for PodSource {
+    fn from(query: PodQuery) -> PodSource {
+        match (&query.namespace, query.labels.is_everything()) {
+            (None, true) => PodSource::Cluster,
+            (Some(name), true) => PodSource::Namespace(name.clone()),
+            (_, false) => PodSource::Labelled(Arc::new(query)),
+        }
+    }
 }
 
 impl Event {

@@ -1,82 +1,148 @@
-//! Which pods of other nodes have to be watched.
+//! Which pods of other nodes have to be known.
+//!
+//! ```text
+//! policies in use -> Interest: what their selectors mean -> plan: a bounded number of watches that bring at least that
+//! ```
 
-mod of_policy;
+mod plan;
+mod query;
 
 use std::collections::BTreeSet;
 
-use super::{PodScope, State};
-use crate::api::{NamespaceScope, Str};
+use super::{Namespaces, PodScope, State};
+use crate::api::{
+    Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, PortMatch, Ports, Rule, Selector,
+};
 
-/// Past this many namespaces one watch of all pods is cheaper for the API server than one watch each.
+pub use plan::MOST_WATCHES;
+pub use query::PodQuery;
+use query::telling;
+
+/// Past this many namespaces a `namespaceSelector` is not asked for one by one.
 const MOST_NAMESPACES: usize = 16;
+/// Past this many different questions labels are left out of them: whoever writes more means a good part of the pods.
+const MOST_QUERIES: usize = 512;
 
-/// The pods elsewhere that the policies in use speak about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Interest {
-    /// The pods of these namespaces; none, where no policy that selects a local pod names pods.
-    Namespaces(BTreeSet<Str>),
-    /// All pods: a selector spans the cluster.
-    Cluster,
+/// The pods elsewhere that policies speak about, as the questions that their selectors are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interest {
+    queries: BTreeSet<PodQuery>,
 }
 
 impl Interest {
     /// What the policies that select a local pod need to know.
     pub fn of(state: &State) -> Interest {
-        let mut needed = BTreeSet::new();
+        let mut interest = Interest::default();
         // The peers of named ports are peers of the same rules.
         if state.memberships().endpoints().keys().any(|port| port.pods == PodScope::All) {
-            return Interest::Cluster;
+            interest.put(PodQuery::of_all());
         }
         for selector in state.memberships().members().keys().flat_map(|peers| peers.selectors()) {
-            match &selector.namespaces {
-                NamespaceScope::Named(name) => {
-                    needed.insert(name.clone());
+            interest.add(selector, state.namespaces());
+        }
+        interest
+    }
+
+    /// What a policy would need to know if it selected a local pod, whether the state holds it or not.
+    pub fn of_policy(policy: &NetworkPolicy, namespaces: &Namespaces) -> Interest {
+        let mut interest = Interest::default();
+        for direction in Direction::ALL {
+            for rule in policy.rules(direction).unwrap_or_default() {
+                if needs_everything(direction, rule) {
+                    interest.put(PodQuery::of_all());
                 }
-                NamespaceScope::Selected(labels) if labels.is_everything() => return Interest::Cluster,
-                NamespaceScope::Selected(labels) => {
-                    let matching = state.namespaces().iter().filter(|namespace| labels.matches(&namespace.labels));
-                    needed.extend(matching.map(|namespace| namespace.name.clone()));
-                }
+                let Peers::These(peers) = &rule.peers else { continue };
+                peers.iter().filter_map(Peer::pods).for_each(|selector| interest.add(selector, namespaces));
             }
         }
-        Interest::of_namespaces(needed)
+        interest
     }
 
     /// What both need to know.
     #[must_use]
-    pub fn and(self, other: Interest) -> Interest {
-        match (self, other) {
-            (Interest::Namespaces(mut needed), Interest::Namespaces(more)) => {
-                needed.extend(more);
-                Interest::of_namespaces(needed)
+    pub fn and(&self, other: &Interest) -> Interest {
+        self.queries.iter().chain(&other.queries).cloned().collect()
+    }
+
+    /// Whether nothing is of interest.
+    pub fn is_empty(&self) -> bool {
+        self.queries.is_empty()
+    }
+
+    /// What is not brought by watches that ask for this.
+    #[must_use]
+    pub fn missing<'a>(&self, known: impl Iterator<Item = &'a PodQuery> + Clone) -> Interest {
+        self.queries.iter().filter(|query| !query.is_covered_by(known.clone())).cloned().collect()
+    }
+
+    /// Whether a watch brings any of what is of interest, so that it is not for nothing.
+    pub fn wants(&self, watch: &PodQuery) -> bool {
+        self.queries.iter().any(|query| watch.is_part_of(query))
+    }
+
+    fn add(&mut self, selector: &PodSelector, namespaces: &Namespaces) {
+        let PodSelector { namespaces: scope, pods } = selector;
+        let query = |namespace| PodQuery { namespace, labels: pods.clone() };
+        match scope {
+            NamespaceScope::Named(name) => self.put(query(Some(name.clone()))),
+            NamespaceScope::Selected(labels) if labels.is_everything() => self.put(query(None)),
+            NamespaceScope::Selected(labels) => {
+                let matching = namespaces.iter().filter(|namespace| labels.matches(&namespace.labels));
+                let names: Vec<_> = matching.map(|namespace| &namespace.name).take(MOST_NAMESPACES + 1).collect();
+                if names.len() > MOST_NAMESPACES {
+                    self.put(query(None));
+                } else {
+                    names.into_iter().for_each(|name| self.put(query(Some(name.clone()))));
+                }
             }
-            (Interest::Cluster, _) | (_, Interest::Cluster) => Interest::Cluster,
         }
     }
 
-    fn of_namespaces(needed: BTreeSet<Str>) -> Interest {
-        if needed.len() > MOST_NAMESPACES { Interest::Cluster } else { Interest::Namespaces(needed) }
+    fn put(&mut self, query: PodQuery) {
+        let whole = query.namespace.clone().map(PodQuery::of_namespace);
+        if self.queries.contains(&PodQuery::of_all()) || whole.is_some_and(|whole| self.queries.contains(&whole)) {
+            return;
+        }
+        if query.labels.is_everything() {
+            self.queries.retain(|known| !query.covers(known));
+        }
+        self.queries.insert(query);
+        if self.queries.len() > MOST_QUERIES {
+            self.widen();
+        }
     }
+
+    /// Leaves labels out: those of one namespace first, and then all.
+    fn widen(&mut self) {
+        let whole = |query: PodQuery| PodQuery { labels: Selector::default(), ..query };
+        let queries = std::mem::take(&mut self.queries).into_iter();
+        self.queries = queries.map(|query| if query.namespace.is_some() { whole(query) } else { query }).collect();
+        if self.queries.len() > MOST_QUERIES / 2 {
+            self.queries = BTreeSet::from([PodQuery::of_all()]);
+        }
+    }
+}
+
+impl FromIterator<PodQuery> for Interest {
+    fn from_iter<I: IntoIterator<Item = PodQuery>>(queries: I) -> Self {
+        let mut interest = Interest::default();
+        queries.into_iter().for_each(|query| interest.put(query));
+        interest
+    }
+}
+
+/// Whether named ports are looked up in all pods: those of destinations that no selector names.
+fn needs_everything(direction: Direction, rule: &Rule) -> bool {
+    let has_names = match &rule.ports {
+        Ports::Any => false,
+        Ports::These(ports) => ports.iter().any(|port| matches!(port.port, PortMatch::Named(_))),
+    };
+    let has_anybody = match &rule.peers {
+        Peers::Any => true,
+        Peers::These(peers) => peers.iter().any(|peer| matches!(peer, Peer::IpBlock(_))),
+    };
+    direction == Direction::Egress && has_names && has_anybody
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_needs_of_two_become_the_cluster_where_they_are_many() {
-        let named = |range: std::ops::Range<usize>| {
-            Interest::Namespaces(range.map(|i| Str::from(format!("ns-{i:02}"))).collect())
-        };
-        for (one, other, both) in [
-            (named(0..10), named(0..10), named(0..10)),
-            (named(0..MOST_NAMESPACES), named(0..0), named(0..MOST_NAMESPACES)),
-            (named(0..10), named(8..MOST_NAMESPACES), named(0..MOST_NAMESPACES)),
-            (named(0..10), named(8..MOST_NAMESPACES + 1), Interest::Cluster),
-            (named(0..1), Interest::Cluster, Interest::Cluster),
-            (Interest::Cluster, named(0..1), Interest::Cluster),
-        ] {
-            assert_eq!(one.clone().and(other.clone()), both, "{one:?} and {other:?}");
-        }
-    }
-}
+mod tests;

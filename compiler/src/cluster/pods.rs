@@ -29,9 +29,19 @@ pub struct Pods {
 #[derive(Debug, Clone, Default)]
 struct Known {
     /// What each watch says of it, by watch; never empty, and one is the rule.
-    copies: Vec<(PodSource, Arc<Pod>)>,
-    /// What is believed: the first copy, completed by the pod's sandboxes.
+    copies: Vec<Copied>,
+    /// What is believed: the newest copy, completed by the pod's sandboxes.
     believed: Option<Arc<Pod>>,
+}
+
+/// What one watch says of a pod.
+#[derive(Debug, Clone)]
+struct Copied {
+    source: PodSource,
+    /// Of the pod when that was said.
+    version: u64,
+    /// Shared with other copies that say the same.
+    pod: Arc<Pod>,
 }
 
 /// The policed pods that claim an address, the one that has it first. One is the rule; there are several for a moment
@@ -136,9 +146,8 @@ impl Pods {
 
     /// What is reported of a pod, completed by its sandboxes, whether or not one lingers under its name.
     pub(super) fn reported(&self, key: &PodKey) -> Option<Arc<Pod>> {
-        let mut copies = self.by_key.get(key)?.copies.iter();
-        let (_, pod) = copies.find(|(source, _)| *source != PodSource::Lingering)?;
-        Some(self.sandboxes.complete(&self.node, pod))
+        let copies = self.by_key.get(key)?.copies.iter().filter(|copy| copy.source != PodSource::Lingering);
+        Some(self.sandboxes.complete(&self.node, &newest(copies)?.pod))
     }
 
     /// Whether a pod has a sandbox.
@@ -163,10 +172,23 @@ impl Pods {
         pod: Option<Pod>,
     ) -> (Option<Arc<Pod>>, Option<Arc<Pod>>) {
         let known = self.by_key.entry(key.clone()).or_default();
-        match (place(&known.copies, &source), pod) {
-            (Ok(at), Some(pod)) if *known.copies[at].1 == pod => {}
-            (Ok(at), Some(pod)) => Arc::make_mut(known).copies[at].1 = Arc::new(pod),
-            (Err(at), Some(pod)) => Arc::make_mut(known).copies.insert(at, (source, Arc::new(pod))),
+        let copied = pod.map(|mut pod| {
+            let version = std::mem::take(&mut pod.version);
+            let same = known.copies.iter().find(|copy| *copy.pod == pod).map(|copy| copy.pod.clone());
+            Copied { source: source.clone(), version, pod: same.unwrap_or_else(|| Arc::new(pod)) }
+        });
+        match (place(&known.copies, &source), copied) {
+            (Ok(at), Some(copied)) => {
+                let before = &known.copies[at];
+                if before.version != copied.version || !Arc::ptr_eq(&before.pod, &copied.pod) {
+                    Arc::make_mut(known).copies[at] = copied;
+                }
+            }
+            (Err(at), Some(copied)) => {
+                let copies = &mut Arc::make_mut(known).copies;
+                copies.reserve_exact(1);
+                copies.insert(at, copied);
+            }
             (Ok(at), None) => drop(Arc::make_mut(known).copies.remove(at)),
             (Err(_), None) => {}
         }
@@ -177,7 +199,7 @@ impl Pods {
     pub(super) fn complete(&mut self, key: &PodKey) -> (Option<Arc<Pod>>, Option<Arc<Pod>>) {
         let Some(known) = self.by_key.get_mut(key) else { return (None, None) };
         let before = known.believed.clone();
-        let after = known.copies.first().map(|(_, pod)| self.sandboxes.complete(&self.node, pod));
+        let after = newest(known.copies.iter()).map(|copy| self.sandboxes.complete(&self.node, &copy.pod));
         if before != after {
             Arc::make_mut(known).believed.clone_from(&after);
         }
@@ -224,8 +246,18 @@ fn has(claims: &Claims) -> Option<&Arc<Pod>> {
 }
 
 /// Where what a watch says stands, or would stand.
-fn place(copies: &[(PodSource, Arc<Pod>)], source: &PodSource) -> Result<usize, usize> {
-    copies.binary_search_by(|(known, _)| known.cmp(source))
+fn place(copies: &[Copied], source: &PodSource) -> Result<usize, usize> {
+    copies.binary_search_by(|copy| copy.source.cmp(source))
+}
+
+/// The copy that is believed: that of a pod that lingers, which nobody reports any more, else the newest, and of equals the
+/// first by watch.
+fn newest<'a>(mut copies: impl Iterator<Item = &'a Copied>) -> Option<&'a Copied> {
+    let first = copies.next()?;
+    if first.source == PodSource::Lingering {
+        return Some(first);
+    }
+    Some(copies.fold(first, |newest, copy| if copy.version > newest.version { copy } else { newest }))
 }
 
 /// Lower has the better claim to an address: one that has it by its sandbox before one that only says so, one that stays

@@ -39,6 +39,8 @@ pub struct Versions {
     pub local_pods: u64,
     /// Of the policies that select a local pod.
     pub used_policies: u64,
+    /// Of the labels of the Namespaces.
+    pub namespaces: u64,
 }
 
 impl State {
@@ -325,6 +327,7 @@ impl State {
 
     /// Brings the memberships in line with the labels of a namespace.
     fn refresh_namespace(&mut self, name: &str) {
+        self.versions.namespaces += 1;
         let addresses: BTreeSet<IpAddr> =
             self.pods.in_namespace(name).flat_map(|pod| pod.ips.iter().copied()).collect();
         for address in addresses {

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::Dice;
 use super::cluster::ParsedCluster;
 use crate::Compiler;
-use crate::api::{Namespace, NetworkPolicy, NodeName, Pod, PodKey, PolicyKey, Str};
-use crate::cluster::{Change, Event, PodSource, Sandbox};
+use crate::api::{Namespace, NetworkPolicy, NodeName, Operator, Pod, PodKey, PolicyKey, Requirement, Str};
+use crate::cluster::{Change, Event, PodQuery, PodSource, Sandbox};
 use crate::nft::Deny;
 
 /// Which watches report the pods.
@@ -20,6 +20,8 @@ pub enum Watches {
     NodeAndCluster,
     /// One of the node's pods, and one of each namespace.
     NodeAndNamespaces,
+    /// One of the node's pods, and some by labels: every pod is of one of them at least, and most of several.
+    NodeAndLabels,
 }
 
 /// What has been reported so far: what an agent that starts now would be told.
@@ -109,7 +111,8 @@ impl Reported {
 
 impl Watches {
     /// All of them.
-    pub const ALL: [Watches; 3] = [Watches::Cluster, Watches::NodeAndCluster, Watches::NodeAndNamespaces];
+    pub const ALL: [Watches; 4] =
+        [Watches::Cluster, Watches::NodeAndCluster, Watches::NodeAndNamespaces, Watches::NodeAndLabels];
 
     /// What each watch reports of these pods.
     fn pods(self, node: &NodeName, pods: &[Pod]) -> BTreeMap<PodSource, BTreeMap<PodKey, Pod>> {
@@ -117,16 +120,38 @@ impl Watches {
         for pod in pods {
             let of_node = (pod.node.as_ref() == Some(node)).then_some(PodSource::Node);
             let sources = match self {
-                Watches::Cluster => [None, Some(PodSource::Cluster)],
-                Watches::NodeAndCluster => [of_node, Some(PodSource::Cluster)],
-                Watches::NodeAndNamespaces => [of_node, Some(PodSource::Namespace(pod.key.namespace.clone()))],
+                Watches::Cluster => vec![PodSource::Cluster],
+                Watches::NodeAndCluster => of_node.into_iter().chain([PodSource::Cluster]).collect(),
+                Watches::NodeAndNamespaces => {
+                    of_node.into_iter().chain([PodSource::Namespace(pod.key.namespace.clone())]).collect()
+                }
+                Watches::NodeAndLabels => {
+                    let having = by_labels().into_iter().filter(|query| query.has(pod));
+                    of_node.into_iter().chain(having.map(PodSource::from)).collect()
+                }
             };
-            for source in sources.into_iter().flatten() {
+            for source in sources {
                 by_source.entry(source).or_default().insert(pod.key.clone(), pod.clone());
             }
         }
         by_source
     }
+}
+
+/// Queries that overlap, of which every pod is of one.
+fn by_labels() -> [PodQuery; 5] {
+    let values = |values: &[&str]| values.iter().map(|value| Str::from(*value)).collect();
+    let query = |key: &str, operator| PodQuery {
+        namespace: None,
+        labels: [Requirement { key: key.into(), operator }].into_iter().collect(),
+    };
+    [
+        query("app", Operator::In(values(&["a", "b"]))),
+        query("app", Operator::In(values(&["b", "c"]))),
+        query("app", Operator::NotIn(values(&["a"]))),
+        query("tier", Operator::Exists),
+        query("tier", Operator::DoesNotExist),
+    ]
 }
 
 fn apply<T: Clone, K: Ord + Clone>(known: &mut BTreeMap<K, T>, change: &Change<T, K>, key: impl Fn(&T) -> K) {

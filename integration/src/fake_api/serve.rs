@@ -63,7 +63,28 @@ fn selection(path: &str, query: &BTreeMap<String, String>) -> Option<Selection> 
         _ => return None,
     };
     let node = query.get("fieldSelector").and_then(|fields| fields.strip_prefix("spec.nodeName="));
-    Some(Selection { collection: collection.to_owned(), namespace, node: node.map(str::to_owned) })
+    let labels = query.get("labelSelector").map(|text| labels(text)).unwrap_or_default();
+    Some(Selection { collection: collection.to_owned(), namespace, node: node.map(str::to_owned), labels })
+}
+
+/// Reads `app=web`, `app in (web,db)` and `app`, several of which have commas between them. Nobody here asks for others.
+fn labels(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut labels: Vec<(String, Vec<String>)> = Vec::new();
+    let mut is_list = false;
+    for part in text.split(',') {
+        if is_list && let Some((_, values)) = labels.last_mut() {
+            values.push(part.trim_end_matches(')').to_owned());
+        } else if let Some((key, first)) = part.split_once(" in (") {
+            labels.push((key.to_owned(), vec![first.trim_end_matches(')').to_owned()]));
+            is_list = true;
+        } else if let Some((key, value)) = part.split_once('=') {
+            labels.push((key.to_owned(), vec![value.to_owned()]));
+        } else {
+            labels.push((part.to_owned(), Vec::new()));
+        }
+        is_list &= !part.ends_with(')');
+    }
+    labels
 }
 
 fn list(shared: &Shared, selection: &Selection, query: &BTreeMap<String, String>) -> Response {

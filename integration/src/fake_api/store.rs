@@ -41,6 +41,8 @@ pub(super) struct Selection {
     pub(super) namespace: Option<String>,
     /// Pods of a node.
     pub(super) node: Option<String>,
+    /// Objects with these labels: of each key one of some values, or any where there are none.
+    pub(super) labels: Vec<(String, Vec<String>)>,
 }
 
 // === impl Store ===
@@ -85,10 +87,29 @@ impl Store {
         all.filter(|(key, object)| selection.has(key, object)).map(|(_, object)| object.clone()).collect()
     }
 
-    /// What happened to the selected objects after a version, up to another.
+    /// What happened to the selected objects after a version, up to another: one that begins to be among them is added,
+    /// and one that ceases to be is deleted.
     pub(super) fn since(&self, selection: &Selection, after: u64, until: u64) -> Vec<Event> {
-        let events = self.events.iter().filter(|event| event.version > after && event.version <= until);
-        events.filter(|event| selection.has(&event.key, &event.object)).cloned().collect()
+        let mut selected: BTreeSet<Key> = BTreeSet::new();
+        let mut told = Vec::new();
+        for event in self.events.iter().take_while(|event| event.version <= until) {
+            let was = selected.contains(&event.key);
+            let is = event.kind != "DELETED" && selection.has(&event.key, &event.object);
+            match is {
+                true => _ = selected.insert(event.key.clone()),
+                false => _ = selected.remove(&event.key),
+            }
+            let kind = match (was, is) {
+                (false, true) => "ADDED",
+                (true, true) => "MODIFIED",
+                (true, false) => "DELETED",
+                (false, false) => continue,
+            };
+            if event.version > after {
+                told.push(Event { kind, ..event.clone() });
+            }
+        }
+        told
     }
 
     fn at(&self, version: u64) -> BTreeMap<Key, &Value> {
@@ -129,5 +150,9 @@ impl Selection {
         key.collection == self.collection
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
             && self.node.as_ref().is_none_or(|node| object["spec"]["nodeName"].as_str() == Some(node))
+            && self.labels.iter().all(|(key, values)| {
+                let value = object["metadata"]["labels"][key].as_str();
+                value.is_some_and(|value| values.is_empty() || values.iter().any(|known| known == value))
+            })
     }
 }

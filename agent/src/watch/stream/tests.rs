@@ -53,7 +53,7 @@ impl Run {
             can_stream: Arc::new(AtomicBool::new(true)),
         };
         let stream = Stream::<Namespaces> {
-            collection: Collection { path: Namespaces::path(None), fields: None },
+            collection: Collection { path: Namespaces::path(None), fields: None, labels: None },
             name: "Namespaces".to_owned(),
             trim: Box::new(|_| {}),
             event: Box::new({

@@ -23,6 +23,7 @@ impl PodWire {
 
     /// The same; a Pod without a name goes by `stand_in`.
     pub(super) fn parse_as(self, stand_in: &str) -> Parsed<Pod> {
+        let version = self.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default();
         let (meta, mut findings) = meta("Pod", Scope::Namespaced, self.metadata, stand_in);
         let has_status = self.status.is_present();
         let spec = match self.spec.read(&mut findings, || "spec".into()) {
@@ -43,6 +44,7 @@ impl PodWire {
         let value = Pod {
             key: PodKey { namespace: meta.namespace, name: meta.name },
             uid: uid(meta.uid, &meta.annotations),
+            version,
             labels: meta.labels,
             node: node.map(NodeName),
             host_network,

@@ -2,8 +2,10 @@
 
 use super::{answers, applied, namespace_gone, pod_gone, policy_gone};
 use crate::api::Phase;
-use crate::cluster::{Change, Event, PodSource, State};
-use crate::testing::{NODE, denying_namespace, namespace, pod, pod_key, pods_of, pods_where, policy, rule, state};
+use crate::cluster::{Change, Event, PodQuery, PodSource, State};
+use crate::testing::{
+    NODE, denying_namespace, namespace, pod, pod_key, pods_of, pods_where, policy, rule, selector, state,
+};
 
 #[test]
 fn says_whether_anything_changed() {
@@ -105,6 +107,42 @@ fn each_watch_speaks_for_itself() {
     assert_eq!(label(&state), None);
     assert_eq!((state.pods().iter().count(), state.pods().addresses().count()), (0, 0));
     assert_eq!(&*state.node().0, NODE);
+}
+
+#[test]
+fn the_newest_version_is_believed_and_ends_with_its_watch() {
+    let labelled = |text: &str| PodSource::from(PodQuery { namespace: None, labels: selector(text) });
+    let watches = [labelled("app=web"), labelled("app=db")];
+    let app = |state: &State| Some(state.pods().get(&pod_key("a/x"))?.labels.get("app")?.to_string());
+    // Which watch says what, as of which version, whether that changes anything, and what is believed then.
+    let steps = [
+        ("one watch has it", 0, Some(("web", 3)), true, Some("web")),
+        ("it is relabelled, and another has it first", 1, Some(("db", 4)), true, Some("db")),
+        ("the first is late", 0, Some(("web", 3)), false, Some("db")),
+        ("and then sees it leave", 0, None, false, Some("db")),
+        ("it is relabelled back", 0, Some(("web", 5)), true, Some("web")),
+        ("the other is late with a change of before", 1, Some(("db", 4)), false, Some("web")),
+        ("its status changes", 0, Some(("web", 6)), false, Some("web")),
+        ("the other sees it leave", 1, None, false, Some("web")),
+        ("it is gone", 0, None, true, None),
+    ];
+    // The same where the first in the order of watches is the other.
+    for order in [[0, 1], [1, 0]] {
+        let mut state = state([]);
+        for (name, watch, said, changes, expected) in steps {
+            let source = watches[order[watch]].clone();
+            let event = match said {
+                Some((app, version)) => {
+                    let pod = pod("a/x").labels(&format!("app={app}")).ip("10.0.0.1").version(version);
+                    pod.elsewhere().seen_by(source)
+                }
+                None => Event::Pods(source, Change::Deleted(pod_key("a/x"))),
+            };
+            assert_eq!(state.apply(event), changes, "{name}");
+            assert_eq!(app(&state).as_deref(), expected, "{name}");
+        }
+        assert_eq!(state.pods().len(), 0);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{answers, endpoints, members, namespace_gone, pod_gone, policy_gone};
 use crate::api::Phase;
-use crate::cluster::{Event, Interest, State};
+use crate::cluster::{Event, State};
 use crate::testing::{PodBuilder, block, namespace, pod, pods_of, pods_where, policy, rule, state};
 
 fn web() -> PodBuilder {
@@ -188,43 +188,4 @@ fn kept_until_the_last_policy_that_names_it() {
         state.apply(event);
         assert_eq!(kept(&state), expected, "{name}");
     }
-}
-
-#[test]
-fn interest_is_in_the_namespaces_that_policies_name() {
-    let named = |count: usize| rule().peers((0..count).map(|i| pods_of(&format!("n{i:02}"), "")));
-    let namespaces = |names: &[&str]| Interest::Namespaces(names.iter().map(|name| (*name).into()).collect());
-    let seventeen = (0..17).map(|i| namespace(&format!("n{i:02}"), "many=1"));
-    let common: Vec<Event> = [namespace("a", "team=x"), namespace("b", "team=x"), namespace("c", "team=y")]
-        .into_iter()
-        .chain(seventeen)
-        .map(Event::from)
-        .chain([web().into()])
-        .collect();
-    let sixteen: Vec<String> = (0..16).map(|i| format!("n{i:02}")).collect();
-    let sixteen: Vec<&str> = sixteen.iter().map(String::as_str).collect();
-    let cases = [
-        ("no peers", policy("a/p").ingress([rule()]), namespaces(&[])),
-        ("no pods among the peers", policy("a/p").ingress([rule().peers([block("10.0.0.0/8", &[])])]), namespaces(&[])),
-        ("a policy without local pods", policy("b/p").ingress([rule().peers([pods_of("b", "")])]), namespaces(&[])),
-        ("one namespace", policy("a/p").ingress([rule().peers([pods_of("b", "")])]), namespaces(&["b"])),
-        ("one that is not there", policy("a/p").ingress([rule().peers([pods_of("x", "")])]), namespaces(&["x"])),
-        ("by label", policy("a/p").egress([rule().peers([pods_where("team=x", "")])]), namespaces(&["a", "b"])),
-        ("all", policy("a/p").egress([rule().peers([pods_where("", "app=web")])]), Interest::Cluster),
-        ("own named ports", policy("a/p").ingress([rule().ports(&["http/TCP"])]), namespaces(&[])),
-        ("named ports of anybody", policy("a/p").egress([rule().ports(&["http/TCP"])]), Interest::Cluster),
-        ("as many as are watched one by one", policy("a/p").ingress([named(16)]), namespaces(&sixteen)),
-        ("more", policy("a/p").ingress([named(17)]), Interest::Cluster),
-        ("more by label", policy("a/p").ingress([rule().peers([pods_where("many=1", "")])]), Interest::Cluster),
-    ];
-    for (name, policy, expected) in cases {
-        let state = state(common.iter().cloned().chain([policy.into()]));
-        assert_eq!(Interest::of(&state), expected, "{name}");
-    }
-    let few = state([
-        web().into(),
-        namespace("a", "").into(),
-        policy("a/p").egress([rule().peers([pods_where("", "")])]).into(),
-    ]);
-    assert_eq!(Interest::of(&few), Interest::Cluster, "all namespaces are also those that come later");
 }

@@ -10,7 +10,7 @@ fn versions_grow_exactly_when_they_must() {
     let web = || pod("a/web").labels("app=web").ip("10.0.0.1");
     let there = || pod("b/there").labels("app=web").ip("10.0.0.2").elsewhere();
     let p = || policy("a/p").ingress([]);
-    // What happens, and which grow: of the local pods, of the policies in use.
+    // What happens, and which grow: of the local pods, of the policies in use. That of the namespaces is below.
     let cases: Vec<(&str, Event, bool, bool)> = vec![
         ("nothing", web().into(), false, false),
         ("a local pod with other labels", web().labels("app=db").into(), true, false),
@@ -58,5 +58,19 @@ fn versions_grow_exactly_when_they_must() {
         let after = state.versions();
         assert_eq!(after.local_pods > before.local_pods, of_pods, "{name}: local pods");
         assert_eq!(after.used_policies > before.used_policies, of_policies, "{name}: policies in use");
+    }
+    for (name, event, grows) in [
+        ("a pod", Event::from(web().labels("app=db")), false),
+        ("the same namespace", namespace("a", "team=x").into(), false),
+        ("other labels", namespace("a", "team=y").into(), true),
+        ("the annotation", denying_namespace("d").into(), false),
+        ("a new namespace", namespace("x", "").into(), true),
+        ("one that goes", namespace_gone("a"), true),
+        ("one that is not there", namespace_gone("x"), false),
+    ] {
+        let mut state = state([Event::from(namespace("a", "team=x")), denying_namespace("d").into(), web().into()]);
+        let before = state.versions().namespaces;
+        state.apply(event);
+        assert_eq!(state.versions().namespaces > before, grows, "{name}: namespaces");
     }
 }

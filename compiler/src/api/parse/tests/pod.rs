@@ -257,4 +257,7 @@ fn the_version_of_an_object_is_at_hand() {
     assert_eq!(version(r#"{"metadata": {"resourceVersion": "42"}}"#).as_deref(), Some("42"));
     assert_eq!(version(r#"{"metadata": {}}"#), None);
     assert_eq!(version(r#"{}"#), None);
+    let of_pod = |json: &str| serde_json::from_str::<PodWire>(json).unwrap().parse().value.version;
+    assert_eq!(of_pod(r#"{"metadata": {"resourceVersion": "42"}}"#), 42);
+    assert_eq!(of_pod(r#"{"metadata": {"resourceVersion": "none"}}"#), 0);
 }
