@@ -1,6 +1,8 @@
-//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table` and `/debug/explain`.
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table` and `/debug/explain` to anybody on the
+//! node, and on its [`socket`] `/denials` to root.
 
 mod server;
+pub mod socket;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,8 +14,9 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
+use crate::denials;
 use crate::explanation::{self, explain_snapshot};
 use crate::kernel::Counters;
 use crate::metrics::Metrics;
@@ -39,6 +42,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// What reads the counters of the table.
     pub counters: Counters,
+    /// Whether refused packets are told of, as far as the agent is to.
+    pub tells_denials: bool,
 }
 
 /// Answers requests, for ever.
@@ -52,6 +57,14 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
         .route(explanation::PATH, post(explain))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(admin);
+    server::serve(listener, router, metrics_of_server).await
+}
+
+/// Answers requests on the socket for root of the node, for ever.
+pub async fn serve_private(listener: UnixListener, admin: Admin) -> Infallible {
+    let metrics_of_server = admin.metrics.admin.clone();
+    let router =
+        Router::new().route(denials::PATH, post(denials)).layer(DefaultBodyLimit::max(LONGEST_BODY)).with_state(admin);
     server::serve(listener, router, metrics_of_server).await
 }
 
@@ -92,5 +105,25 @@ async fn explain(State(admin): State<Admin>, body: String) -> Response {
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         },
         Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+    }
+}
+
+/// What was refused.
+async fn denials(State(admin): State<Admin>, body: String) -> Response {
+    let asked = match serde_json::from_str(&body) {
+        Ok(asked) => asked,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    // Ten thousand are judged again, which takes a while.
+    let answering = tokio::task::spawn_blocking(move || {
+        let notes = admin.readiness.status().notes;
+        let note = notes.into_iter().find(|note| note.starts_with(denials::UNTOLD));
+        let note = if admin.tells_denials { note } else { Some("the agent runs with --denials=off".to_owned()) };
+        let answer = denials::answer(&admin.metrics.ledger, &admin.sync.snapshot(), note, &asked);
+        serde_json::to_string(&answer).map_err(|error| error.to_string())
+    });
+    match answering.await.map_err(|error| error.to_string()).flatten() {
+        Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use compiler::cluster::{Budget, Cost, InvalidCost};
-use compiler::nft::Deny;
+use compiler::nft::{Deny, LogGroup};
 use ipnet::IpNet;
+use jiff::SignedDuration;
+
+/// Where the agent's socket is, if nothing else is said.
+const SOCKET: &str = "/run/postern/agent.sock";
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
 #[derive(Debug, Parser)]
@@ -37,6 +41,11 @@ pub enum Command {
                             postern explain shop/web svc/shop/db 5432/TCP   (each of its endpoints)\n  \
                             postern explain shop/web shop/db 5432/TCP   (asks the agent of this node)")]
     Explain(ExplainArgs),
+    /// Show what was refused on this node lately: who sent what to whom, and why it did not pass
+    #[command(after_help = "Examples:\n  postern denials --since 10m\n  postern denials --follow -n shop\n\n\
+                            A line stands for all packets of a kind, and shows the last one. Where many are refused, the \
+                            kernel tells of some of them.")]
+    Denials(DenialsArgs),
     /// Remove the table, and with it all enforcement, from this node
     #[command(after_help = "Example:\n  postern cleanup")]
     Cleanup,
@@ -115,6 +124,18 @@ pub struct AgentArgs {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
     pub admin_address: SocketAddr,
+    /// Where root of this node is told more than anybody, as by `postern denials`: a socket, or off
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+    /// Whether the kernel tells of some of the packets that are refused
+    #[arg(long, value_enum, default_value = "on")]
+    pub denials: DenialsArg,
+    /// The group of NFLOG by which it does so
+    #[arg(long, value_name = "NUMBER", default_value_t = LogGroup::default().0)]
+    pub denials_group: u16,
+    /// Log what the kernel tells of, a line each, up to twenty a second
+    #[arg(long)]
+    pub log_denials: bool,
     /// How logs are written
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormatArg,
@@ -178,6 +199,15 @@ pub enum GateArg {
     /// Where all that is known shows that the ranges are those of the network plugin
     Auto,
     /// Nowhere
+    Off,
+}
+
+/// Whether refused packets are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DenialsArg {
+    /// Some of them, as `postern denials` shows
+    On,
+    /// They are counted alone
     Off,
 }
 
@@ -280,6 +310,29 @@ pub struct ExplainArgs {
     /// The port and protocol, such as 80/TCP, or ICMP
     #[arg(value_name = "PORT/PROTO")]
     pub port: Option<String>,
+}
+
+/// `postern denials`
+#[derive(Debug, Args)]
+pub struct DenialsArgs {
+    /// Only what was refused so long ago at most, such as 10m, 1h30m
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub since: SignedDuration,
+    /// Go on, and show what is refused from now on, as it is told of
+    #[arg(long)]
+    pub follow: bool,
+    /// Only what this pod sent, or what was sent to it
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub pod: Option<String>,
+    /// Only what a pod of this namespace sent, or what was sent to one
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// How it is printed: JSON lines, or for people
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: OutputArg,
+    /// The agent's socket
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
 }
 
 impl From<DenyArg> for Deny {

@@ -4,6 +4,7 @@ pub mod agent;
 mod cleanup;
 mod compile;
 mod completions;
+mod denials;
 mod explain;
 mod input;
 mod output;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Try(args) => try_::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Denials(args) => denials::run(args),
         Command::Cleanup => cleanup::run(),
         Command::Version => output::version(),
         Command::Completions { shell } => completions::run(shell),

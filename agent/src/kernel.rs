@@ -46,6 +46,15 @@ pub fn supports_source_routes() -> Result<bool, Error> {
     Ok(!is_before((5, 19)) && Connection::open(Ownership::Plain)?.supports_source_routes()?)
 }
 
+/// Whether the kernel can tell of some of the packets that rules refuse.
+///
+/// # Errors
+///
+/// If there is no nf_tables, or no permission to use it.
+pub fn supports_denials() -> Result<bool, Error> {
+    Connection::open(Ownership::Plain)?.supports_denials()
+}
+
 /// Whether the kernel has tables for what passes from port to port of a bridge.
 ///
 /// # Errors

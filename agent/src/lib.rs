@@ -8,6 +8,7 @@
 //! links    the node's routes        -> events
 //! cni      what the container runtime writes -> events
 //! gate     the ranges of the node's pods     -> events
+//! denials  what the kernel tells of refused packets -> a ledger, for who asks
 //! kernel   the seam behind which the netlink connection sits
 //! admin    what it tells: readiness, metrics, explanation; quarantine tells of policies that cost too much
 //! ```
@@ -21,6 +22,7 @@ pub mod args;
 pub mod backoff;
 pub mod cni;
 pub mod command;
+pub mod denials;
 pub mod explanation;
 pub mod files;
 pub mod gate;

@@ -3,6 +3,8 @@
 //! One struct for each part of the agent. Counters and histograms are written where the thing happens; sizes are
 //! gathered when somebody asks, from a [`Snapshot`]. Names of pods or policies are never labels.
 
+mod denials;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +24,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use denials::DenialMetrics;
+
+use crate::denials::Ledger;
 use crate::sync::Snapshot;
 use crate::telemetry;
 use crate::watch::Freshness;
@@ -39,6 +44,10 @@ pub struct Metrics {
     pub sync: SyncMetrics,
     /// Of the admin server.
     pub admin: AdminMetrics,
+    /// Of what is told of refused packets.
+    pub denials: DenialMetrics,
+    /// What was told of them.
+    pub ledger: Ledger,
     sizes: Sizes,
     denied: Family<Label, Counter>,
     refused: [(CounterName, Counter); 5],
@@ -147,8 +156,10 @@ impl Metrics {
         });
         let (admin, log_lines_dropped) = (AdminMetrics::default(), Counter::default());
         admin.register(postern);
+        let (denials, ledger) = (DenialMetrics::default(), Ledger::default());
+        denials.register(postern);
         postern.register("log_lines_dropped", "Lines of the log that nobody took", log_lines_dropped.clone());
-        Metrics { registry, watch, sync, admin, sizes, denied, refused, log_lines_dropped, resident }
+        Metrics { registry, watch, sync, admin, denials, ledger, sizes, denied, refused, log_lines_dropped, resident }
     }
 
     /// The text for a scrape: sizes as a snapshot has them, and the values of the table's counters. Those that could not
@@ -174,6 +185,7 @@ impl Metrics {
                 counter.inner().store(counts.into_iter().sum(), Ordering::Relaxed);
             }
         }
+        self.denials.gather(&self.ledger, counters);
         self.watch.set_ages();
         self.log_lines_dropped.inner().store(telemetry::dropped_lines(), Ordering::Relaxed);
         self.resident.set(resident_bytes().unwrap_or(0));

@@ -26,7 +26,7 @@ use compiler::api::NodeName;
 use compiler::cluster::{Budget, Event};
 use compiler::diff::Limits;
 use compiler::flows::Reviewed;
-use compiler::nft::Deny;
+use compiler::nft::{Deny, LogGroup};
 use compiler::policy::OwnAddresses;
 use netlink::Error;
 use tokio::sync::{oneshot, watch};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub node: NodeName,
     /// How a packet is refused.
     pub deny: Deny,
+    /// To whom the table tells of refused packets, if to anybody.
+    pub log: Option<LogGroup>,
     /// What policies may cost.
     pub budget: Budget,
     /// Whose packets must have a source of their own.

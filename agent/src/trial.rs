@@ -58,6 +58,8 @@ impl Trial {
             let settings = Settings {
                 node: name.clone(),
                 deny,
+                // Nobody would listen.
+                log: None,
                 origin: Origin::Files,
                 limits: kernel::limits(),
                 budget: Budget::default(),

@@ -8,6 +8,7 @@
 //! is reached by jump or goto.
 
 mod chain;
+mod denials;
 mod gate;
 mod lower;
 mod name;
@@ -21,6 +22,7 @@ pub mod trace;
 
 pub(crate) use chain::sets_of;
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
+pub use denials::{LogGroup, Refusal, SNAPLEN, unlogged_counter};
 pub(crate) use gate::ranges_of;
 pub use gate::refused_gate_counter;
 pub use lower::{
@@ -30,8 +32,8 @@ pub use lower::{
 pub use name::{ChainName, Comment, CounterName, SetName};
 pub(crate) use open_flows::add_open_flows;
 pub use open_flows::without_open_flows;
-pub use rule::{CtState, EtherType, Field, Match, Reject, Rule, Stmt, Verdict};
-pub use set::{Key, KeyType, MapElement, Set, VerdictMap};
+pub use rule::{CtState, EtherType, Field, Limit, Match, Reject, Rule, Stmt, Verdict};
+pub use set::{Filled, Key, KeyType, MapElement, Set, VerdictMap};
 pub use skeleton::{Deny, denied_counter, refused_source_counter};
 pub use table::{TABLE, Table, TableFamily};
 

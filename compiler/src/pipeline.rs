@@ -3,7 +3,7 @@
 use crate::api::{NodeName, PolicyKey};
 use crate::cluster::{Budget, Event, State};
 use crate::flows::OpenFlows;
-use crate::nft::{Deny, Lowerer, Table, ranges_of};
+use crate::nft::{Deny, LogGroup, Lowerer, Table, ranges_of};
 use crate::policy::{Ir, OwnAddresses, Resolver};
 
 /// The compiler of one node: its state, and what later stages remember of unchanged parts.
@@ -37,6 +37,11 @@ impl Compiler {
     /// The same, whose pods with more policies than this are led to them by peer. The table enforces the same.
     pub fn with_most_jumps(self, most_jumps: usize) -> Compiler {
         Compiler { lowerer: self.lowerer.with_most_jumps(most_jumps), ..self }
+    }
+
+    /// The same, whose tables tell of refused packets to another group than the default one, or to nobody.
+    pub fn logging(self, log: Option<LogGroup>) -> Compiler {
+        Compiler { lowerer: self.lowerer.logging(log), ..self }
     }
 
     /// The same, whose tables refuse open flows that are not allowed any more.

@@ -22,6 +22,8 @@ use crate::repository;
 
 /// Where the agent's `/readyz` and the rest are. Each test has a network namespace of its own.
 const ADMIN: &str = "127.0.0.1:9471";
+/// Its socket, in a folder of its own.
+const SOCKET: &str = "run/agent.sock";
 /// How long anything may take that takes milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,6 +49,12 @@ pub fn loopback_up() -> Result<()> {
 /// If nft refuses; the error holds what it says.
 pub fn nft(arguments: &[&str]) -> Result<String> {
     run(Command::new("nft").args(arguments))
+}
+
+/// A table as nft prints it, without the sets that packets fill.
+fn without_denials(table: &str) -> String {
+    let objects = table.split("\n\n").filter(|object| !object.starts_with("\tset denials-"));
+    objects.collect::<Vec<_>>().join("\n\n")
 }
 
 fn run(command: &mut Command) -> Result<String> {
@@ -124,12 +132,19 @@ impl Agent {
     fn spawn(arguments: &[&str], log: Stdio, folder: TempDir) -> Result<Self> {
         let process = Command::new(binary()?)
             .args(["agent", "--node-name", "node-1", "--admin-address", ADMIN])
+            .arg("--socket")
+            .arg(folder.path().join(SOCKET))
             .env("RUST_LOG", "debug")
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()?;
         Ok(Agent { process, folder })
+    }
+
+    /// Where its socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
     }
 
     /// The process id.
@@ -222,7 +237,7 @@ impl Agent {
         Ok(value.with_context(|| format!("{name} is not in\n{text}"))?.parse()?)
     }
 
-    /// Waits until the kernel's table is as expected, and returns how long that took.
+    /// Waits until the kernel's table, but for what packets put into it, is as expected, and returns how long that took.
     ///
     /// # Errors
     ///
@@ -230,7 +245,7 @@ impl Agent {
     pub async fn until_table(&self, expected: impl Fn(&str) -> bool) -> Result<Duration> {
         let begun = Instant::now();
         loop {
-            let table = nft(&["-a", "list", "table", "inet", "postern"]).unwrap_or_default();
+            let table = without_denials(&nft(&["-a", "list", "table", "inet", "postern"]).unwrap_or_default());
             if expected(&table) {
                 return Ok(begun.elapsed());
             }
@@ -238,6 +253,17 @@ impl Agent {
             ensure!(!is_late, "the table is not as expected:\n{table}\nthe log:\n{}", self.log().unwrap_or_default());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Kills it, and waits for its end. Its rules stay.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not let it be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
     }
 
     /// Sends SIGTERM, waits for the end, and returns how long that took.

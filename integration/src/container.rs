@@ -229,12 +229,18 @@ fn host_folder(bundle: &Path, path: &str) -> PathBuf {
     bundle.join("host").join(path.trim_start_matches('/'))
 }
 
-/// The mounts of folders of the host, which are empty ones here.
+/// The mounts of folders of the host, which are empty ones here, and of those that the pod has for itself.
 fn host_mounts(bundle: &Path, pod: &PodSpec, container: &ContainerSpec) -> Result<Vec<Value>> {
     let mount = |mount: &VolumeMount| {
         let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name);
-        let path =
-            &volume.and_then(|volume| volume.host_path.as_ref()).context("a volume is no folder of the host")?.path;
+        let volume = volume.context("a mount has no volume")?;
+        if volume.empty_dir.as_ref().is_some_and(|folder| folder.medium.as_deref() == Some("Memory")) {
+            let options = ["nosuid", "nodev", "mode=777"];
+            return Ok(
+                json!({"destination": mount.mount_path, "type": "tmpfs", "source": "tmpfs", "options": options}),
+            );
+        }
+        let path = &volume.host_path.as_ref().context("a volume is neither of the host nor in memory")?.path;
         let source = host_folder(bundle, path);
         fs::create_dir_all(&source)?;
         let access = if mount.read_only == Some(true) { "ro" } else { "rw" };

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod container;
 pub mod control_plane;
+pub mod denials;
 pub mod examples;
 pub mod fake_api;
 pub mod image;

@@ -12,7 +12,7 @@ use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod, PodKey};
 use compiler::cluster::{Budget, Change, Event, PodSource};
 use compiler::flows::Review;
-use compiler::nft::{Deny, Family, without_open_flows};
+use compiler::nft::{Deny, Family, LogGroup, without_open_flows};
 use compiler::policy::OwnAddresses;
 use lab::{Attachment, Endpoint, Lab, Netns, Topology};
 use netlink::{Connection, Error, Ownership};
@@ -231,6 +231,7 @@ impl Live {
         let settings = Settings {
             node: self.nodes[node].name.clone(),
             deny: Deny::Drop,
+            log: Some(LogGroup::default()),
             origin: Origin::Files,
             limits: kernel::limits(),
             budget: Budget::default(),

@@ -9,6 +9,7 @@ use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use integration::agent::{Agent, loopback_up, nft};
+use integration::denials;
 use lab::{Netns, isolated};
 use smoltcp::phy::{Device, Medium, RawSocket, TxToken};
 
@@ -201,6 +202,8 @@ fn what_is_for_many_reaches_only_who_may_be_reached() {
             assert!(!hears(&at_shut, "for shut"), "to {to}");
         }
         assert!(counted("refused-destination") >= 8);
+        let told = denials::until(&agent, "ingress destination default/free -> ").await.unwrap();
+        assert_eq!(told["link"], "v-free", "{told}");
         // Who may send nothing sends nothing to many either. That is for the rules of the node to see.
         for to in many(&jail) {
             jail.send(to, "from jail");
@@ -247,6 +250,12 @@ fn tagged_frames_go_around_no_rule() {
             }
         }
         assert_eq!(agent.metric("postern_refused_tag_packets_total").await.unwrap(), 6.0);
+        // Whose an address in such a frame is nobody says.
+        for to in [&free, &shut] {
+            let due = format!("egress tag {} -> default/{} {PORT}/UDP", jail.v4().ip(), to.name);
+            let told = denials::until(&agent, &due).await.unwrap();
+            assert!(told["count"] == 3 && told["link"] == "v-jail", "{told}");
+        }
         // Who was let in by none of them is not known to connection tracking either.
         jail.send_frame(&shut, &[], b"plain");
         assert!(!hears(&at_shut, "plain"));
@@ -304,5 +313,7 @@ fn by_its_port_a_pod_sends_with_its_own_addresses_or_not_at_all() {
         }
         assert_eq!(counted("refused-source"), 3);
         assert_eq!(agent.metric("postern_refused_source_packets_total").await.unwrap(), 3.0);
+        denials::until(&agent, "egress source default/jail -> default/other").await.unwrap();
+        denials::until(&agent, "egress source default/free -> default/shut").await.unwrap();
     });
 }

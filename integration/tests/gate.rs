@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use compiler::nft::Key;
 use integration::agent::{Agent, install, loopback_up, nft};
 use integration::control_plane::{self, ControlPlane};
+use integration::denials;
 use integration::line;
 use integration::scene::{pod, policy};
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -191,6 +192,8 @@ async fn by_its_file(mut stage: Stage) {
     stage.attach("shop/new").await;
     stage.check(&SHUT).await;
     assert!(agent.metric("postern_refused_gate_packets_total").await.unwrap() > 0.0);
+    denials::until(&agent, "egress gate 10.1.0.11 -> ").await.unwrap();
+    denials::until(&agent, "ingress gate shop/friend -> 10.1.0.11 80/UDP").await.unwrap();
 
     // The API knows the pod and its labels, and not its address.
     stage.result("shop/new");

@@ -14,7 +14,7 @@ use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod};
 use compiler::cluster::{Budget, Change, Event, PodSource};
 use compiler::diff::{Op, Transaction};
-use compiler::nft::{Deny, Family, TableFamily};
+use compiler::nft::{Deny, Family, LogGroup, TableFamily};
 use compiler::policy::OwnAddresses;
 use integration::live::{Echo, Hammer, Live, Protection};
 use integration::scene::{self, pod, policy};
@@ -153,6 +153,7 @@ impl Engine {
         let settings = Settings {
             node: node.clone(),
             deny: Deny::Drop,
+            log: Some(LogGroup::default()),
             origin: Origin::Files,
             limits: kernel::limits(),
             budget: Budget::default(),

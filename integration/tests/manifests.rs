@@ -68,10 +68,13 @@ async fn every_install_is_accepted_strictly() {
         assert_eq!((spec.host_network, spec.containers.len()), (Some(true), 1), "{}", install.display());
         assert_eq!(spec.init_containers.iter().flatten().count(), 0);
         // What is mounted of the host is one folder, and nothing in it can be changed.
-        let volumes: Vec<_> = spec.volumes.iter().flatten().map(|of| of.host_path.as_ref().unwrap()).collect();
-        assert_eq!(volumes.iter().map(|of| of.path.as_str()).collect::<Vec<_>>(), ["/var/lib/cni"]);
-        let mounts: Vec<_> = container.volume_mounts.iter().flatten().collect();
-        assert_eq!(mounts.iter().map(|of| of.read_only).collect::<Vec<_>>(), [Some(true)]);
+        // Besides there is a folder of the pod's own.
+        let of_host = |name: &str| spec.volumes.iter().flatten().find(|of| of.name == name).unwrap().host_path.as_ref();
+        let mounts = container.volume_mounts.iter().flatten();
+        let mounts: Vec<_> =
+            mounts.map(|of| (of_host(&of.name).map(|host| host.path.as_str()), of.read_only)).collect();
+        assert_eq!(mounts, [(Some("/var/lib/cni"), Some(true)), (None, None)]);
+        assert_eq!(spec.volumes.iter().flatten().count(), 2);
         assert_eq!(
             (capabilities.drop.unwrap(), capabilities.add.unwrap()),
             (vec!["ALL".into()], vec!["NET_ADMIN".into()])

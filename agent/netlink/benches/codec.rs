@@ -25,7 +25,7 @@ fn one_change(criterion: &mut Criterion) {
 
 fn ten_thousand_keys(criterion: &mut Criterion) {
     let name = SetName::from_kernel("pods-v4");
-    let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys()) };
+    let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys()), filled: None };
     let mut table = Table::default();
     table.sets.insert(name.clone(), Arc::new(set.clone()));
     let ops = vec![Op::AddTable(TableFamily::Inet), Op::AddSet(name.clone(), Arc::new(set)), Op::AddKeys(name, keys())];

@@ -1,6 +1,7 @@
 //! The connection: dump, commit, adopt.
 
 pub(crate) mod answer;
+mod features;
 mod query;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use compiler::diff::{Generation, Mirror, Op, Transaction};
-use compiler::nft::{ChainName, CounterName, TABLE, TableFamily, Verdict};
+use compiler::nft::{CounterName, TABLE, TableFamily};
 use rustix::io::Errno;
 
 use crate::attr::AttrWriter;
@@ -16,16 +17,13 @@ use crate::batch::{Answers, Batch, Buffers, FinalizedBatch, NewMessage, Slot};
 use crate::constants::{msg, nl, obj, table};
 use crate::decode::{Decoded, Decoder, TableHeader};
 use crate::encode::{Context, Held, encode};
-use crate::expr::{Expr, Register};
 use crate::message::Message;
-use crate::raw::{ChainKind, RawBase, RawBatch, RawHook};
+use crate::raw::RawBatch;
 use crate::socket::NetlinkSocket;
 use crate::{At, Count, Error, Refusal};
 
 /// How often a dump is tried while others write.
 const ATTEMPTS: u32 = 10;
-/// The name of the table that is tried, but never made, to learn what the kernel knows.
-const PROBE_TABLE: &str = "postern.probe";
 
 /// Who may edit the table that this connection creates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,55 +101,6 @@ impl Connection {
     /// Opens a connection in the network namespace of the calling thread.
     pub fn open(ownership: Ownership) -> Result<Connection, Error> {
         Ok(Connection { socket: NetlinkSocket::open()?, ownership, sequence: 1, buffers: Buffers::default() })
-    }
-
-    /// Whether the kernel knows `flags owner, persist`.
-    pub fn supports_ownership(&mut self) -> Result<bool, Error> {
-        self.would_take("whether it knows owners", |batch| {
-            batch.add(claim_of(TableFamily::Inet, false), |w| {
-                w.string(table::NAME, PROBE_TABLE);
-                w.be32(table::FLAGS, Ownership::OwnerPersist.table_flags());
-            });
-        })
-    }
-
-    /// Whether the kernel can say, to who is on the hooks input and forward, if it routes the source of a packet to the link
-    /// from which it came: `nft_fib_inet` of Linux 5.19.
-    pub fn supports_source_routes(&mut self) -> Result<bool, Error> {
-        const CHAIN: &str = "probe";
-        let mut probe = RawBatch::new(PROBE_TABLE).add_table().add_chain(CHAIN, None);
-        probe = probe.add_rule(CHAIN, vec![Expr::SourceRoute { dreg: Register::R1 }], None);
-        // Before Linux 5.19 it is refused on these hooks, which the kernel checks where a base chain leads to it.
-        for (name, hook) in [("input", RawHook::Input), ("forward", RawHook::Forward)] {
-            let jump = Expr::Verdict(Verdict::Jump(ChainName::from_kernel(CHAIN)));
-            let base = RawBase { kind: ChainKind::Filter, hook, priority: 0 };
-            probe = probe.add_chain(name, Some(base)).add_rule(name, vec![jump], None);
-        }
-        self.would_take("whether it knows fib", |batch| drop(probe.encode(batch)))
-    }
-
-    /// Whether the kernel has tables of family `bridge`.
-    pub fn supports_bridge_tables(&mut self) -> Result<bool, Error> {
-        let base = RawBase { kind: ChainKind::Filter, hook: RawHook::Forward, priority: 0 };
-        let probe = RawBatch::new(PROBE_TABLE).of_family(TableFamily::Bridge);
-        let probe = probe.add_table().add_chain("probe", Some(base));
-        self.would_take("whether it knows tables of bridges", |batch| drop(probe.encode(batch)))
-    }
-
-    /// Whether the kernel would take a batch. Changes nothing: it tries a batch without an end and takes it back.
-    fn would_take(&mut self, what: &'static str, encode: impl FnOnce(&mut Batch)) -> Result<bool, Error> {
-        let mut batch = self.begin(None);
-        encode(&mut batch);
-        let batch = batch.into_trial();
-        let answers = self.exchange(&batch);
-        self.reuse(batch);
-        let answers = answers?;
-        match (answers.whole, answers.refused.first()) {
-            (Some(errno), _) => Err(Error::BatchRefused(errno)),
-            (None, Some((_, Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT, _))) => Ok(false),
-            (None, Some((_, errno, _))) => Err(Error::Query { what, source: *errno }),
-            (None, None) => Ok(answers.last),
-        }
     }
 
     /// Claims the tables that a former life of the agent left, if this connection wants to own tables and those can

@@ -34,6 +34,7 @@ pub(crate) mod nl {
 /// `linux/netfilter/nfnetlink.h`
 pub(crate) mod nfnl {
     pub(crate) const SUBSYS_CTNETLINK: u16 = 1;
+    pub(crate) const SUBSYS_ULOG: u16 = 4;
     pub(crate) const SUBSYS_NFTABLES: u16 = 10;
     pub(crate) const MSG_BATCH_BEGIN: u16 = 16;
     pub(crate) const MSG_BATCH_END: u16 = 17;
@@ -152,6 +153,9 @@ pub(crate) mod set {
     pub(crate) const FIELD_LEN: u16 = 1;
     pub(crate) const F_INTERVAL: u32 = 0x4;
     pub(crate) const F_MAP: u32 = 0x8;
+    pub(crate) const F_TIMEOUT: u32 = 0x10;
+    /// `NFT_SET_EVAL`: rules add elements, which may have expressions.
+    pub(crate) const F_EVAL: u32 = 0x20;
     pub(crate) const F_CONCAT: u32 = 0x80;
     /// `NFT_DATA_VERDICT`: the data type of a verdict map.
     pub(crate) const DATA_VERDICT: u32 = 0xffff_ff00;
@@ -253,4 +257,26 @@ pub(crate) mod cta {
     pub(crate) const PROTO_DST_PORT: u16 = 3;
     pub(crate) const PROTOINFO_TCP: u16 = 1;
     pub(crate) const PROTOINFO_TCP_STATE: u16 = 1;
+}
+
+/// `linux/netfilter/nfnetlink_log.h`: `NFULNL_*`, `NFULA_*`, `NFULA_CFG_*`
+pub(crate) mod log {
+    pub(crate) const MSG_PACKET: u16 = 0;
+    pub(crate) const MSG_CONFIG: u16 = 1;
+    pub(crate) const PACKET_HDR: u16 = 1;
+    pub(crate) const IFINDEX_INDEV: u16 = 4;
+    pub(crate) const IFINDEX_PHYSINDEV: u16 = 6;
+    pub(crate) const PAYLOAD: u16 = 9;
+    pub(crate) const PREFIX: u16 = 10;
+    pub(crate) const SEQ: u16 = 12;
+    pub(crate) const CFG_CMD: u16 = 1;
+    pub(crate) const CFG_MODE: u16 = 2;
+    pub(crate) const CFG_NLBUFSIZ: u16 = 3;
+    pub(crate) const CFG_TIMEOUT: u16 = 4;
+    pub(crate) const CFG_QTHRESH: u16 = 5;
+    pub(crate) const CFG_FLAGS: u16 = 6;
+    pub(crate) const CMD_BIND: u8 = 1;
+    pub(crate) const COPY_PACKET: u8 = 2;
+    /// `NFULNL_CFG_F_SEQ`: packets are numbered.
+    pub(crate) const F_SEQ: u16 = 1;
 }

@@ -152,9 +152,10 @@ impl Decoder {
         &self.tables
     }
 
-    /// The sets of a table whose elements are still to be read: those that are ours.
+    /// The sets of a table whose elements are still to be read: those that are ours, and that packets do not fill.
     pub(crate) fn set_names(&self, family: TableFamily) -> Vec<SetName> {
-        self.sets.keys().filter(|name| name.family() == family).cloned().collect()
+        let of_family = self.sets.iter().filter(|(name, set)| name.family() == family && !set.is_filled());
+        of_family.map(|(name, _)| name.clone()).collect()
     }
 
     /// The values of the counters that were seen.
@@ -226,7 +227,7 @@ mod tests {
     }
 
     fn add_set(keys: Vec<Key>) -> Op {
-        let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys) };
+        let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys), filled: None };
         Op::AddSet(SetName::from_kernel("set"), Arc::new(set))
     }
 

@@ -8,7 +8,7 @@ mod set;
 
 pub(crate) use chain::{HookSpec, put_chain, put_rule};
 pub(crate) use key::elements_of;
-pub(crate) use set::set_type;
+pub(crate) use set::{MILLISECONDS, put_set_of, set_type};
 
 use compiler::diff::{Generation, Op, Transaction};
 use compiler::nft::{ChainPolicy, Hook, TABLE, TableFamily};

@@ -116,7 +116,8 @@ impl Error {
         }
     }
 
-    /// The kernel has no nf_tables, or, of [`conntrack::flows`](crate::conntrack::flows), no nf_conntrack_netlink.
+    /// The kernel has no nf_tables, or, of [`conntrack::flows`](crate::conntrack::flows), no nf_conntrack_netlink, or of
+    /// [`LogReader`](crate::log::LogReader) no nfnetlink_log.
     pub fn is_unsupported(&self) -> bool {
         match self {
             // nfnetlink answers EOPNOTSUPP to a batch, and EINVAL to a query, for a subsystem that is not there.
@@ -133,6 +134,11 @@ impl Error {
             | Error::Unsettled { .. }
             | Error::OwnedByOther { .. } => false,
         }
+    }
+
+    /// Another socket has what only one can have.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Error::Query { source: Errno::BUSY, .. })
     }
 
     /// The transaction may have landed or not: dump before anything else.

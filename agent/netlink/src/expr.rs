@@ -13,7 +13,7 @@ pub(crate) use lower::lower;
 pub(crate) use raise::raise;
 pub(crate) use wire::{decode, decode_verdict, encode, encode_verdict};
 
-use compiler::nft::{CounterName, Family, SetName, Verdict};
+use compiler::nft::{CounterName, Family, Limit, LogGroup, Refusal, SetName, Verdict};
 
 /// One expression of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,25 @@ pub enum Expr {
         dreg: Option<Register>,
         /// Whether the set must not hold the key.
         negated: bool,
+    },
+    /// `dynset` to update with a limit: puts the register's value into a set, or lets it stay there longer, and goes on as the
+    /// limit of that element says.
+    Limit {
+        /// The set.
+        set: SetName,
+        /// The key.
+        sreg: Register,
+        /// The limit of an element that is new.
+        limit: Limit,
+    },
+    /// `log` to a group of NFLOG.
+    Log {
+        /// What stands in front of the packet.
+        prefix: Refusal,
+        /// The group.
+        group: LogGroup,
+        /// How many bytes of the packet are copied.
+        snaplen: u32,
     },
     /// `immediate` of data: loads a constant.
     Immediate {

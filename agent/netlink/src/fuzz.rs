@@ -74,7 +74,7 @@ fn transaction() -> Transaction {
     let chain = ChainName::from_kernel("chain");
     let address = |last| Key::V4(Ipv4Addr::new(10, 0, 0, last));
     let range = |first, last| Key::Ports(PortRange { first, last });
-    let of_type = |key_type| Arc::new(Set { key_type, comment: None, keys: Arc::default() });
+    let of_type = |key_type| Arc::new(Set { key_type, comment: None, keys: Arc::default(), filled: None });
     let accept = Rule { stmts: vec![Stmt::Verdict(Verdict::Accept)], comment: None };
     let rules = Chain { rules: vec![accept.clone(), accept], ..Chain::default() };
     let ops = vec![

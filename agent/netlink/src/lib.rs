@@ -1,9 +1,10 @@
-//! The nf_tables netlink codec and its socket, and a reader of connection tracking.
+//! The nf_tables netlink codec and its socket, and readers of connection tracking and of what rules log.
 //!
 //! ```text
 //! Connection::commit   Transaction -> encode -> one batch, one sendmsg -> answers -> Committed
 //! Connection::dump     requests    -> dump bytes -> decode -> Mirror
 //! conntrack::flows     request     -> dump bytes -> Flow, Flow, Flow...
+//! log::LogReader       what rules log          -> Logged, Logged...
 //! ```
 //!
 //! One [`Connection`] is the one writer of table `inet postern`. It is opened in the network namespace of the calling
@@ -12,8 +13,8 @@
 //!
 //! From the bytes up: `constants` holds the kernel's numbers, `attr` and `message` read and write the format, [`expr`]
 //! holds what rules are made of, `encode` and [`Decoder`] translate between the compiler's types and messages,
-//! `batch` frames messages as one transaction, `socket` carries them. [`conntrack`] needs of these `attr`, `message` and
-//! `socket` only.
+//! `batch` frames messages as one transaction, `socket` carries them. [`conntrack`] and [`log`] need of these `attr`, `message`
+//! and `socket` only.
 //!
 //! Nothing here is `unsafe`: `netlink-sys` and `rustix` make the system calls.
 
@@ -28,6 +29,7 @@ mod error;
 pub mod expr;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+pub mod log;
 mod message;
 mod raw;
 mod socket;

@@ -109,7 +109,7 @@ impl NetlinkSocket {
     }
 
     /// Waits for a datagram (EMSGSIZE where it does not fit the memory for it, and is cut).
-    fn receive(&mut self) -> Result<Messages<'_>, Errno> {
+    pub(crate) fn receive(&mut self) -> Result<Messages<'_>, Errno> {
         self.receive_with(RecvFlags::empty())
     }
 

@@ -12,6 +12,7 @@ mod parity {
     pub(crate) mod generated;
     pub(crate) mod listing;
     pub(crate) mod load;
+    pub(crate) mod log;
     pub(crate) mod owner;
     pub(crate) mod peers;
     pub(crate) mod raw;
@@ -24,7 +25,7 @@ use std::panic;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use parity::{bridge, conntrack, errors, generated, listing, load, owner, peers, raw, support, walks};
+use parity::{bridge, conntrack, errors, generated, listing, load, log, owner, peers, raw, support, walks};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -65,6 +66,10 @@ fn main() -> ExitCode {
         ("bridge::nft_lists_both_tables_as_its_own", bridge::nft_lists_both_tables_as_its_own),
         ("bridge::the_table_of_bridges_comes_and_goes", bridge::the_table_of_bridges_comes_and_goes),
         ("bridge::both_tables_are_owned_and_inherited", bridge::both_tables_are_owned_and_inherited),
+        ("log::a_flood_hides_nobody_and_is_counted", log::a_flood_hides_nobody_and_is_counted),
+        ("log::what_finds_no_room_is_refused_all_the_same", log::what_finds_no_room_is_refused_all_the_same),
+        ("log::what_packets_fill_is_no_drift", log::what_packets_fill_is_no_drift),
+        ("log::one_socket_listens_to_a_group", log::one_socket_listens_to_a_group),
         ("raw::whether_a_rule_would_be_taken_is_known", raw::whether_a_rule_would_be_taken_is_known),
         ("raw::services_are_translated", raw::services_are_translated),
         ("raw::errors_name_the_message", raw::errors_name_the_message),

@@ -174,7 +174,7 @@ fn set_headers() {
     batch.add(&set, MsgType::Add);
     let mut ours = ours(vec![Op::AddSet(
         SetName::from_kernel("pods"),
-        Arc::new(Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::default() }),
+        Arc::new(Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::default(), filled: None }),
     )]);
     // We always write the flags (NFTA_SET_FLAGS), libnftnl only if there are some.
     let flags = ours[0].1.remove(2);

@@ -1,4 +1,4 @@
-//! The HTTP server of the admin address, which anybody who reaches the address may try to hold up.
+//! The HTTP server of the admin address and of the socket, which anybody who reaches the address may try to hold up.
 //!
 //! A connection carries one request. It has a time to send its head and a time for everything, and where there are many
 //! connections, the oldest that has not asked yet, or takes long over its body or its answer, makes room for a new one: idle
@@ -15,7 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -30,6 +31,29 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 /// When accepting is tried again after it failed, as it does without free descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
+/// What gives connections.
+pub(super) trait Listen {
+    /// Takes the next one.
+    async fn accept(&self) -> io::Result<impl Stream>;
+}
+
+/// A connection.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+impl Listen for TcpListener {
+    async fn accept(&self) -> io::Result<impl Stream> {
+        Ok(TcpListener::accept(self).await?.0)
+    }
+}
+
+impl Listen for UnixListener {
+    async fn accept(&self) -> io::Result<impl Stream> {
+        Ok(UnixListener::accept(self).await?.0)
+    }
+}
+
 /// A connection that is being served.
 struct Connection {
     task: AbortHandle,
@@ -38,12 +62,12 @@ struct Connection {
 }
 
 /// Answers requests, for ever.
-pub(super) async fn serve(listener: TcpListener, router: Router, metrics: AdminMetrics) -> std::convert::Infallible {
+pub(super) async fn serve(listener: impl Listen, router: Router, metrics: AdminMetrics) -> std::convert::Infallible {
     // The oldest first.
     let mut connections = VecDeque::<Connection>::new();
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             // It went before it was taken.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(_) => {
@@ -67,7 +91,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, metrics: AdminM
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, has_asked: Arc<AtomicBool>) {
+async fn answer(stream: impl Stream, router: Router, has_asked: Arc<AtomicBool>) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
         has_asked.store(true, Ordering::Relaxed);
@@ -89,6 +113,7 @@ mod tests {
     use axum::extract::DefaultBodyLimit;
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::sync::watch;
 
     use super::*;

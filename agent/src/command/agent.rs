@@ -7,24 +7,25 @@ mod node_name;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use compiler::api::NodeName;
 use compiler::cluster::{Budget, Event};
-use compiler::nft::Deny;
+use compiler::nft::{Deny, LogGroup};
 use compiler::policy::OwnAddresses;
 use netlink::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot::error::RecvError;
 use tracing::{info, warn};
 
-use crate::admin::{self, Admin};
-use crate::args::{AgentArgs, EstablishedArg, GateArg, LogFormatArg, OwnAddressesArg};
+use crate::admin::{self, Admin, socket};
+use crate::args::{AgentArgs, DenialsArg, EstablishedArg, GateArg, LogFormatArg, OwnAddressesArg};
 use crate::cni;
+use crate::denials;
 use crate::gate::{self, PodRanges};
 use crate::kernel::bridge::{self, Bridges};
 use crate::kernel::{self, Counters};
@@ -52,6 +53,10 @@ pub struct Config {
     pub deny: Deny,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin_address: SocketAddr,
+    /// Where root of the node is told more, if anywhere.
+    pub socket: Option<PathBuf>,
+    /// How refused packets are told of, if they are.
+    pub denials: Option<denials::Settings>,
     /// How logs are written.
     pub log: LogConfig,
     /// Whether the Namespace annotation of Kubernetes 1.3 isolates when it comes from the API. In files it always does.
@@ -95,6 +100,10 @@ impl From<AgentArgs> for Config {
             recursive,
             deny,
             admin_address,
+            socket,
+            denials,
+            denials_group,
+            log_denials,
             log_format,
             log_level,
             legacy_namespace_isolation,
@@ -122,6 +131,11 @@ impl From<AgentArgs> for Config {
             source,
             deny: deny.into(),
             admin_address,
+            socket: Some(socket).filter(|path| path.as_os_str() != "off"),
+            denials: match denials {
+                DenialsArg::On => Some(denials::Settings { group: LogGroup(denials_group), logs: log_denials }),
+                DenialsArg::Off => None,
+            },
             log: LogConfig { format, filter: log_level },
             legacy_namespace_isolation,
             own_addresses: {
@@ -169,6 +183,8 @@ async fn work(config: Config) -> Result<()> {
         source,
         deny,
         admin_address,
+        socket,
+        denials,
         log,
         legacy_namespace_isolation,
         own_addresses,
@@ -180,7 +196,7 @@ async fn work(config: Config) -> Result<()> {
     } = config;
     telemetry::init(&log)?;
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, %node, ?source, ?deny, %admin_address, legacy_namespace_isolation, ?cni_results, ?pod_ranges, cuts_flows, ?verify_interval, "starting");
+    info!(version, %node, ?source, ?deny, %admin_address, ?socket, ?denials, legacy_namespace_isolation, ?cni_results, ?pod_ranges, cuts_flows, ?verify_interval, "starting");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A terminal that is closed is no reason to end. It is enough that somebody listens to the signal.
@@ -197,7 +213,11 @@ async fn work(config: Config) -> Result<()> {
     let origin = if access.is_some() { Origin::Api } else { Origin::Files };
     let (own_addresses, _unchecked) = checkable(own_addresses, &readiness);
     let limits = kernel::limits();
-    let settings = Settings { node: node.clone(), deny, budget, own_addresses, origin, limits, verify_interval };
+    let tells_denials = denials.is_some();
+    let (denials, _untold) = tellable(denials, &readiness);
+    let (private, _unreachable) = private(socket.as_deref(), &readiness);
+    let log = denials.map(|denials| denials.group);
+    let settings = Settings { node: node.clone(), deny, log, budget, own_addresses, origin, limits, verify_interval };
     let look = cuts_flows.then(|| Box::new(kernel::look) as Look);
     let (sync, mut end) = sync::spawn(settings, kernel::connect, look, &readiness, metrics.sync.clone())?;
     // Before the first commit: what an earlier life knew of links is not to be forgotten for a moment.
@@ -222,12 +242,19 @@ async fn work(config: Config) -> Result<()> {
     let options = Options { node: node.clone(), legacy_namespace_isolation };
     let watching = watch(access, options, sync.clone(), &readiness, metrics.watch.clone());
     let counters = Counters::default();
-    let admin = Admin { sync: sync.clone(), readiness: readiness.clone(), metrics: metrics.clone(), counters };
+    if let Some(settings) = denials {
+        let (ledger, metrics) = (metrics.ledger.clone(), metrics.denials.clone());
+        denials::follow(settings, sync.clone(), ledger, metrics, readiness.clone())?;
+    }
+    let (admin_sync, admin_readiness) = (sync.clone(), readiness.clone());
+    let admin =
+        Admin { sync: admin_sync, readiness: admin_readiness, metrics: metrics.clone(), counters, tells_denials };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         ended = &mut end => return why(ended),
-        never = admin::serve(listener, admin) => match never {},
+        never = admin::serve(listener, admin.clone()) => match never {},
+        never = serve_private(private, admin) => match never {},
         never = watching => match never {},
         never = quarantine => match never {},
         never = node_name::look_for_pods(|| sync.snapshot(), &readiness) => match never {},
@@ -252,6 +279,36 @@ fn checkable(own_addresses: OwnAddresses, readiness: &Readiness) -> (OwnAddresse
     let text = "pods may send with addresses of others: to see that needs Linux 5.19 and its module nft_fib_inet";
     warn!("{text}");
     (OwnAddresses::Off, Some(readiness.note(text.to_owned())))
+}
+
+/// How this kernel can tell of refused packets, and what is shown on `/readyz` if it cannot.
+fn tellable(denials: Option<denials::Settings>, readiness: &Readiness) -> (Option<denials::Settings>, Option<Guard>) {
+    if denials.is_none() || kernel::supports_denials().unwrap_or(true) {
+        return (denials, None);
+    }
+    let text = format!("{}: that needs nft_log, nft_limit and nfnetlink_log", denials::UNTOLD);
+    warn!("{text}");
+    (None, Some(readiness.note(text)))
+}
+
+/// The socket for root of the node, and what is shown on `/readyz` if there can be none.
+fn private(path: Option<&Path>, readiness: &Readiness) -> (Option<UnixListener>, Option<Guard>) {
+    let Some(path) = path else { return (None, None) };
+    match socket::listen(path) {
+        Ok(listener) => (Some(listener), None),
+        Err(error) => {
+            let text = format!("denials are shown to nobody: cannot listen on {}: {error}", path.display());
+            warn!("{text}");
+            (None, Some(readiness.note(text)))
+        }
+    }
+}
+
+async fn serve_private(listener: Option<UnixListener>, admin: Admin) -> Infallible {
+    match listener {
+        Some(listener) => admin::serve_private(listener, admin).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why the sync thread ended without being told to.

@@ -132,9 +132,9 @@ impl<K: Kernel> Engine<K> {
         readiness: Readiness,
         metrics: SyncMetrics,
     ) -> (Engine<K>, Receiver<Arc<Snapshot>>) {
-        let Settings { node, deny, budget, own_addresses, origin: _, limits, verify_interval } = settings;
+        let Settings { node, deny, log, budget, own_addresses, origin: _, limits, verify_interval } = settings;
         let now = clock();
-        let compiler = Compiler::with_budget(node, deny, budget).checking(own_addresses);
+        let compiler = Compiler::with_budget(node, deny, budget).logging(log).checking(own_addresses);
         let compiler = if review.is_some() { compiler.cutting_flows() } else { compiler };
         let (publisher, snapshots) = Publisher::new(compiler.state());
         let engine = Engine {

@@ -100,6 +100,7 @@ pub(super) fn without_kernel(readiness: &Readiness, metrics: &Metrics) -> Handle
     let settings = Settings {
         node: NodeName("node-1".into()),
         deny: Deny::Drop,
+        log: None,
         origin: Origin::Api,
         limits: Limits::default(),
         budget: Budget::default(),

@@ -47,7 +47,12 @@ pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>) -> Op
 pub(super) fn chains_of(chain: &Chain) -> impl Iterator<Item = &ChainName> {
     chain.rules.iter().flat_map(|rule| &rule.stmts).filter_map(|stmt| match stmt {
         Stmt::Verdict(verdict) => chain_of(verdict),
-        Stmt::Match(_) | Stmt::Counter | Stmt::CounterName(_) | Stmt::Reject(_) | Stmt::VerdictMap(..) => None,
+        Stmt::Match(_)
+        | Stmt::Counter
+        | Stmt::CounterName(_)
+        | Stmt::Log(..)
+        | Stmt::Reject(_)
+        | Stmt::VerdictMap(..) => None,
     })
 }
 

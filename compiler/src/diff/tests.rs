@@ -20,7 +20,7 @@ impl Table {
     /// A set of the addresses 10.0.0.x.
     fn set(mut self, name: &str, last_bytes: &[u8]) -> Table {
         let keys = last_bytes.iter().map(|last| Key::V4(address(*last))).collect();
-        let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys) };
+        let set = Set { key_type: KeyType::Address(Family::V4), comment: None, keys: Arc::new(keys), filled: None };
         self.sets.insert(SetName::from_kernel(name), Arc::new(set));
         self
     }
@@ -28,7 +28,8 @@ impl Table {
     /// A set of the ranges 10.0.0.x-10.0.0.y.
     fn ranges(mut self, name: &str, bounds: &[(u8, u8)]) -> Table {
         let keys = bounds.iter().map(|(first, last)| Key::V4Range(address(*first), address(*last))).collect();
-        let set = Set { key_type: KeyType::AddressRange(Family::V4), comment: None, keys: Arc::new(keys) };
+        let set =
+            Set { key_type: KeyType::AddressRange(Family::V4), comment: None, keys: Arc::new(keys), filled: None };
         self.sets.insert(SetName::from_kernel(name), Arc::new(set));
         self
     }

@@ -97,7 +97,7 @@ mod tests {
         let set = |last: u8| {
             let keys = (1..=last).map(|last| Key::V4(Ipv4Addr::new(10, 0, 0, last))).collect();
             let comment = Some(Comment::new("ns=shop"));
-            Arc::new(Set { key_type: KeyType::Address(Family::V4), comment, keys: Arc::new(keys) })
+            Arc::new(Set { key_type: KeyType::Address(Family::V4), comment, keys: Arc::new(keys), filled: None })
         };
         let base = Some(BaseChain { hook: Hook::Forward, priority: 1, policy: ChainPolicy::Accept });
         let rules = vec![Rule { stmts: vec![Stmt::Counter, Stmt::Verdict(Verdict::Drop)], comment: None }];

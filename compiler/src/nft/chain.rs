@@ -48,7 +48,9 @@ pub enum ChainPolicy {
 /// The sets and maps to which the rules of a chain refer.
 pub(crate) fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
     chain.rules.iter().flat_map(|rule| &rule.stmts).filter_map(|stmt| match stmt {
-        Stmt::Match(Match::In(_, set) | Match::PortIn(_, set)) => Some(set),
+        Stmt::Match(Match::In(_, set) | Match::NotIn(_, set) | Match::Limit(_, set, _) | Match::PortIn(_, set)) => {
+            Some(set)
+        }
         Stmt::VerdictMap(_, map) => Some(map),
         Stmt::Match(
             Match::CtState(_)
@@ -64,6 +66,7 @@ pub(crate) fn sets_of(chain: &Chain) -> impl Iterator<Item = &SetName> {
         )
         | Stmt::Counter
         | Stmt::CounterName(_)
+        | Stmt::Log(..)
         | Stmt::Reject(_)
         | Stmt::Verdict(_) => None,
     })

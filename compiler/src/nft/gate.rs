@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::denials::{add_log, refuse};
 use super::skeleton::{neighbour_discovery, rule};
 use super::{
-    Chain, ChainName, Comment, CounterName, Family, Field, Key, KeyType, Match, Rule, Set, SetName, Stmt, Table,
-    Verdict,
+    Chain, ChainName, Comment, CounterName, Family, Field, Key, KeyType, LogGroup, Match, Refusal, Rule, Set, SetName,
+    Stmt, Table, Verdict,
 };
 use crate::api::{Direction, IpBlock, LinkName, PortRange, Protocol};
 use crate::policy::{AddressRange, Gate, LocalPod, subtract_and_merge};
@@ -31,7 +32,7 @@ pub fn refused_gate_counter() -> CounterName {
 }
 
 /// Adds the gate to a table that has the base chains, if there is anything to refuse.
-pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod]) {
+pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod], log: Option<LogGroup>) {
     let mut ranges: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
     let blocks: Vec<IpBlock> = gate.ranges().iter().map(|cidr| IpBlock { cidr: *cidr, except: Vec::new() }).collect();
     for range in subtract_and_merge(blocks.iter()) {
@@ -59,7 +60,8 @@ pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod]) {
     }
     for direction in Direction::ALL {
         let families: Vec<Family> = ranges.keys().copied().collect();
-        table.chains.insert(gate_chain(direction), Arc::new(gate_rules(direction, &families)));
+        table.chains.insert(gate_chain(direction), Arc::new(gate_rules(direction, &families, log)));
+        add_log(table, Refusal::Gate(direction), log);
     }
     let mut known: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
     for address in pods.iter().flat_map(|pod| &pod.addresses) {
@@ -68,7 +70,7 @@ pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod]) {
     let mut add = |name, key_type, comment, mut keys: Vec<Key>| {
         keys.sort_unstable();
         keys.dedup();
-        let set = Set { key_type, comment: Some(Comment::new(comment)), keys: Arc::new(keys) };
+        let set = Set { key_type, comment: Some(Comment::new(comment)), keys: Arc::new(keys), filled: None };
         table.sets.insert(name, Arc::new(set));
     };
     for (family, keys) in ranges {
@@ -82,7 +84,7 @@ pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod]) {
 
 /// A packet of which it is not known whose it is goes no further, in silence: it is sent again, and may be known by then.
 /// The node has addresses of the ranges itself, and uses them to speak to itself.
-fn gate_rules(direction: Direction, families: &[Family]) -> Chain {
+fn gate_rules(direction: Direction, families: &[Family], log: Option<LogGroup>) -> Chain {
     let back = |conditions: &[Match], why| {
         let conditions = conditions.iter().cloned().map(Stmt::Match);
         rule(conditions.chain([Stmt::Verdict(Verdict::Return)]), why)
@@ -94,7 +96,7 @@ fn gate_rules(direction: Direction, families: &[Family]) -> Chain {
         Direction::Egress => back(&[Match::In(Field::InputLink, loopback_set())], Some("the node to itself")),
         Direction::Ingress => back(&[Match::Port(Protocol::Udp, PortRange::single(DHCP_CLIENT))], Some("DHCP")),
     });
-    rules.push(rule([Stmt::CounterName(refused_gate_counter()), Stmt::Verdict(Verdict::Drop)], None));
+    rules.push(rule(refuse(Refusal::Gate(direction), log), None));
     let comment = Some(Comment::new("an address of this node's pods, and no pod is known to have it"));
     Chain { base: None, comment, rules }
 }
@@ -156,7 +158,7 @@ mod tests {
             pod("a/shut").labels("app=shut").ip("10.1.0.1").ip("fd00::1").into(),
             pod("a/free").ip("10.1.0.2").into(),
         ]);
-        Lowerer::new(Deny::Reject).lower(&ir)
+        Lowerer::new(Deny::Reject).logging(None).lower(&ir)
     }
 
     fn chain(table: &Table, name: &str) -> Vec<String> {

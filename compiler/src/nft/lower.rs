@@ -27,7 +27,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::skeleton::{self, Deny};
-use super::{Family, Table};
+use super::{Family, LogGroup, Table};
 use crate::api::{Direction, PolicyKey};
 use crate::cluster::{Endpoints, Members, PodPeers, PortSelector};
 use crate::policy::{Ir, LocalPod, PodLinks, PolicyRules};
@@ -46,6 +46,7 @@ use sets::Followed;
 #[derive(Debug)]
 pub struct Lowerer {
     deny: Deny,
+    log: Option<LogGroup>,
     families: Vec<Family>,
     table: Table,
     policies: PolicyPart,
@@ -72,12 +73,17 @@ struct PodPart {
 }
 
 impl Lowerer {
-    /// A lowerer whose tables refuse in this way.
+    /// A lowerer whose tables refuse in this way, and tell of it to the default group.
     pub fn new(deny: Deny) -> Lowerer {
+        Lowerer::with_log(deny, Some(LogGroup::default()))
+    }
+
+    fn with_log(deny: Deny, log: Option<LogGroup>) -> Lowerer {
         let mut table = Table::default();
-        skeleton::add_to(&mut table, deny);
+        skeleton::add_to(&mut table, deny, log);
         Lowerer {
             deny,
+            log,
             families: Vec::new(),
             table,
             policies: PolicyPart::default(),
@@ -86,6 +92,12 @@ impl Lowerer {
             endpoints: Followed::default(),
             groups: GroupPart::new(MOST_JUMPS),
         }
+    }
+
+    /// The same, that has lowered nothing yet, whose tables tell of refused packets to another group, or to nobody.
+    #[must_use]
+    pub fn logging(self, log: Option<LogGroup>) -> Lowerer {
+        Lowerer::with_log(self.deny, log).with_most_jumps(self.groups.most_jumps())
     }
 
     /// The same, that has lowered nothing yet, whose pods with more policies than this are led to them by peer.
@@ -122,10 +134,11 @@ impl Lowerer {
         };
         let families: Vec<Family> = Family::ALL.into_iter().filter(has).collect();
         if families != self.families {
-            *self = Lowerer { families, ..Lowerer::new(self.deny).with_most_jumps(self.groups.most_jumps()) };
+            let anew = Lowerer::with_log(self.deny, self.log).with_most_jumps(self.groups.most_jumps());
+            *self = Lowerer { families, ..anew };
         }
-        let mut objects = dispatch::lower(ir, &mut self.pods.groups);
-        bridge::add_to(&mut objects, &ir.pods, &ir.links);
+        let mut objects = dispatch::lower(ir, &mut self.pods.groups, self.log);
+        bridge::add_to(&mut objects, &ir.pods, &ir.links, self.log);
         replace(&mut self.table, &self.pods.objects, &objects);
         self.pods.from = Some((ir.pods.clone(), ir.links.clone()));
         self.pods.objects = objects;

@@ -39,7 +39,7 @@ pub(crate) fn add_open_flows(table: &mut Table, rejudged: impl Iterator<Item = I
         keys.dedup();
         let Some(key_type) = keys.first().map(Key::key_type) else { return };
         let comment = Some(Comment::new(comment));
-        table.sets.insert(name, Arc::new(Set { key_type, comment, keys: Arc::new(keys) }));
+        table.sets.insert(name, Arc::new(Set { key_type, comment, keys: Arc::new(keys), filled: None }));
     };
     for (family, keys) in addresses {
         add(rejudged_set(family), "pods whose open flows are judged again", keys);

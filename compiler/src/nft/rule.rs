@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{ChainName, Comment, CounterName, Family, KeyType, SetName};
+use super::{ChainName, Comment, CounterName, Family, KeyType, LogGroup, Refusal, SetName};
 use crate::api::{PortRange, Protocol};
 
 /// One rule: statements from left to right; the first match that fails ends it.
@@ -26,6 +26,8 @@ pub enum Stmt {
     Counter,
     /// `counter name "x"`: the same in a named counter.
     CounterName(CounterName),
+    /// `log prefix "..." group 9471 snaplen 128`: a copy of the packet's beginning for who listens to the group.
+    Log(Refusal, LogGroup),
     /// Drops the packet and tells its sender.
     Reject(Reject),
     /// Ends the rule.
@@ -41,6 +43,11 @@ pub enum Match {
     CtState(Vec<CtState>),
     /// `ip saddr @set`, `ip daddr . meta l4proto . th dport @set` and the like.
     In(Field, SetName),
+    /// `ip saddr . ip daddr != @set`: the packet has the field, and the set does not hold it.
+    NotIn(Field, SetName),
+    /// `update @set { ip saddr . ip daddr limit rate 20/minute burst 10 packets }`: remembers in a set that packets fill, and
+    /// goes on by a limit that each key has for itself. Where the set is full, it does not go on.
+    Limit(Field, SetName, Limit),
     /// `meta l4proto tcp`: any port.
     Protocol(Protocol),
     /// `tcp dport 80`, `tcp dport 80-90`.
@@ -62,6 +69,17 @@ pub enum Match {
     SourceAstray,
     /// `ether type ip`. In table `bridge` it stands in front of every look at addresses.
     EtherType(EtherType),
+}
+
+/// How many packets there may be, by a bucket of tokens that starts full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Limit {
+    /// Whether those go on that are too many, and not those that are not.
+    pub over: bool,
+    /// How many tokens come in a minute; at least one.
+    pub a_minute: u32,
+    /// How many tokens there are at most.
+    pub burst: u32,
 }
 
 /// What a frame carries, as the kernel shows it before any tag is taken off. The numbers are IEEE 802's.

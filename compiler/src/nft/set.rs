@@ -14,14 +14,26 @@ pub struct Set {
     pub key_type: KeyType,
     /// Shown by `nft list`: the selector or the list of CIDRs that the set stands for.
     pub comment: Option<Comment>,
-    /// The keys, ascending, each once; ranges are disjoint and not adjacent.
+    /// The keys, ascending, each once; ranges are disjoint and not adjacent. None where packets fill the set: those are
+    /// the kernel's business.
     pub keys: Arc<Vec<Key>>,
+    /// Whether packets fill the set, and how far.
+    pub filled: Option<Filled>,
+}
+
+/// `size 16384; flags dynamic,timeout; timeout 1m`: how far packets may fill a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filled {
+    /// How many keys it holds at most. What comes when it is full is not remembered.
+    pub size: u32,
+    /// In how many seconds without a packet of its own a key is forgotten.
+    pub timeout: u32,
 }
 
 impl Set {
     /// Whether the set is declared as another is, whatever the keys.
     pub fn same_header(&self, other: &Set) -> bool {
-        self.key_type == other.key_type && self.comment == other.comment
+        self.key_type == other.key_type && self.comment == other.comment && self.filled == other.filled
     }
 }
 

@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::denials::{add_log, add_shares, refuse, tell};
 use super::{
-    BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, CtState, Family, Field, Hook, Match, Reject, Rule,
-    SetName, Stmt, Table, Verdict,
+    BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, CtState, Family, Field, Hook, LogGroup, Match,
+    Refusal, Reject, Rule, SetName, Stmt, Table, TableFamily, Verdict,
 };
 use crate::api::{Direction, PortRange, Protocol};
 
@@ -47,11 +48,13 @@ pub fn denied_counter(direction: Direction) -> CounterName {
 
 /// Adds the chains and counters that every table has. The base chains, the dispatch maps and the sets of pairs, to which
 /// they refer, are the caller's.
-pub(super) fn add_to(table: &mut Table, deny: Deny) {
+pub(super) fn add_to(table: &mut Table, deny: Deny, log: Option<LogGroup>) {
     for direction in Direction::ALL {
         table.counters.insert(denied_counter(direction));
-        table.chains.insert(deny_chain(direction), Arc::new(deny_rules(direction, deny)));
+        table.chains.insert(deny_chain(direction), Arc::new(deny_rules(direction, deny, log)));
+        add_log(table, Refusal::Policy(direction), log);
     }
+    add_shares(table, TableFamily::Inet, log);
     table.counters.insert(refused_source_counter());
     table.chains.insert(ChainName::fixed(EXEMPT), Arc::new(exempt()));
 }
@@ -105,13 +108,13 @@ pub(super) fn shared_links() -> SetName {
 ///
 /// Whoever has no address yet has none to show: that is neighbour discovery, and a client of DHCP (RFC 2131, section
 /// 4.1). Nothing else comes from the unspecified address, which the kernel finds on every link if it is that of IPv4.
-pub(super) fn own_source() -> (ChainName, Arc<Chain>) {
+pub(super) fn own_source(log: Option<LogGroup>) -> (ChainName, Arc<Chain>) {
     let to = |conditions: &[Match], end: &[Stmt], why| {
         let conditions = conditions.iter().cloned().map(Stmt::Match);
         rule(conditions.chain(end.iter().cloned()), why)
     };
     let back = [Stmt::Verdict(Verdict::Return)];
-    let refuse = [Stmt::CounterName(refused_source_counter()), Stmt::Verdict(Verdict::Drop)];
+    let refuse = refuse(Refusal::Source, log);
     let nobody = Match::SourceIs(Ipv4Addr::UNSPECIFIED.into());
     let dhcp = [nobody.clone(), Match::Port(Protocol::Udp, PortRange::single(DHCP_SERVER))];
     let rules = vec![
@@ -176,11 +179,12 @@ fn rules_by_link(KnownLinks { checked, egress, shared }: KnownLinks) -> Vec<Rule
 }
 
 /// What no rule has allowed. The exemptions are looked at here, so that allowed packets do not pay for them.
-fn deny_rules(direction: Direction, deny: Deny) -> Chain {
+fn deny_rules(direction: Direction, deny: Deny, log: Option<LogGroup>) -> Chain {
     let mut rules = vec![
         rule([Stmt::Verdict(Verdict::Jump(ChainName::fixed(EXEMPT)))], None),
         rule([Stmt::CounterName(denied_counter(direction))], None),
     ];
+    rules.extend(log.map(|_| tell(Refusal::Policy(direction))));
     match deny {
         Deny::Drop => rules.push(rule([Stmt::Verdict(Verdict::Drop)], None)),
         Deny::Reject => {

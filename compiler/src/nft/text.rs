@@ -7,8 +7,8 @@
 use std::fmt;
 
 use super::{
-    BaseChain, Chain, ChainName, ChainPolicy, CtState, EtherType, Family, Field, Hook, Key, KeyType, Match, Reject,
-    Rule, Set, SetName, Stmt, TABLE, Table, TableFamily, Verdict, VerdictMap,
+    BaseChain, Chain, ChainName, ChainPolicy, CtState, EtherType, Family, Field, Filled, Hook, Key, KeyType, Limit,
+    LogGroup, Match, Reject, Rule, SNAPLEN, Set, SetName, Stmt, TABLE, Table, TableFamily, Verdict, VerdictMap,
 };
 use crate::api::Protocol;
 
@@ -46,6 +46,11 @@ fn write_set(f: &mut fmt::Formatter<'_>, name: &SetName, set: &Set) -> fmt::Resu
     writeln!(f, "        type {}", set.key_type)?;
     if set.key_type.is_interval() {
         writeln!(f, "        flags interval")?;
+    }
+    if let Some(Filled { size, timeout }) = set.filled {
+        writeln!(f, "        size {size}")?;
+        writeln!(f, "        flags dynamic,timeout")?;
+        writeln!(f, "        timeout {timeout}s")?;
     }
     if let Some(comment) = &set.comment {
         writeln!(f, "        comment \"{comment}\"")?;
@@ -128,6 +133,9 @@ impl fmt::Display for Stmt {
             Stmt::Match(condition) => condition.fmt(f),
             Stmt::Counter => f.write_str("counter"),
             Stmt::CounterName(name) => write!(f, "counter name \"{name}\""),
+            Stmt::Log(refusal, LogGroup(group)) => {
+                write!(f, "log prefix \"{}\" group {group} snaplen {SNAPLEN}", refusal.prefix())
+            }
             Stmt::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
             Stmt::Reject(Reject::AdminProhibited) => f.write_str("reject with icmpx admin-prohibited"),
             Stmt::Verdict(verdict) => verdict.fmt(f),
@@ -150,6 +158,8 @@ impl fmt::Display for Match {
                 write!(f, "ct state {}", names.join(","))
             }
             Match::In(field, set) => write!(f, "{field} @{set}"),
+            Match::NotIn(field, set) => write!(f, "{field} != @{set}"),
+            Match::Limit(field, set, limit) => write!(f, "update @{set} {{ {field} {limit} }}"),
             Match::Protocol(protocol) => write!(f, "meta l4proto {}", nft_protocol(*protocol)),
             Match::Port(protocol, range) => write!(f, "{} dport {range}", nft_protocol(*protocol)),
             Match::PortIn(protocol, set) => write!(f, "{} dport @{set}", nft_protocol(*protocol)),
@@ -162,6 +172,14 @@ impl fmt::Display for Match {
             Match::SourceAstray => f.write_str("fib saddr . iif oif missing"),
             Match::EtherType(kind) => write!(f, "ether type {kind}"),
         }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limit { over, a_minute, burst } = self;
+        let over = if *over { "over " } else { "" };
+        write!(f, "limit rate {over}{a_minute}/minute burst {burst} packets")
     }
 }
 

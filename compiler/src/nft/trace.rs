@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
             match stmt {
                 Stmt::Match(condition) if self.matches(condition) => {}
                 Stmt::Match(_) => return Effect::NoMatch,
-                Stmt::Counter | Stmt::CounterName(_) => {}
+                Stmt::Counter | Stmt::CounterName(_) | Stmt::Log(..) => {}
                 Stmt::Reject(_) => return Effect::Reject,
                 Stmt::Verdict(verdict) => return Effect::Verdict(verdict),
                 Stmt::VerdictMap(field, map) => {
@@ -166,6 +166,9 @@ impl<'a> Walk<'a> {
         match condition {
             Match::CtState(states) => self.packet.state.is_some_and(|state| states.contains(&state)),
             Match::In(field, set) => self.key(*field).is_some_and(|key| self.set_contains(set, key)),
+            Match::NotIn(field, set) => self.key(*field).is_some_and(|key| !self.set_contains(set, key)),
+            // A packet is the first of its kind: no limit has been reached.
+            Match::Limit(field, _, limit) => self.key(*field).is_some() && !limit.over,
             Match::Protocol(protocol) => self.port_of(*protocol).is_some(),
             Match::Port(protocol, range) => self.port_of(*protocol).is_some_and(|port| range.contains(port)),
             Match::PortIn(protocol, set) => {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use compiler::nft::{Comment, Family, Key, KeyType, MapElement, Set, TableFamily, VerdictMap};
+use compiler::nft::{Comment, Family, Filled, Key, KeyType, MapElement, Set, TableFamily, VerdictMap};
 
 use super::key::{decode_bound, decode_key, range};
 use crate::attr::AttrReader;
 use crate::constants::{LIST_ELEM, data, elem, set, udata};
-use crate::encode::set_type;
+use crate::encode::{MILLISECONDS, set_type};
 use crate::expr::decode_verdict;
 
 /// A set or map whose elements are still coming.
@@ -17,6 +17,7 @@ pub(super) struct SetBuilder {
     family: TableFamily,
     key_type: KeyType,
     comment: Option<Comment>,
+    filled: Option<Filled>,
     content: Content,
     /// An element of a map came twice.
     repeats: bool,
@@ -56,6 +57,9 @@ const KEY_TYPES: [KeyType; 12] = [
     KeyType::Link,
 ];
 
+/// The flags of a set that packets fill.
+const FILLED: u32 = set::F_EVAL | set::F_TIMEOUT;
+
 impl SetBuilder {
     /// A set of the table of a family without its elements; `None` is one that postern never makes.
     pub(super) fn new(family: TableFamily, a: AttrReader<'_>) -> Option<SetBuilder> {
@@ -65,30 +69,49 @@ impl SetBuilder {
         let key_type = KEY_TYPES.into_iter().find(|key_type| {
             let known = set_type(*key_type);
             // `nft` leaves the flag of a concatenation out where the set holds no ranges.
-            let same_flags = (flags | (known.flags & set::F_CONCAT)) & !set::F_MAP == known.flags;
+            let same_flags = (flags | (known.flags & set::F_CONCAT)) & !(set::F_MAP | FILLED) == known.flags;
             known.datatype == datatype && known.key_len == key_len && same_flags
         })?;
         let verdicts = a.be32(set::DATA_TYPE) == Some(set::DATA_VERDICT);
-        let plain = !a.has(set::TIMEOUT) && !a.has(set::EXPR) && !a.has(set::EXPRESSIONS);
-        if is_map != verdicts || !plain {
+        if is_map != verdicts || a.has(set::EXPR) || a.has(set::EXPRESSIONS) {
             return None;
         }
         let comment = a.comment(set::USERDATA, udata::SET_COMMENT).ok()?;
-        // Our sets have no size, so that none is ever full.
-        if a.nested(set::DESC).is_some_and(|desc| desc.has(set::DESC_SIZE)) {
-            return None;
-        }
+        // Sets that are not for packets to fill have no size, so that none is ever full.
+        let size = a.nested(set::DESC).and_then(|desc| desc.be32(set::DESC_SIZE));
+        let filled = match (flags & FILLED, a.be64(set::TIMEOUT), size) {
+            (0, None, None) => None,
+            (FILLED, Some(timeout), Some(size)) if !is_map && timeout.is_multiple_of(MILLISECONDS) => {
+                Some(Filled { size, timeout: u32::try_from(timeout / MILLISECONDS).ok()? })
+            }
+            (..) => return None,
+        };
         let content = match (is_map, key_type.is_interval()) {
             (true, true) => Content::Led(Vec::new()),
             (true, false) => Content::Elements(BTreeMap::new()),
             (false, true) => Content::Bounds(Vec::new()),
             (false, false) => Content::Keys(Vec::new()),
         };
-        Some(SetBuilder { family, key_type, comment: comment.map(Comment::from_kernel), content, repeats: false })
+        Some(SetBuilder {
+            family,
+            key_type,
+            comment: comment.map(Comment::from_kernel),
+            content,
+            filled,
+            repeats: false,
+        })
     }
 
-    /// Takes a list of elements; `false` where one is not ours.
+    /// Whether the elements are the kernel's business.
+    pub(super) fn is_filled(&self) -> bool {
+        self.filled.is_some()
+    }
+
+    /// Takes a list of elements; `false` where one is not ours. What packets have put in is passed over.
     pub(super) fn elements(&mut self, list: AttrReader<'_>) -> bool {
+        if self.is_filled() {
+            return true;
+        }
         let mut known = true;
         for (kind, element) in list {
             known &= kind == LIST_ELEM && self.element(AttrReader::new(element)).is_some();
@@ -143,7 +166,7 @@ impl SetBuilder {
 
     /// The set, `None` where starts and ends of ranges do not go together, and whether an element came twice.
     pub(super) fn finish(self) -> (Option<Built>, bool) {
-        let SetBuilder { family: _, key_type, comment, content, repeats } = self;
+        let SetBuilder { family: _, key_type, comment, filled, content, repeats } = self;
         match content {
             Content::Led(bounds) => {
                 let map = |elements| VerdictMap { key_type, comment, elements: Arc::new(elements) };
@@ -157,11 +180,11 @@ impl SetBuilder {
                 let all = keys.len();
                 keys.dedup();
                 let repeats = keys.len() != all;
-                (Some(Built::Set(Set { key_type, comment, keys: Arc::new(keys) })), repeats)
+                (Some(Built::Set(Set { key_type, comment, keys: Arc::new(keys), filled })), repeats)
             }
             Content::Bounds(bounds) => {
                 let keys = ranges(key_type, bounds);
-                (keys.map(|keys| Built::Set(Set { key_type, comment, keys: Arc::new(keys) })), false)
+                (keys.map(|keys| Built::Set(Set { key_type, comment, keys: Arc::new(keys), filled })), false)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Sets, verdict maps and their elements.
 
-use compiler::nft::{Comment, Family, Key, KeyType, MapElement, Set, SetName, TABLE, VerdictMap};
+use compiler::nft::{Comment, Family, Filled, Key, KeyType, MapElement, Set, SetName, TABLE, VerdictMap};
 
 use super::key::{KeyBytes, elements_of};
 use crate::attr::AttrWriter;
@@ -12,6 +12,8 @@ use crate::expr::encode_verdict;
 /// an element holds at most a key of 44 bytes (twice, for a range), a name and a comment of 255 bytes each, and
 /// headers.
 const LIST_LIMIT: usize = 64_000;
+/// A second in the unit of `NFTA_SET_TIMEOUT`.
+pub(crate) const MILLISECONDS: u64 = 1000;
 
 /// What the kernel and `nft` call a type of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,27 +73,55 @@ pub(crate) fn set_type(key_type: KeyType) -> SetType {
 }
 
 pub(super) fn put_set(batch: &mut Batch, new: NewMessage, name: &SetName, added: &Set) {
-    put_header(batch, new, name, added.key_type, added.comment.as_ref(), false);
+    let Set { key_type, comment, keys: _, filled } = added;
+    put_header(
+        batch,
+        new,
+        TABLE,
+        &Header { name, key_type: *key_type, comment: comment.as_ref(), filled: *filled, is_map: false },
+    );
+}
+
+/// The same in a table of another name.
+pub(crate) fn put_set_of(
+    batch: &mut Batch,
+    new: NewMessage,
+    table: &str,
+    name: &SetName,
+    key_type: KeyType,
+    filled: Filled,
+) {
+    put_header(batch, new, table, &Header { name, key_type, comment: None, filled: Some(filled), is_map: false });
 }
 
 pub(super) fn put_map(batch: &mut Batch, new: NewMessage, name: &SetName, map: &VerdictMap) {
-    put_header(batch, new, name, map.key_type, map.comment.as_ref(), true);
+    let VerdictMap { key_type, comment, elements: _ } = map;
+    put_header(
+        batch,
+        new,
+        TABLE,
+        &Header { name, key_type: *key_type, comment: comment.as_ref(), filled: None, is_map: true },
+    );
 }
 
-fn put_header(
-    batch: &mut Batch,
-    new: NewMessage,
-    name: &SetName,
+/// What is said of a set or map when it is made.
+struct Header<'a> {
+    name: &'a SetName,
     key_type: KeyType,
-    comment: Option<&Comment>,
+    comment: Option<&'a Comment>,
+    filled: Option<Filled>,
     is_map: bool,
-) {
+}
+
+fn put_header(batch: &mut Batch, new: NewMessage, table: &str, header: &Header<'_>) {
+    let Header { name, key_type, comment, filled, is_map } = *header;
     let SetType { datatype, key_len, flags, fields } = set_type(key_type);
     let flags = if is_map { flags | set::F_MAP } else { flags };
+    let flags = if filled.is_some() { flags | set::F_EVAL | set::F_TIMEOUT } else { flags };
     // The kernel wants a number by which later messages of the batch could name the set; ours use its name.
     let id = batch.set_id();
     batch.add(new, |w| {
-        w.string(set::TABLE, TABLE);
+        w.string(set::TABLE, table);
         w.string(set::NAME, name.as_str());
         w.be32(set::FLAGS, flags);
         w.be32(set::KEY_TYPE, datatype);
@@ -101,8 +131,18 @@ fn put_header(
             w.be32(set::DATA_LEN, set::VERDICT_LEN);
         }
         w.be32(set::ID, id);
-        if !fields.is_empty() {
-            w.nest(set::DESC, |w| w.nest(set::DESC_CONCAT, |w| put_fields(w, fields)));
+        if !fields.is_empty() || filled.is_some() {
+            w.nest(set::DESC, |w| {
+                if let Some(filled) = filled {
+                    w.be32(set::DESC_SIZE, filled.size);
+                }
+                if !fields.is_empty() {
+                    w.nest(set::DESC_CONCAT, |w| put_fields(w, fields));
+                }
+            });
+        }
+        if let Some(filled) = filled {
+            w.be64(set::TIMEOUT, u64::from(filled.timeout) * MILLISECONDS);
         }
         let comment = comment.map(|comment| (udata::SET_COMMENT, comment.as_str()));
         // Without it nft would print the names of links as if they were empty.

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use compiler::api::PortRange;
-use compiler::nft::{CtState, Family, Field, Match, Reject, Stmt};
+use compiler::nft::{CtState, Family, Field, Match, Reject, SNAPLEN, Stmt};
 
 use super::wire::protocol_family;
 use super::{Base, CmpOp, CtKey, Data, Expr, MetaKey, Register, RejectWith};
@@ -65,6 +65,9 @@ impl Lowering<'_> {
             }
             Stmt::Counter => self.out.push(Expr::Counter),
             Stmt::CounterName(name) => self.out.push(Expr::CounterRef(name.clone())),
+            Stmt::Log(refusal, group) => {
+                self.out.push(Expr::Log { prefix: *refusal, group: *group, snaplen: SNAPLEN });
+            }
             Stmt::Reject(Reject::TcpReset) => self.out.push(Expr::Reject(RejectWith::TcpReset)),
             Stmt::Reject(Reject::AdminProhibited) => {
                 self.out.push(Expr::Reject(RejectWith::Icmpx(ADMIN_PROHIBITED)));
@@ -99,7 +102,15 @@ impl Lowering<'_> {
             }
             Match::In(field, set) => {
                 self.field(*field);
-                self.lookup(set);
+                self.lookup(set, false);
+            }
+            Match::NotIn(field, set) => {
+                self.field(*field);
+                self.lookup(set, true);
+            }
+            Match::Limit(field, set, limit) => {
+                self.field(*field);
+                self.out.push(Expr::Limit { set: set.clone(), sreg: Register::R1, limit: *limit });
             }
             Match::Protocol(protocol) => {
                 self.check(MetaKey::L4Proto, protocol.number());
@@ -114,7 +125,7 @@ impl Lowering<'_> {
             Match::PortIn(protocol, set) => {
                 self.need_protocol(protocol.number());
                 self.destination_port();
-                self.lookup(set);
+                self.lookup(set, false);
             }
             Match::Icmpv6Type(first, last) => {
                 self.need_family(Family::V6);
@@ -265,8 +276,8 @@ impl Lowering<'_> {
         ]);
     }
 
-    fn lookup(&mut self, set: &compiler::nft::SetName) {
-        self.out.push(Expr::Lookup { set: set.clone(), sreg: Register::R1, dreg: None, negated: false });
+    fn lookup(&mut self, set: &compiler::nft::SetName, negated: bool) {
+        self.out.push(Expr::Lookup { set: set.clone(), sreg: Register::R1, dreg: None, negated });
     }
 }
 

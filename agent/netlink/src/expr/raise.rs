@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 
 use compiler::api::{PortRange, Protocol};
-use compiler::nft::{CtState, EtherType, Family, Field, Match, Reject, SetName, Stmt};
+use compiler::nft::{CtState, EtherType, Family, Field, Match, Reject, Stmt};
 
 use super::lower::{ADMIN_PROHIBITED, HOP_LIMIT, ICMPV6, lower, state_bit};
-use super::{Base, CtKey, Data, Expr, MetaKey, Register, RejectWith};
+use super::{Base, CtKey, Data, Expr, MetaKey, RejectWith};
 
 /// The statements of a rule; `None` is a rule that postern never writes.
 pub(crate) fn raise(exprs: &[Expr]) -> Option<Vec<Stmt>> {
@@ -97,6 +97,7 @@ impl<'a> Parser<'a> {
             }
             Expr::Counter => Some(Some(Stmt::Counter)),
             Expr::CounterRef(name) => Some(Some(Stmt::CounterName(name.clone()))),
+            Expr::Log { prefix, group, .. } => Some(Some(Stmt::Log(*prefix, *group))),
             Expr::Reject(RejectWith::TcpReset) => Some(Some(Stmt::Reject(Reject::TcpReset))),
             Expr::Reject(RejectWith::Icmpx(ADMIN_PROHIBITED)) => Some(Some(Stmt::Reject(Reject::AdminProhibited))),
             Expr::Verdict(verdict) => Some(Some(Stmt::Verdict(verdict.clone()))),
@@ -106,6 +107,7 @@ impl<'a> Parser<'a> {
             | Expr::Bitwise { .. }
             | Expr::Range { .. }
             | Expr::Lookup { .. }
+            | Expr::Limit { .. }
             | Expr::Immediate { .. }
             | Expr::Nat { .. }
             | Expr::Redirect { .. }
@@ -160,10 +162,15 @@ impl<'a> Parser<'a> {
 
     /// What is done with a field that has been loaded.
     fn looked_up(&mut self, field: Field) -> Option<Stmt> {
-        let (set, dreg) = self.lookup()?;
-        Some(match dreg {
-            None => Stmt::Match(Match::In(field, set)),
-            Some(_) => Stmt::VerdictMap(field, set),
+        if let Some(Expr::Limit { set, limit, .. }) = self.rest.first() {
+            self.next_expr();
+            return Some(Stmt::Match(Match::Limit(field, set.clone(), *limit)));
+        }
+        let Expr::Lookup { set, dreg, negated, .. } = self.next_expr()? else { return None };
+        Some(match (dreg, negated) {
+            (None, false) => Stmt::Match(Match::In(field, set.clone())),
+            (None, true) => Stmt::Match(Match::NotIn(field, set.clone())),
+            (Some(_), _) => Stmt::VerdictMap(field, set.clone()),
         })
     }
 
@@ -188,11 +195,6 @@ impl<'a> Parser<'a> {
         }
         let Expr::Cmp { data: last, .. } = self.next_expr()? else { return None };
         Some((first, *last))
-    }
-
-    fn lookup(&mut self) -> Option<(SetName, Option<Register>)> {
-        let Expr::Lookup { set, dreg, .. } = self.next_expr()? else { return None };
-        Some((set.clone(), *dreg))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Expressions as bytes.
 
-use compiler::nft::{ChainName, CounterName, Family, SetName, TableFamily, Verdict};
+use compiler::nft::{ChainName, CounterName, Family, Limit, LogGroup, Refusal, SetName, TableFamily, Verdict};
 
 use super::{Base, CmpOp, CtKey, Data, Expr, MetaKey, NatKind, NumgenKind, Register, RejectWith};
 use crate::attr::{AttrReader, AttrWriter};
@@ -58,6 +58,42 @@ mod lookup {
     pub(super) const DREG: u16 = 3;
     pub(super) const FLAGS: u16 = 5;
     pub(super) const F_INV: u32 = 1;
+}
+/// `NFTA_DYNSET_*`
+mod dynset {
+    pub(super) const SET_NAME: u16 = 1;
+    pub(super) const OP: u16 = 3;
+    pub(super) const SREG_KEY: u16 = 4;
+    pub(super) const SREG_DATA: u16 = 5;
+    pub(super) const TIMEOUT: u16 = 6;
+    pub(super) const EXPR: u16 = 7;
+    pub(super) const FLAGS: u16 = 9;
+    pub(super) const EXPRESSIONS: u16 = 10;
+    /// `NFT_DYNSET_OP_UPDATE`
+    pub(super) const OP_UPDATE: u32 = 1;
+    /// `NFT_DYNSET_F_EXPR`: the elements have expressions, which EXPR says already.
+    pub(super) const F_EXPR: u32 = 2;
+}
+/// `NFTA_LIMIT_*`
+mod limit {
+    pub(super) const RATE: u16 = 1;
+    pub(super) const UNIT: u16 = 2;
+    pub(super) const BURST: u16 = 3;
+    pub(super) const TYPE: u16 = 4;
+    pub(super) const FLAGS: u16 = 5;
+    /// `NFT_LIMIT_PKTS`
+    pub(super) const TYPE_PACKETS: u32 = 0;
+    /// A minute in seconds.
+    pub(super) const MINUTE: u64 = 60;
+}
+/// `NFTA_LOG_*`
+mod log {
+    pub(super) const GROUP: u16 = 1;
+    pub(super) const PREFIX: u16 = 2;
+    pub(super) const SNAPLEN: u16 = 3;
+    pub(super) const QTHRESHOLD: u16 = 4;
+    pub(super) const LEVEL: u16 = 5;
+    pub(super) const FLAGS: u16 = 6;
 }
 /// `NFTA_IMMEDIATE_*`
 mod immediate {
@@ -168,6 +204,17 @@ pub(crate) fn encode(writer: &mut AttrWriter<'_>, expression: &Expr) {
                 w.be32(lookup::FLAGS, lookup::F_INV);
             }
         }),
+        Expr::Limit { set, sreg, limit } => element(writer, "dynset", |w| {
+            w.be32(dynset::SREG_KEY, sreg.0);
+            w.be32(dynset::OP, dynset::OP_UPDATE);
+            w.string(dynset::SET_NAME, set.as_str());
+            w.nest(dynset::EXPR, |w| encode_limit(w, *limit));
+        }),
+        Expr::Log { prefix, group, snaplen } => element(writer, "log", |w| {
+            w.string(log::PREFIX, prefix.prefix());
+            w.bytes(log::GROUP, &group.0.to_be_bytes());
+            w.be32(log::SNAPLEN, *snaplen);
+        }),
         Expr::Immediate { dreg, data } => element(writer, "immediate", |w| {
             w.be32(immediate::DREG, dreg.0);
             value(w, immediate::DATA, data);
@@ -254,6 +301,29 @@ pub(crate) fn decode(family: TableFamily, element: AttrReader<'_>) -> Option<Exp
             dreg: register(lookup::DREG),
             negated: flag(a.be32(lookup::FLAGS).unwrap_or(0))?,
         }),
+        "dynset" => {
+            // The kernel's dump says that there is no time-out but the set's by one of zero.
+            let plain = a.be64(dynset::TIMEOUT).unwrap_or(0) == 0
+                && a.be32(dynset::FLAGS).unwrap_or(0) & !dynset::F_EXPR == 0
+                && !a.has(dynset::SREG_DATA)
+                && !a.has(dynset::EXPRESSIONS);
+            if !plain || a.be32(dynset::OP)? != dynset::OP_UPDATE {
+                return None;
+            }
+            Some(Expr::Limit {
+                set: SetName::in_table(family, a.string(dynset::SET_NAME)?),
+                sreg: register(dynset::SREG_KEY)?,
+                limit: decode_limit(a.nested(dynset::EXPR)?)?,
+            })
+        }
+        "log" => {
+            let plain = a.be16(log::QTHRESHOLD).unwrap_or(0) == 0 && !a.has(log::LEVEL) && !a.has(log::FLAGS);
+            plain.then_some(Expr::Log {
+                prefix: Refusal::of_prefix(a.string(log::PREFIX)?)?,
+                group: LogGroup(a.be16(log::GROUP)?),
+                snaplen: a.be32(log::SNAPLEN)?,
+            })
+        }
         "immediate" => {
             let dreg = register(immediate::DREG)?;
             if dreg == Register::VERDICT {
@@ -344,6 +414,33 @@ pub(super) fn protocol_family(family: Family) -> u8 {
         Family::V4 => nfproto::IPV4,
         Family::V6 => nfproto::IPV6,
     }
+}
+
+/// Writes the limit of an element of a set: name and data, without the list that a rule has.
+fn encode_limit(writer: &mut AttrWriter<'_>, Limit { over, a_minute, burst }: Limit) {
+    writer.string(rule::EXPR_NAME, "limit");
+    writer.nest(rule::EXPR_DATA, |w| {
+        w.be64(limit::RATE, a_minute.into());
+        w.be64(limit::UNIT, limit::MINUTE);
+        w.be32(limit::BURST, burst);
+        w.be32(limit::TYPE, limit::TYPE_PACKETS);
+        w.be32(limit::FLAGS, over.into());
+    });
+}
+
+fn decode_limit(a: AttrReader<'_>) -> Option<Limit> {
+    if a.string(rule::EXPR_NAME)? != "limit" {
+        return None;
+    }
+    let a = a.nested(rule::EXPR_DATA)?;
+    if a.be64(limit::UNIT)? != limit::MINUTE || a.be32(limit::TYPE).unwrap_or(0) != limit::TYPE_PACKETS {
+        return None;
+    }
+    Some(Limit {
+        over: flag(a.be32(limit::FLAGS).unwrap_or(0))?,
+        a_minute: u32::try_from(a.be64(limit::RATE)?).ok()?,
+        burst: a.be32(limit::BURST)?,
+    })
 }
 
 fn element(writer: &mut AttrWriter<'_>, name: &str, write: impl FnOnce(&mut AttrWriter<'_>)) {

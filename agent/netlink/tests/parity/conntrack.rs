@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
 
 use netlink::conntrack::{Flow, Tuple, flows};
 
-use super::support::{give_up_capabilities, nft_load};
+use super::support::{give_up_capabilities, ip, nft_load};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -20,8 +19,7 @@ const TRACK: &str = "
     }";
 
 fn set_up(rules: &str) {
-    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-    assert!(status.success(), "ip link set lo up: {status}");
+    ip(&["link", "set", "lo", "up"]);
     nft_load(rules);
 }
 

@@ -9,12 +9,14 @@ use super::support::{commit_new, open};
 use super::tables::{UNHOOKED, chain_name, everything};
 
 /// rustables knows the registers of 16 bytes only, which leaves concatenations out, no named objects, no direction of a
-/// flow, and no `fib`, for which there is a chain.
+/// flow, no limits of sets, no log, and no `fib`, for which there is a chain.
 fn is_known(rule: &Rule) -> bool {
     let wide = |field: &Field| matches!(field, Field::Endpoint(_) | Field::Pair(_) | Field::Flow(_));
     !rule.stmts.iter().any(|stmt| match stmt {
         Stmt::Match(Match::In(field, _)) | Stmt::VerdictMap(field, _) => wide(field),
-        Stmt::CounterName(_) | Stmt::Match(Match::Original) => true,
+        Stmt::CounterName(_) | Stmt::Log(..) | Stmt::Match(Match::Original | Match::Limit(..) | Match::NotIn(..)) => {
+            true
+        }
         Stmt::Match(_) | Stmt::Counter | Stmt::Reject(_) | Stmt::Verdict(_) => false,
     })
 }

@@ -117,6 +117,7 @@ pub(crate) fn whether_a_rule_would_be_taken_is_known() {
     let mut connection = open();
     let before = connection.generation().unwrap();
     assert_eq!(connection.supports_source_routes().unwrap(), kernel() >= (5, 19));
+    assert!(connection.supports_denials().unwrap());
     assert_eq!(connection.generation().unwrap(), before, "nothing was changed");
     assert!(!nft(&["list", "tables"]).contains("probe"));
 }

@@ -49,6 +49,13 @@ pub(crate) fn nft(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs `ip` in the thread's network namespace.
+#[track_caller]
+pub(crate) fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {arguments:?}: {status}");
+}
+
 /// Whether `nft` succeeds.
 pub(crate) fn nft_succeeds(arguments: &[&str]) -> bool {
     Command::new(NFT).args(arguments).output().unwrap().status.success()

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use compiler::api::{LinkName, PortRange, Protocol};
 use compiler::nft::{
-    BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, CtState, Family, Field, Hook, Key, KeyType,
-    MapElement, Match, Reject, Rule, Set, SetName, Stmt, Table, Verdict, VerdictMap,
+    BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, CtState, Family, Field, Filled, Hook, Key, KeyType,
+    Limit, LogGroup, MapElement, Match, Refusal, Reject, Rule, Set, SetName, Stmt, Table, Verdict, VerdictMap,
 };
 use netlink::Decoder;
 
@@ -25,7 +25,7 @@ pub(crate) fn v4(last: u32) -> Key {
 
 pub(crate) fn set(key_type: KeyType, mut keys: Vec<Key>) -> Set {
     keys.sort_unstable();
-    Set { key_type, comment: None, keys: Arc::new(keys) }
+    Set { key_type, comment: None, keys: Arc::new(keys), filled: None }
 }
 
 pub(crate) fn element(verdict: Verdict, comment: Option<&str>) -> MapElement {
@@ -128,6 +128,7 @@ fn sets() -> Vec<(&'static str, Set)> {
     let v6_range = |first: &str, last: &str| Key::V6Range(first.parse().unwrap(), last.parse().unwrap());
     let top = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
     let comment = Some(Comment::new("ns=prod pods{tier in (a,b)}"));
+    let filled = Some(Filled { size: 100, timeout: 90 });
     vec![
         ("v4", Set { comment, ..set(KeyType::Address(Family::V4), vec![v4(1), v4(2), v4(77)]) }),
         ("v4-empty", set(KeyType::Address(Family::V4), vec![])),
@@ -176,6 +177,8 @@ fn sets() -> Vec<(&'static str, Set)> {
             set(KeyType::Pair(Family::V4), vec![Key::V4Pair(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2))]),
         ),
         ("pair-v6", set(KeyType::Pair(Family::V6), vec![Key::V6Pair(Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED)])),
+        ("filled-v6", Set { filled, ..set(KeyType::Pair(Family::V6), vec![]) }),
+        ("filled-links", Set { filled, ..set(KeyType::Link, vec![]) }),
         (
             "links",
             set(
@@ -206,6 +209,7 @@ fn rules() -> Vec<Rule> {
     let [v4, v6] = Family::ALL;
     let is_in = |field, set: &str| Stmt::Match(Match::In(field, set_name(set)));
     let accept = || Stmt::Verdict(Verdict::Accept);
+    let limit = |over| Limit { over, a_minute: 20, burst: 7 };
     let tcp = |first, last| Stmt::Match(Match::Port(Protocol::Tcp, ports(first, last)));
     let mut rules = vec![
         matching(Match::CtState(vec![CtState::Established, CtState::Related])),
@@ -232,6 +236,11 @@ fn rules() -> Vec<Rule> {
         matching(Match::Icmpv6Type(133, 133)),
         matching(Match::Icmpv6Type(133, 137)),
         matching(Match::HopLimit(255)),
+        matching(Match::NotIn(Field::Source(v4), set_name("v4"))),
+        matching(Match::NotIn(Field::Pair(v6), set_name("filled-v6"))),
+        matching(Match::Limit(Field::Pair(v6), set_name("filled-v6"), limit(false))),
+        matching(Match::Limit(Field::InputLink, set_name("filled-links"), limit(true))),
+        rule(vec![is_in(Field::Source(v4), "v4"), Stmt::Log(Refusal::Source, LogGroup(65_535)), accept()]),
         rule(vec![Stmt::VerdictMap(Field::Destination(v4), set_name("pods-v4"))]),
         rule(vec![Stmt::VerdictMap(Field::Source(v6), set_name("pods-v6"))]),
         rule(vec![Stmt::VerdictMap(Field::Pair(v4), set_name("pairs"))]),

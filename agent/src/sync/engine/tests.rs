@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 use compiler::api::{Item, NodeName, Object};
 use compiler::cluster::{Budget, PodSource};
 use compiler::diff::{Generation, Mirror, Op, Transaction};
-use compiler::nft::Deny;
+use compiler::nft::{Deny, LogGroup};
 use compiler::policy::OwnAddresses;
 use netlink::{At, Claim, Committed, Errno, Refusal};
 use tokio::sync::watch;
@@ -157,6 +157,7 @@ impl Bench {
         let settings = Settings {
             node: NodeName("node-1".into()),
             deny: Deny::Drop,
+            log: Some(LogGroup::default()),
             origin,
             limits,
             budget: Budget::default(),

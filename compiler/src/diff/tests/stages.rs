@@ -116,7 +116,7 @@ fn every_way_of_use_counts() {
         let table = |keys: &[u16]| {
             let keys = keys.iter().map(|port| Key::Ports(crate::api::PortRange::single(*port))).collect();
             let mut table = Table::default().chain(P, [stmt.clone()]);
-            let set = Set { key_type: KeyType::PortRange, comment: None, keys: Arc::new(keys) };
+            let set = Set { key_type: KeyType::PortRange, comment: None, keys: Arc::new(keys), filled: None };
             table.sets.insert(SetName::from_kernel("s"), Arc::new(set));
             table
         };

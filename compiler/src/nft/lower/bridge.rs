@@ -18,10 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::super::denials::{add_log, add_shares, refuse};
 use super::super::skeleton::{DHCP_SERVER, neighbour_discovery, rule};
 use super::super::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, EtherType, Family, Field, Hook, Key, KeyType,
-    MapElement, Match, Rule, Set, SetName, Stmt, Table, TableFamily, Verdict, VerdictMap,
+    LogGroup, MapElement, Match, Refusal, Rule, Set, SetName, Stmt, Table, TableFamily, Verdict, VerdictMap,
 };
 use super::sets;
 use crate::api::{LinkName, PortRange, Protocol};
@@ -57,31 +58,35 @@ pub fn refused_link_local_counter() -> CounterName {
 }
 
 /// Adds what the ports of bridges need, if there are any that do.
-pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks) {
+pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks, log: Option<LogGroup>) {
     if !links.has_ports() {
         return;
     }
     let PodLinks { tagless, sources, jailed, closed, .. } = links;
     let mut add_ports = |name: &str, ports: &BTreeSet<LinkName>, text| {
         let keys = Arc::new(ports.iter().copied().map(Key::Link).collect());
-        let of_ports = Set { key_type: KeyType::Link, comment: comment(text), keys };
+        let of_ports = Set { key_type: KeyType::Link, comment: comment(text), keys, filled: None };
         table.sets.insert(set(name), Arc::new(of_ports));
     };
     add_ports(TAGLESS_PORTS, tagless, "ports by which no tagged frame may come");
     add_ports(JAILED_PORTS, jailed, "ports by which nothing may come from link-local addresses");
-    add_sources(table, sources);
+    add_sources(table, sources, log);
     table.counters.extend([refused_tag_counter(), refused_link_local_counter()]);
-    table.chains.insert(chain("from-port"), Arc::new(from_port(!sources.is_empty())));
-    table.chains.insert(chain(LINK_LOCAL), Arc::new(link_local()));
+    table.chains.insert(chain("from-port"), Arc::new(from_port(!sources.is_empty(), log)));
+    table.chains.insert(chain(LINK_LOCAL), Arc::new(link_local(log)));
+    add_shares(table, TableFamily::Bridge, log);
+    add_log(table, Refusal::Tag, log);
+    add_log(table, Refusal::LinkLocal, log);
     if closed.is_empty() {
         return;
     }
     table.counters.insert(refused_destination_counter());
+    add_log(table, Refusal::Destination, log);
     let addresses = addresses(pods);
-    table.chains.insert(chain(CLOSED), Arc::new(closed_chain(addresses.keys().copied())));
+    table.chains.insert(chain(CLOSED), Arc::new(closed_chain(addresses.keys().copied(), log)));
     for (family, keys) in addresses {
         let comment = comment("local pods: what is for them is judged in table inet");
-        let of_pods = Set { key_type: KeyType::Address(family), comment, keys: Arc::new(keys) };
+        let of_pods = Set { key_type: KeyType::Address(family), comment, keys: Arc::new(keys), filled: None };
         table.sets.insert(pods_set(family), Arc::new(of_pods));
     }
     let mut elements = BTreeMap::new();
@@ -133,10 +138,10 @@ fn addresses(pods: &[LocalPod]) -> BTreeMap<Family, Vec<Key>> {
     by_family
 }
 
-fn from_port(has_sources: bool) -> Chain {
+fn from_port(has_sources: bool, log: Option<LogGroup>) -> Chain {
     let base = Some(BaseChain { hook: Hook::Prerouting, priority: BEFORE_ROUTING, policy: ChainPolicy::Accept });
     let from = |ports| Match::In(Field::InputLink, set(ports));
-    let mut rules = tags().map(|tag| refuse([tag, from(TAGLESS_PORTS)], refused_tag_counter())).to_vec();
+    let mut rules = tags().map(|tag| refused([tag, from(TAGLESS_PORTS)], Refusal::Tag, log)).to_vec();
     if has_sources {
         rules.push(rule([Stmt::VerdictMap(Field::InputLink, set(OWN_PORTS))], None));
     }
@@ -155,9 +160,9 @@ fn tags() -> [Match; 2] {
     [EtherType::CustomerTag, EtherType::ServiceTag].map(Match::EtherType)
 }
 
-fn refuse(conditions: impl IntoIterator<Item = Match>, counter: CounterName) -> Rule {
+fn refused(conditions: impl IntoIterator<Item = Match>, refusal: Refusal, log: Option<LogGroup>) -> Rule {
     let conditions = conditions.into_iter().map(Stmt::Match);
-    rule(conditions.chain([Stmt::CounterName(counter), Stmt::Verdict(Verdict::Drop)]), None)
+    rule(conditions.chain(refuse(refusal, log)), None)
 }
 
 fn accept(conditions: impl IntoIterator<Item = Match>, why: Option<&str>) -> Rule {
@@ -166,16 +171,17 @@ fn accept(conditions: impl IntoIterator<Item = Match>, why: Option<&str>) -> Rul
 }
 
 /// The map from ports to the chains that know whose they are, with these, if there are any.
-fn add_sources(table: &mut Table, sources: &BTreeMap<LinkName, BTreeSet<IpAddr>>) {
+fn add_sources(table: &mut Table, sources: &BTreeMap<LinkName, BTreeSet<IpAddr>>, log: Option<LogGroup>) {
     if sources.is_empty() {
         return;
     }
     table.counters.insert(refused_port_source_counter());
+    add_log(table, Refusal::PortSource, log);
     let mut elements = BTreeMap::new();
     for (port, addresses) in sources {
         let name = chain(ChainName::hashed("port", &port.to_string(), &port.to_string()).as_str());
         elements.insert(Key::Link(*port), MapElement { verdict: Verdict::Jump(name.clone()), comment: None });
-        table.chains.insert(name, Arc::new(own_sources(addresses)));
+        table.chains.insert(name, Arc::new(own_sources(addresses, log)));
     }
     let comment = comment("ports of pods whose sources are checked");
     let map = VerdictMap { key_type: KeyType::Link, comment, elements: Arc::new(elements) };
@@ -183,7 +189,7 @@ fn add_sources(table: &mut Table, sources: &BTreeMap<LinkName, BTreeSet<IpAddr>>
 }
 
 /// What has a source of these goes on. Whoever has no address yet has none to show; link-local sources are looked at next.
-fn own_sources(addresses: &BTreeSet<IpAddr>) -> Chain {
+fn own_sources(addresses: &BTreeSet<IpAddr>, log: Option<LogGroup>) -> Chain {
     let back = |conditions: &[Match], why| {
         let conditions = conditions.iter().cloned().map(Stmt::Match);
         rule(conditions.chain([Stmt::Verdict(Verdict::Return)]), why)
@@ -199,19 +205,19 @@ fn own_sources(addresses: &BTreeSet<IpAddr>) -> Chain {
         back(&[v6.clone(), nobody.clone(), hops, types], Some("neighbour discovery")),
         back(&[v6.clone(), nobody, Match::HopLimit(1)], Some("multicast listeners")),
         back(&[v4.clone(), nobody_v4, server], Some("DHCP")),
-        refuse([v4], refused_port_source_counter()),
-        refuse([v6], refused_port_source_counter()),
+        refused([v4], Refusal::PortSource, log),
+        refused([v6], Refusal::PortSource, log),
     ]);
     Chain { base: None, comment: comment("what a pod sends has a source of its own"), rules }
 }
 
 /// The rest is judged by its address in table inet.
-fn link_local() -> Chain {
+fn link_local(log: Option<LogGroup>) -> Chain {
     let mut rules =
         vec![accept([of(Family::V6)].into_iter().chain(neighbour_discovery()), Some("neighbour discovery"))];
     rules.extend(listeners());
     rules.push(accept(lease(Family::V6, DHCPV6_SERVER), Some("DHCPv6")));
-    rules.push(refuse([], refused_link_local_counter()));
+    rules.push(refused([], Refusal::LinkLocal, log));
     Chain { base: None, comment: comment("a link-local address is nobody's in particular"), rules }
 }
 
@@ -233,7 +239,7 @@ fn of(family: Family) -> Match {
 
 /// What is for the address of a pod is accepted here and judged there. What is for nobody in particular is refused, but for
 /// what makes a link work.
-fn closed_chain(families: impl Iterator<Item = Family>) -> Chain {
+fn closed_chain(families: impl Iterator<Item = Family>, log: Option<LogGroup>) -> Chain {
     let to_pods = |family| accept([of(family), Match::In(Field::Destination(family), pods_set(family))], None);
     let mut rules: Vec<Rule> = families.map(to_pods).collect();
     rules.push(accept([of(Family::V6)].into_iter().chain(neighbour_discovery()), Some("neighbour discovery")));
@@ -242,8 +248,8 @@ fn closed_chain(families: impl Iterator<Item = Family>) -> Chain {
         accept(lease(Family::V4, DHCP_CLIENT), Some("DHCP")),
         accept(lease(Family::V6, DHCPV6_CLIENT), Some("DHCPv6")),
     ]);
-    rules.extend(Family::ALL.map(|family| refuse([of(family)], refused_destination_counter())));
-    rules.extend(tags().map(|tag| refuse([tag], refused_tag_counter())));
+    rules.extend(Family::ALL.map(|family| refused([of(family)], Refusal::Destination, log)));
+    rules.extend(tags().map(|tag| refused([tag], Refusal::Tag, log)));
     Chain { base: None, comment: comment("for no pod's address, and no rule is for everybody"), rules }
 }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::super::denials::add_log;
 use super::super::gate::add_gate;
 use super::super::skeleton::{
     KnownLinks, base_chains, checked_links, dispatch_map, egress_links, own_source, self_set, shared_links,
 };
 use super::super::{
-    Chain, ChainName, Comment, Family, Key, KeyType, MapElement, Set, SetName, Table, Verdict, VerdictMap,
+    Chain, ChainName, Comment, Family, Key, KeyType, LogGroup, MapElement, Refusal, Set, SetName, Table, Verdict,
+    VerdictMap,
 };
 use crate::api::{Direction, LinkName, PodKey, Str};
 use crate::cluster::{ListId, PolicyList};
@@ -21,7 +23,7 @@ type Elements = BTreeMap<Key, MapElement>;
 
 /// The base chains, the dispatch maps, and the sets of the pods' pairs with themselves.
 /// What `groups` knows of unchanged groups is used again, and it knows the present ones afterwards.
-pub(super) fn lower(ir: &Ir, groups: &mut Groups) -> Table {
+pub(super) fn lower(ir: &Ir, groups: &mut Groups, log: Option<LogGroup>) -> Table {
     let Ir { pods, links, gate, .. } = ir;
     let mut known = std::mem::take(groups);
     let mut elements: BTreeMap<(Direction, Family), Elements> = BTreeMap::new();
@@ -54,7 +56,11 @@ pub(super) fn lower(ir: &Ir, groups: &mut Groups) -> Table {
     }
     let mut table = Table { maps: maps(elements), sets: self_sets(pairs), ..Table::default() };
     add_links(&mut table, links, by_link, &mut groups.base_chains, known.base_chains);
-    add_gate(&mut table, gate, pods);
+    if !links.checked.is_empty() {
+        table.chains.extend([own_source(log)]);
+        add_log(&mut table, Refusal::Source, log);
+    }
+    add_gate(&mut table, gate, pods, log);
     table
 }
 
@@ -83,10 +89,9 @@ fn add_links(
     let comment = |text| Some(Comment::new(text));
     let set = |names: &BTreeSet<LinkName>, text| {
         let keys = Arc::new(names.iter().copied().map(Key::Link).collect());
-        Arc::new(Set { key_type: KeyType::Link, comment: comment(text), keys })
+        Arc::new(Set { key_type: KeyType::Link, comment: comment(text), keys, filled: None })
     };
     if known.checked {
-        table.chains.extend([own_source()]);
         table.sets.insert(checked_links(), set(&links.checked, "links of local pods, whose sources are checked"));
     }
     if known.egress {
@@ -170,7 +175,10 @@ fn self_sets(mut pairs: BTreeMap<Family, Vec<Key>>) -> OrdMap<SetName, Arc<Set>>
         keys.sort_unstable();
         keys.dedup();
         let comment = Some(Comment::new("every isolated pod with itself"));
-        (self_set(family), Arc::new(Set { key_type: KeyType::Pair(family), comment, keys: Arc::new(keys) }))
+        (
+            self_set(family),
+            Arc::new(Set { key_type: KeyType::Pair(family), comment, keys: Arc::new(keys), filled: None }),
+        )
     };
     Family::ALL.into_iter().map(set).collect()
 }

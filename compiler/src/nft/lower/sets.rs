@@ -60,7 +60,7 @@ impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
                 declared.unwrap_or_else(|| families.iter().map(|family| declare(selector, *family)).collect());
             let filled = declared.into_iter().zip(families).map(|((name, set), family)| {
                 let keys = Arc::new(keys(members, *family));
-                (name, Arc::new(Set { keys, key_type: set.key_type, comment: set.comment.clone() }))
+                (name, Arc::new(Set { keys, key_type: set.key_type, comment: set.comment.clone(), filled: None }))
             });
             let sets: Vec<NamedSet> = filled.collect();
             table.sets.extend(sets.iter().cloned());
@@ -88,7 +88,7 @@ pub(super) fn pods_name(peers: &PodPeers, family: Family) -> SetName {
 /// The same without its members.
 pub(super) fn declare_pods(peers: &PodPeers, family: Family) -> NamedSet {
     let comment = Some(Comment::new(&describe_peers(peers)));
-    let set = Set { key_type: KeyType::Address(family), comment, keys: Arc::default() };
+    let set = Set { key_type: KeyType::Address(family), comment, keys: Arc::default(), filled: None };
     (pods_name(peers, family), Arc::new(set))
 }
 
@@ -108,7 +108,7 @@ pub(super) fn endpoints_name(selector: &PortSelector, family: Family) -> SetName
 /// The same without its endpoints.
 pub(super) fn declare_endpoints(selector: &PortSelector, family: Family) -> NamedSet {
     let comment = Some(Comment::new(&describe_port(selector)));
-    let set = Set { key_type: KeyType::Endpoint(family), comment, keys: Arc::default() };
+    let set = Set { key_type: KeyType::Endpoint(family), comment, keys: Arc::default(), filled: None };
     (endpoints_name(selector, family), Arc::new(set))
 }
 
@@ -132,14 +132,15 @@ pub(super) fn cidr_set(ranges: &[AddressRange], family: Family, text: &str) -> O
     // By the manifest's words and not by the ranges alone: they are what the set's comment shows.
     let name = SetName::hashed("cidr", text, &family.to_string());
     let comment = Some(Comment::new(text));
-    Some((name, Arc::new(Set { key_type: KeyType::AddressRange(family), comment, keys: Arc::new(keys) })))
+    Some((name, Arc::new(Set { key_type: KeyType::AddressRange(family), comment, keys: Arc::new(keys), filled: None })))
 }
 
 /// The set of the ports in joined ranges.
 pub(super) fn port_set(ranges: &[PortRange]) -> (SetName, Arc<Set>) {
     let text = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let keys = ranges.iter().copied().map(Key::Ports).collect();
-    let set = Set { key_type: KeyType::PortRange, comment: Some(Comment::new(&text)), keys: Arc::new(keys) };
+    let set =
+        Set { key_type: KeyType::PortRange, comment: Some(Comment::new(&text)), keys: Arc::new(keys), filled: None };
     (SetName::hashed("ports", &text, ""), Arc::new(set))
 }
 

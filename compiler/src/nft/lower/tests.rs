@@ -28,7 +28,7 @@ fn readable(text: &str) -> String {
 }
 
 fn table(events: impl IntoIterator<Item = Event>) -> Table {
-    lower(&ir(events), Deny::Drop)
+    Lowerer::new(Deny::Drop).logging(None).lower(&ir(events))
 }
 
 /// The rules of every chain of this readable name.

@@ -11,7 +11,7 @@ fn chain(table: &Table, name: &str) -> Vec<String> {
 
 fn skeleton(deny: Deny) -> Table {
     let mut table = Table::default();
-    add_to(&mut table, deny);
+    add_to(&mut table, deny, None);
     table.chains.extend(base_chains(KnownLinks::default()));
     table
 }
@@ -20,7 +20,7 @@ fn skeleton(deny: Deny) -> Table {
 fn what_comes_from_a_link_is_judged_by_the_link() {
     let mut table = Table::default();
     table.chains.extend(base_chains(KnownLinks { checked: true, egress: true, shared: true }));
-    table.chains.extend([own_source()]);
+    table.chains.extend([own_source(None)]);
     let rules = [
         "ct state established,related accept",
         "iifname @links jump own-source",

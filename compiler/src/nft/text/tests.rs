@@ -110,7 +110,7 @@ fn a_whole_table() {
     table.counters.insert(CounterName::from_kernel("n"));
     let address = |last| Key::V4([10, 0, 0, last].into());
     let set = |key_type, comment: Option<&str>, keys| {
-        Arc::new(Set { key_type, comment: comment.map(Comment::new), keys: Arc::new(keys) })
+        Arc::new(Set { key_type, comment: comment.map(Comment::new), keys: Arc::new(keys), filled: None })
     };
     let keys = vec![address(1), address(2)];
     table.sets.insert(set_name("addresses"), set(KeyType::Address(Family::V4), Some("some pods"), keys));

@@ -62,7 +62,7 @@ fn walk(table: &Table, packet: &TracedPacket) -> (bool, String) {
 fn matches(sets: &[(&str, KeyType, Vec<Key>)], condition: Match, packet: &TracedPacket) -> bool {
     let mut table = table(ChainPolicy::Drop, vec![vec![Stmt::Match(condition), ACCEPT]], &[]);
     for (name, key_type, keys) in sets {
-        let set = Set { key_type: *key_type, comment: None, keys: Arc::new(keys.clone()) };
+        let set = Set { key_type: *key_type, comment: None, keys: Arc::new(keys.clone()), filled: None };
         table.sets.insert(SetName::from_kernel(name), Arc::new(set));
     }
     walk(&table, packet).0

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Errno, Release};
 use crate::diff::Op;
 use crate::nft::{
-    BaseChain, Chain, ChainName, Comment, CounterName, Key, KeyType, MapElement, Rule, Set, SetName, Table,
+    BaseChain, Chain, ChainName, Comment, CounterName, Filled, Key, KeyType, MapElement, Rule, Set, SetName, Table,
     TableFamily, Verdict, VerdictMap,
 };
 
@@ -28,6 +28,7 @@ pub(super) struct HeldSet {
     pub(super) key_type: KeyType,
     comment: Option<Comment>,
     keys: BTreeSet<Key>,
+    pub(super) filled: Option<Filled>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,9 +95,9 @@ impl Content {
     /// The table as a dump shows it.
     pub(super) fn to_table(&self) -> Table {
         let set = |set: &HeldSet| {
-            let HeldSet { key_type, comment, keys } = set;
+            let HeldSet { key_type, comment, keys, filled } = set;
             let keys = Arc::new(keys.iter().copied().collect());
-            Arc::new(Set { key_type: *key_type, comment: comment.clone(), keys })
+            Arc::new(Set { key_type: *key_type, comment: comment.clone(), keys, filled: *filled })
         };
         let map = |map: &HeldMap| {
             let HeldMap { key_type, comment, elements } = map;
@@ -127,12 +128,14 @@ impl Content {
     /// Sets and maps share one name space. Creating one again as it is does nothing; the comment is not compared.
     fn add_set(&mut self, name: &SetName, set: &Set) -> Result<(), Errno> {
         match self.sets.get(name) {
-            Some(held) if held.key_type == set.key_type => return Ok(()),
+            Some(held) if held.key_type == set.key_type && held.filled == set.filled => return Ok(()),
             Some(_) => return Err(Errno::Eexist),
             None if self.maps.contains_key(name) => return Err(Errno::Eexist),
             None => {}
         }
-        let held = HeldSet { key_type: set.key_type, comment: set.comment.clone(), keys: BTreeSet::new() };
+        let Set { key_type, comment, keys: _, filled } = set;
+        let (comment, keys) = (comment.clone(), BTreeSet::new());
+        let held = HeldSet { key_type: *key_type, comment, keys, filled: *filled };
         self.sets.insert(name.clone(), held);
         Ok(())
     }

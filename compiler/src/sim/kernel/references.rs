@@ -15,13 +15,16 @@ enum Reference<'a> {
     Counter(&'a CounterName),
     /// A set in which keys of this type are looked up.
     Set(&'a SetName, KeyType),
+    /// A set to which keys of this type are added.
+    Filled(&'a SetName, KeyType),
     Map(&'a SetName, KeyType),
     Chain(&'a Verdict),
 }
 
 fn reference(stmt: &Stmt) -> Reference<'_> {
     match stmt {
-        Stmt::Match(Match::In(field, set)) => Reference::Set(set, field.key_type()),
+        Stmt::Match(Match::In(field, set) | Match::NotIn(field, set)) => Reference::Set(set, field.key_type()),
+        Stmt::Match(Match::Limit(field, set, _)) => Reference::Filled(set, field.key_type()),
         Stmt::Match(Match::PortIn(_, set)) => Reference::Set(set, KeyType::PortRange),
         Stmt::VerdictMap(field, map) => Reference::Map(map, Field::key_type(*field)),
         Stmt::CounterName(counter) => Reference::Counter(counter),
@@ -39,6 +42,7 @@ fn reference(stmt: &Stmt) -> Reference<'_> {
             | Match::EtherType(_),
         )
         | Stmt::Counter
+        | Stmt::Log(..)
         | Stmt::Reject(_) => Reference::Nothing,
     }
 }
@@ -58,6 +62,11 @@ impl Content {
                     same_table(name.family())?;
                     let held = self.sets.get(name).ok_or(Errno::Enoent)?.key_type;
                     is_searchable(held, looked_up).then_some(()).ok_or(Errno::Einval)?;
+                }
+                Reference::Filled(name, added) => {
+                    same_table(name.family())?;
+                    let held = self.sets.get(name).ok_or(Errno::Enoent)?;
+                    (held.filled.is_some() && held.key_type == added).then_some(()).ok_or(Errno::Einval)?;
                 }
                 Reference::Map(name, looked_up) => {
                     same_table(name.family())?;
@@ -109,7 +118,7 @@ impl Content {
                 Reference::Map(map, _) => {
                     self.maps[map].elements.values().filter_map(|element| target(&element.verdict)).collect()
                 }
-                Reference::Nothing | Reference::Counter(_) | Reference::Set(..) => Vec::new(),
+                Reference::Nothing | Reference::Counter(_) | Reference::Set(..) | Reference::Filled(..) => Vec::new(),
             };
             for target in targets {
                 deepest = deepest.max(1 + self.depth(target, depths)?);
@@ -131,7 +140,10 @@ impl Content {
 
     /// Whether a rule looks something up in a set or map.
     pub(super) fn refers_to_set(&self, name: &SetName) -> bool {
-        self.any_stmt(|stmt| matches!(reference(stmt), Reference::Set(set, _) | Reference::Map(set, _) if set == name))
+        self.any_stmt(|stmt| {
+            let reference = reference(stmt);
+            matches!(reference, Reference::Set(set, _) | Reference::Filled(set, _) | Reference::Map(set, _) if set == name)
+        })
     }
 
     /// Whether a rule counts in a counter.

@@ -19,7 +19,7 @@ fn chain_name(name: &str) -> ChainName {
 }
 
 fn set(name: &str, key_type: KeyType) -> Op {
-    Op::AddSet(set_name(name), Arc::new(Set { key_type, comment: None, keys: Arc::default() }))
+    Op::AddSet(set_name(name), Arc::new(Set { key_type, comment: None, keys: Arc::default(), filled: None }))
 }
 
 fn map(name: &str) -> Op {

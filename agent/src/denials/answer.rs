@@ -1,0 +1,89 @@
+//! What is answered to whoever asks for denials.
+
+use std::net::IpAddr;
+
+use compiler::api::Protocol;
+use compiler::nft::Refusal;
+use compiler::policy::{Packet, PacketProtocol};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{Denial, Ledger};
+use super::packet::Payload;
+use crate::model::Model;
+use crate::sync::Snapshot;
+
+/// Where they are asked for, on the agent's socket.
+pub const PATH: &str = "/denials";
+
+/// What is asked for. A name that the agent does not know is no error: the pod may have gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Only what was told of since then.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Only what was told of after the change with this number: that of an earlier answer.
+    #[serde(default)]
+    pub after: u64,
+    /// Only what has this pod, `namespace/name`, at an end.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// Only what has a pod of this namespace at an end.
+    #[serde(default)]
+    pub namespace: Option<String>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Denials {
+    /// The number of the last change.
+    pub number: u64,
+    /// Why there may be none though something was refused. Left out where that is not so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// In the order in which they were last told of.
+    pub denials: Vec<Denial>,
+}
+
+/// Answers.
+pub fn answer(ledger: &Ledger, snapshot: &Snapshot, note: Option<String>, asked: &Asked) -> Denials {
+    let (number, found) = ledger.since(asked.since.unwrap_or(Timestamp::MIN), asked.after);
+    let enforced = snapshot.enforced.as_ref();
+    let model = enforced.map(|now| Model::of_node(snapshot.pods.clone(), now.ir.clone(), now.table.clone()));
+    let mut denials = Vec::new();
+    for (kind, mut denial) in found.into_iter().filter(|(_, denial)| asked.is_about(denial)) {
+        let ends = [denial.source.address, denial.destination.address];
+        denial.allowed_now = model.as_ref().and_then(|model| allowed_now(model, kind.refusal, ends, kind.payload));
+        denials.push(denial);
+    }
+    Denials { number, note, denials }
+}
+
+/// Whether a first packet of this kind would pass; `None` where policies and gate are not what refused it.
+fn allowed_now(model: &Model, refusal: Refusal, ends: [IpAddr; 2], payload: Payload) -> Option<bool> {
+    match refusal {
+        Refusal::Policy(_) | Refusal::Gate(_) => {}
+        Refusal::Source | Refusal::PortSource | Refusal::Destination | Refusal::LinkLocal | Refusal::Tag => {
+            return None;
+        }
+    }
+    let protocol = match payload {
+        Payload::Ports { protocol, to, .. } => {
+            let known = Protocol::ALL.into_iter().find(|known| known.number() == protocol)?;
+            PacketProtocol::Port(known, to)
+        }
+        // Policies see all that has no ports alike.
+        Payload::Icmp { .. } | Payload::Other { .. } => PacketProtocol::Echo,
+    };
+    let [source, destination] = ends;
+    Some(model.judge(&Packet { source, destination, protocol }).allowed())
+}
+
+impl Asked {
+    fn is_about(&self, denial: &Denial) -> bool {
+        let ends = || [&denial.source.pod, &denial.destination.pod].into_iter().flatten();
+        let is_of = |namespace: &str, pod: &str| pod.split_once('/').is_some_and(|(own, _)| own == namespace);
+        self.pod.as_ref().is_none_or(|pod| ends().any(|end| end == pod))
+            && self.namespace.as_ref().is_none_or(|namespace| ends().any(|end| is_of(namespace, end)))
+    }
+}
