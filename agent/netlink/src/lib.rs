@@ -4,6 +4,7 @@
 //! Connection::commit   Transaction -> encode -> one batch, one sendmsg -> answers -> Committed
 //! Connection::dump     requests    -> dump bytes -> decode -> Mirror
 //! conntrack::flows     request     -> dump bytes -> Flow, Flow, Flow...
+//! conntrack::Events    multicast   -> Change, Change, Change...
 //! ```
 //!
 //! One [`Connection`] is the one writer of table `inet postern`. It is opened in the network namespace of the calling
