@@ -1,5 +1,6 @@
-//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table` and `/debug/explain`.
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/explain` and `/debug/flows/`.
 
+mod flows;
 mod server;
 
 use std::convert::Infallible;
@@ -50,6 +51,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
         .route("/metrics", get(metrics))
         .route("/debug/table", get(table))
         .route(explanation::PATH, post(explain))
+        .merge(flows::router())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(admin);
     server::serve(listener, router, metrics_of_server).await

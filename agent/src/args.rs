@@ -1,5 +1,7 @@
 //! The command line.
 
+mod flows;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use compiler::cluster::{Budget, Cost, InvalidCost};
 use compiler::nft::Deny;
 use ipnet::IpNet;
+
+pub use flows::FlowsArgs;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
 #[derive(Debug, Parser)]
@@ -37,6 +41,12 @@ pub enum Command {
                             postern explain shop/web svc/shop/db 5432/TCP   (each of its endpoints)\n  \
                             postern explain shop/web shop/db 5432/TCP   (asks the agent of this node)")]
     Explain(ExplainArgs),
+    /// Show the open flows of this node's pods: between whom, and which policy and rule admits each
+    #[command(after_help = "Examples:\n  postern flows -n shop --port 5432\n  \
+                            postern flows --refused   (open, and not allowed any more)\n  \
+                            postern flows --policy shop/db --watch -o json\n\n\
+                            It takes CAP_NET_ADMIN on the node: root there, or kubectl exec in the agent's pod.")]
+    Flows(FlowsArgs),
     /// Remove the table, and with it all enforcement, from this node
     #[command(after_help = "Example:\n  postern cleanup")]
     Cleanup,
@@ -80,7 +90,7 @@ pub enum DenyArg {
 pub enum OutputArg {
     /// For people
     Text,
-    /// JSON lines, one a probe, in the order of the probes
+    /// JSON lines: one a probe, in the order of the probes, or one a flow
     Json,
 }
 

@@ -5,6 +5,7 @@ mod cleanup;
 mod compile;
 mod completions;
 mod explain;
+mod flows;
 mod input;
 mod output;
 mod try_;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Try(args) => try_::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Flows(args) => flows::run(args),
         Command::Cleanup => cleanup::run(),
         Command::Version => output::version(),
         Command::Completions { shell } => completions::run(shell),
