@@ -1,6 +1,7 @@
-//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table` and `/debug/explain` to anybody on the
-//! node, and on its [`socket`] `/denials` to root.
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/explain` and `/debug/flows/` to
+//! anybody on the node, and on its [`socket`] `/denials` to root.
 
+mod flows;
 mod server;
 pub mod socket;
 
@@ -55,6 +56,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
         .route("/metrics", get(metrics))
         .route("/debug/table", get(table))
         .route(explanation::PATH, post(explain))
+        .merge(flows::router())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(admin);
     server::serve(listener, router, metrics_of_server).await

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod flows;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -11,6 +13,8 @@ use jiff::SignedDuration;
 
 /// Where the agent's socket is, if nothing else is said.
 const SOCKET: &str = "/run/postern/agent.sock";
+
+pub use flows::FlowsArgs;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
 #[derive(Debug, Parser)]
@@ -46,6 +50,12 @@ pub enum Command {
                             A line stands for all packets of a kind, and shows the last one. Where many are refused, the \
                             kernel tells of some of them.")]
     Denials(DenialsArgs),
+    /// Show the open flows of this node's pods: between whom, and which policy and rule admits each
+    #[command(after_help = "Examples:\n  postern flows -n shop --port 5432\n  \
+                            postern flows --refused   (open, and not allowed any more)\n  \
+                            postern flows --policy shop/db --watch -o json\n\n\
+                            It takes CAP_NET_ADMIN on the node: root there, or kubectl exec in the agent's pod.")]
+    Flows(FlowsArgs),
     /// Remove the table, and with it all enforcement, from this node
     #[command(after_help = "Example:\n  postern cleanup")]
     Cleanup,
@@ -89,7 +99,7 @@ pub enum DenyArg {
 pub enum OutputArg {
     /// For people
     Text,
-    /// JSON lines, one a probe, in the order of the probes
+    /// JSON lines: one a probe, in the order of the probes, or one a flow
     Json,
 }
 

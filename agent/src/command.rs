@@ -6,6 +6,7 @@ mod compile;
 mod completions;
 mod denials;
 mod explain;
+mod flows;
 mod input;
 mod output;
 mod try_;
@@ -49,6 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Denials(args) => denials::run(args),
+        Command::Flows(args) => flows::run(args),
         Command::Cleanup => cleanup::run(),
         Command::Version => output::version(),
         Command::Completions { shell } => completions::run(shell),

@@ -8,7 +8,7 @@ use compiler::diff::{Generation, Limits, Mirror, Transaction};
 use netlink::{Claim, Committed, Connection, Error, Ownership};
 
 pub use counters::Counters;
-pub use open_flows::look;
+pub use open_flows::{as_policies_see, look, own_addresses};
 
 /// What holds the tables of postern.
 ///

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The commands: [`args`] and [`command`], over [`files`] (manifests), [`model`] (a whole cluster, compiled and judged),
-//! [`probes`] and [`explanation`] (questions and answers), [`live`] and [`lookup`] (of a running cluster), the crate [`lab`] (network namespaces and packets) and [`trial`] (a
+//! [`probes`] and [`explanation`] (questions and answers), [`live`] and [`lookup`] (of a running cluster), [`flows`] (those
+//! that are open), the crate [`lab`] (network namespaces and packets) and [`trial`] (a
 //! model that runs in a lab).
 
 pub mod admin;
@@ -25,6 +26,7 @@ pub mod command;
 pub mod denials;
 pub mod explanation;
 pub mod files;
+pub mod flows;
 pub mod gate;
 pub mod kernel;
 pub mod links;

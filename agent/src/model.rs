@@ -15,7 +15,7 @@ pub use named::{EndKind, Named, nearest};
 pub use placement::Openings;
 pub use question::{Question, Route, notes_of};
 pub use services::{Backend, Backends, Endpoint, Services, Wanted, nobody, wanted};
-pub use verdict::{Flow, Side, Verdict, first_of_flow};
+pub use verdict::{Flow, Side, Verdict, first_of_flow, isolated_by, quarantined, rule};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -12,10 +12,10 @@ use std::io::BufRead;
 use std::net::IpAddr;
 
 use compiler::api::{Direction, Protocol, escaped};
-use compiler::policy::PacketProtocol;
+use compiler::policy::{Judgement, PacketProtocol};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EndError, Model, Question, Side, Verdict};
+use crate::model::{EndError, Model, Question, Side, Verdict, isolated_by, rule};
 
 /// One probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,11 +278,34 @@ impl fmt::Display for Probe {
 impl SideAnswer {
     fn new(side: &Side, direction: Direction) -> SideAnswer {
         SideAnswer {
-            allowed: side.judgement.allowed,
-            isolated_by: side.isolated_by(),
-            rule: side.rule(direction),
             quarantined: side.quarantined.clone(),
             elsewhere: side.elsewhere.as_ref().map(ToString::to_string),
+            ..SideAnswer::of(&side.judgement, direction)
+        }
+    }
+
+    /// Why the direction lets the flow pass or not, in words.
+    pub fn reason(&self) -> String {
+        if let Some(node) = &self.elsewhere {
+            return format!("decided on node {node}, whose agent was not asked");
+        }
+        let isolated_by = self.isolated_by.join(", ");
+        match (&self.rule, self.allowed) {
+            (Some(rule), _) => format!("isolated by {isolated_by}; allowed by {rule}"),
+            (None, true) if isolated_by.is_empty() => "not isolated".to_string(),
+            (None, true) => format!("isolated by {isolated_by}; no policy may block this flow"),
+            (None, false) => format!("isolated by {isolated_by}; no rule allows it"),
+        }
+    }
+
+    /// What a judgement says by itself.
+    pub fn of(judgement: &Judgement, direction: Direction) -> SideAnswer {
+        SideAnswer {
+            allowed: judgement.allowed,
+            isolated_by: isolated_by(judgement),
+            rule: rule(judgement, direction),
+            quarantined: Vec::new(),
+            elsewhere: None,
         }
     }
 }

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use crate::nft::{Key, SetName, Table, add_open_flows, without_open_flows};
 use crate::policy::Ir;
 use changes::Changes;
-pub use review::{Flow, Inspection, Review, Reviewed};
-use review::{Judge, ends};
+use review::ends;
+pub use review::{Flow, Inspection, Judge, Review, Reviewed};
 
 /// The most flows that are cut at once. Pods with more refused flows are rejudged for as long as they have them.
 pub const MOST_CUT: usize = 4096;

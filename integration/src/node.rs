@@ -34,6 +34,18 @@ impl Node {
     ///
     /// If the node cannot be built. A panic of the test goes on.
     pub async fn run(test: impl AsyncFnOnce(Node) + Send + 'static) -> Result<()> {
+        Node::run_with(&[], test).await
+    }
+
+    /// The same with more arguments for the agent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Node::run`].
+    pub async fn run_with(
+        arguments: &'static [&'static str],
+        test: impl AsyncFnOnce(Node) + Send + 'static,
+    ) -> Result<()> {
         let addresses = vec!["10.213.0.2".parse()?, "fd00:10:213::2".parse()?];
         let nodes = vec![lab::Node { name: "node-1".to_owned(), addresses }];
         let topology = Topology { attachment: Attachment::Routed, nodes, pods: Vec::new(), outside: Vec::new() };
@@ -46,7 +58,8 @@ impl Node {
                 runtime.block_on(async {
                     let api = ControlPlane::start().await?;
                     let kubeconfig = install(&api).await?;
-                    let mut agent = Agent::on_api(&kubeconfig)?;
+                    let kubeconfig = kubeconfig.to_str().context("the path is text")?;
+                    let mut agent = Agent::start(&[&["--kubeconfig", kubeconfig], arguments].concat())?;
                     agent.ready().await?;
                     test(Node { api, agent, lab, addresses: BTreeMap::new() }).await;
                     anyhow::Ok(())

@@ -3,6 +3,9 @@
 //! It judges a packet by the flow that it belongs to, so that the rules see a flow as these entries tell it. They are
 //! read by `nf_conntrack_netlink` (`linux/netfilter/nfnetlink_conntrack.h`); nothing is changed.
 
+mod entry;
+mod events;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
@@ -12,6 +15,11 @@ use crate::attr::AttrReader;
 use crate::constants::{ct_msg, cta, nfnl, nfproto, nl};
 use crate::message::{self, Header, Message};
 use crate::socket::NetlinkSocket;
+
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use entry::entry;
+pub use entry::{Count, Entry, entries};
+pub use events::{Change, Events, Heard};
 
 /// One entry of connection tracking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +64,17 @@ pub struct Tuple {
 /// [`Error::is_unsupported`] where the kernel has no `nf_conntrack_netlink`; [`Error::Socket`] where the answer was cut or
 /// some of it was lost. The flows that were shown until then are true, but not all.
 pub fn flows(mut on_flow: impl FnMut(Flow)) -> Result<bool, Error> {
-    let kind = message::of(nfnl::SUBSYS_CTNETLINK, ct_msg::GET);
-    let header = Header { kind, flags: nl::F_DUMP, sequence: 1, family: nfproto::UNSPEC, resource: 0 };
-    let on_message = |message: &Message<'_>| {
+    walk(|message| {
         if let Some(flow) = flow(message) {
             on_flow(flow);
         }
-    };
+    })
+}
+
+/// Shows `on_message` the messages of a dump, as [`flows`] says.
+fn walk(on_message: impl FnMut(&Message<'_>)) -> Result<bool, Error> {
+    let kind = message::of(nfnl::SUBSYS_CTNETLINK, ct_msg::GET);
+    let header = Header { kind, flags: nl::F_DUMP, sequence: 1, family: nfproto::UNSPEC, resource: 0 };
     match NetlinkSocket::open()?.ask("the flows that it tracks", header, |_| {}, on_message) {
         Err(Error::Query { source: Errno::INTR, .. }) => Ok(false),
         result => result,
@@ -71,10 +83,11 @@ pub fn flows(mut on_flow: impl FnMut(Flow)) -> Result<bool, Error> {
 
 /// Reads one entry; `None` for messages of other types, and where something is missing.
 pub(crate) fn flow(message: &Message<'_>) -> Option<Flow> {
-    if message.of(nfnl::SUBSYS_CTNETLINK)? != ct_msg::NEW {
-        return None;
-    }
-    let attributes = message.attributes();
+    if message.of(nfnl::SUBSYS_CTNETLINK)? == ct_msg::NEW { described(message.attributes()) } else { None }
+}
+
+/// Reads what an entry says of its flow.
+fn described(attributes: AttrReader<'_>) -> Option<Flow> {
     let (original, reply) = (attributes.nested(cta::TUPLE_ORIG)?, attributes.nested(cta::TUPLE_REPLY)?);
     let of_direction = |tuple: AttrReader<'_>| tuple.be16(cta::TUPLE_ZONE);
     let zone = attributes.be16(cta::ZONE).or_else(|| of_direction(original)).or_else(|| of_direction(reply));

@@ -237,14 +237,35 @@ pub(crate) mod udata {
 pub(crate) mod ct_msg {
     pub(crate) const NEW: u16 = 0;
     pub(crate) const GET: u16 = 1;
+    pub(crate) const DELETE: u16 = 2;
+}
+
+/// `linux/netfilter/nfnetlink_compat.h`: `NFNLGRP_CONNTRACK_*`
+pub(crate) mod ct_group {
+    pub(crate) const NEW: u32 = 1;
+    pub(crate) const DESTROY: u32 = 3;
+}
+
+/// `linux/netfilter/nf_conntrack_common.h`: `IPS_*`
+pub(crate) mod ips {
+    pub(crate) const SEEN_REPLY: u32 = 1 << 1;
+    pub(crate) const ASSURED: u32 = 1 << 2;
 }
 
 /// `linux/netfilter/nfnetlink_conntrack.h`: `CTA_*`
 pub(crate) mod cta {
     pub(crate) const TUPLE_ORIG: u16 = 1;
     pub(crate) const TUPLE_REPLY: u16 = 2;
+    pub(crate) const STATUS: u16 = 3;
     pub(crate) const PROTOINFO: u16 = 4;
+    pub(crate) const TIMEOUT: u16 = 7;
+    pub(crate) const COUNTERS_ORIG: u16 = 9;
+    pub(crate) const COUNTERS_REPLY: u16 = 10;
     pub(crate) const ZONE: u16 = 18;
+    pub(crate) const TIMESTAMP: u16 = 20;
+    pub(crate) const COUNTERS_PACKETS: u16 = 1;
+    pub(crate) const COUNTERS_BYTES: u16 = 2;
+    pub(crate) const TIMESTAMP_START: u16 = 1;
     pub(crate) const TUPLE_IP: u16 = 1;
     pub(crate) const TUPLE_PROTO: u16 = 2;
     pub(crate) const TUPLE_ZONE: u16 = 3;
@@ -257,6 +278,8 @@ pub(crate) mod cta {
     pub(crate) const PROTO_DST_PORT: u16 = 3;
     pub(crate) const PROTOINFO_TCP: u16 = 1;
     pub(crate) const PROTOINFO_TCP_STATE: u16 = 1;
+    pub(crate) const PROTOINFO_SCTP: u16 = 3;
+    pub(crate) const PROTOINFO_SCTP_STATE: u16 = 1;
 }
 
 /// `linux/netfilter/nfnetlink_log.h`: `NFULNL_*`, `NFULA_*`, `NFULA_CFG_*`

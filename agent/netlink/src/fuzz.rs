@@ -51,7 +51,7 @@ pub fn answers(bytes: &[u8]) {
 /// Reads bytes as a dump of connection tracking.
 pub fn flows(bytes: &[u8]) {
     for message in Messages::new(bytes) {
-        std::hint::black_box(conntrack::flow(&message));
+        std::hint::black_box((conntrack::flow(&message), conntrack::entry(&message)));
     }
 }
 

@@ -44,14 +44,27 @@ impl NetlinkSocket {
         let port = socket.bind_auto().map_err(failed("bind the netlink socket"))?.port_number();
         socket.set_ext_ack(true).map_err(failed("ask for extended answers"))?;
         socket.set_cap_ack(true).map_err(failed("ask for short answers"))?;
-        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
-            .map_err(|errno| failed("bound the wait for answers")(errno.into()))?;
         if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             // Without CAP_NET_ADMIN the system's own limit holds (net.core.rmem_max).
             sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)
                 .map_err(|errno| failed("enlarge the receive buffer")(errno.into()))?;
         }
-        Ok(NetlinkSocket { socket, port, fits: 0, receive: vec![0; RECEIVE] })
+        let socket = NetlinkSocket { socket, port, fits: 0, receive: vec![0; RECEIVE] };
+        socket.wait_at_most(ANSWER_TIMEOUT)?;
+        Ok(socket)
+    }
+
+    /// Waits for whatever comes no longer than this.
+    pub(crate) fn wait_at_most(&self, patience: Duration) -> Result<(), Error> {
+        sockopt::set_socket_timeout(&self.socket, Timeout::Recv, Some(patience))
+            .map_err(|errno| Error::Socket { what: "bound the wait for answers", source: errno.into() })
+    }
+
+    /// Joins a multicast group (`NFNLGRP_*`).
+    pub(crate) fn join(&self, group: u32) -> Result<(), Error> {
+        self.socket
+            .add_membership(group)
+            .map_err(|source| Error::Socket { what: "join a multicast group of netfilter", source })
     }
 
     /// Our address.
@@ -108,7 +121,7 @@ impl NetlinkSocket {
         }
     }
 
-    /// Waits for a datagram (EMSGSIZE where it does not fit the memory for it, and is cut).
+    /// Waits for a datagram (EAGAIN where none came in time, EMSGSIZE where it does not fit the memory for it, and is cut).
     pub(crate) fn receive(&mut self) -> Result<Messages<'_>, Errno> {
         self.receive_with(RecvFlags::empty())
     }

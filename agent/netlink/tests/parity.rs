@@ -77,6 +77,9 @@ fn main() -> ExitCode {
         ("conntrack::translated_flows_differ_by_direction", conntrack::translated_flows_differ_by_direction),
         ("conntrack::zones_are_told", conntrack::zones_are_told),
         ("conntrack::each_of_thousands_is_shown_once", conntrack::each_of_thousands_is_shown_once),
+        ("conntrack::entries_tell_what_the_kernel_counts", conntrack::entries_tell_what_the_kernel_counts),
+        ("conntrack::flows_are_told_as_they_begin_and_end", conntrack::flows_are_told_as_they_begin_and_end),
+        ("conntrack::lost_events_are_noticed", conntrack::lost_events_are_noticed),
         ("conntrack::without_the_capability_nothing_is_told", conntrack::without_the_capability_nothing_is_told),
     ];
     let of_owners: &[(&str, fn())] = &[

@@ -69,7 +69,7 @@ pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: 
 fn sides(out: &mut impl Write, indent: &str, of: [&SideAnswer; 2], shown: &Shown<'_>) -> io::Result<()> {
     let directions = [Direction::Egress, Direction::Ingress].into_iter().zip(of);
     for ((direction, side), (end, path)) in directions.zip(shown.ends.into_iter().zip(shown.paths)) {
-        writeln!(out, "{indent}{:<7} of {end}: {}", direction.as_str(), reason(side))?;
+        writeln!(out, "{indent}{:<7} of {end}: {}", direction.as_str(), side.reason())?;
         for quarantined in &side.quarantined {
             writeln!(out, "{indent}        quarantined: {quarantined}")?;
         }
@@ -78,20 +78,6 @@ fn sides(out: &mut impl Write, indent: &str, of: [&SideAnswer; 2], shown: &Shown
         }
     }
     Ok(())
-}
-
-/// Why a direction lets a flow pass or not, in words.
-fn reason(side: &SideAnswer) -> String {
-    if let Some(node) = &side.elsewhere {
-        return format!("decided on node {node}, whose agent was not asked");
-    }
-    let isolated_by = side.isolated_by.join(", ");
-    match (&side.rule, side.allowed) {
-        (Some(rule), _) => format!("isolated by {isolated_by}; allowed by {rule}"),
-        (None, true) if isolated_by.is_empty() => "not isolated".to_string(),
-        (None, true) => format!("isolated by {isolated_by}; no policy may block this flow"),
-        (None, false) => format!("isolated by {isolated_by}; no rule allows it"),
-    }
 }
 
 /// Whether standard output wants colours: a terminal, and nobody said no (<https://no-color.org>).

@@ -16,20 +16,27 @@ use nix::ifaddrs::getifaddrs;
 pub fn look(review: &Review) -> Result<Reviewed, Error> {
     let own = own_addresses()?;
     let mut inspection = review.begin(&own);
-    let is_whole = conntrack::flows(|entry| {
-        let ports = entry.original.ports.zip(entry.reply.ports);
-        inspection.flow(&Flow {
-            client: entry.original.source,
-            server: entry.reply.source,
-            protocol: entry.protocol,
-            ports: ports.map(|((client, _), (server, _))| (client, server)),
-        });
-    })?;
+    let is_whole = conntrack::flows(|entry| inspection.flow(&as_policies_see(&entry)))?;
     Ok(inspection.end(is_whole))
 }
 
-/// The addresses of the node itself.
-fn own_addresses() -> Result<BTreeSet<IpAddr>, Error> {
+/// A tracked flow by the ends that policies mean: before the translation of the source, and after that of the destination.
+pub fn as_policies_see(entry: &conntrack::Flow) -> Flow {
+    let ports = entry.original.ports.zip(entry.reply.ports);
+    Flow {
+        client: entry.original.source,
+        server: entry.reply.source,
+        protocol: entry.protocol,
+        ports: ports.map(|((client, _), (server, _))| (client, server)),
+    }
+}
+
+/// The addresses of the node itself, as the network namespace of the calling thread has them.
+///
+/// # Errors
+///
+/// If its links cannot be read.
+pub fn own_addresses() -> Result<BTreeSet<IpAddr>, Error> {
     let links = getifaddrs().map_err(|errno| Error::Socket {
         what: "read the node's own addresses",
         source: io::Error::from_raw_os_error(errno as i32),

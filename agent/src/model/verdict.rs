@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use compiler::api::{Direction, NodeName, PodKey, PolicyKey};
 use compiler::nft::Family;
 use compiler::nft::trace::{Payload, TracedPacket, trace};
-use compiler::policy::{Judgement, Packet, PacketProtocol, judge};
+use compiler::policy::{Ir, Judgement, Packet, PacketProtocol, judge};
 
 use super::{End, Model, ModelNode};
 
@@ -114,12 +114,8 @@ impl ModelNode {
             format!("{}: {}", step.chain, self.table.chains[&step.chain].rules[step.rule])
         };
         let judgement = judge(&self.ir, direction, packet);
-        let reason = |key: &PolicyKey| {
-            let reason = self.ir.policies.get(key)?.quarantine.as_ref()?;
-            Some(format!("{key} allows nothing: {reason}"))
-        };
         Side {
-            quarantined: judgement.isolated_by.iter().filter_map(reason).collect(),
+            quarantined: quarantined(&self.ir, &judgement),
             judgement,
             table_allows: trace.accepted,
             base_chain: Some(base_chain),
@@ -163,15 +159,29 @@ impl Side {
         }
     }
 
-    /// Who isolates the end: policies by name, and the annotation of a namespace as `Namespace name`.
+    /// Who isolates the end, see [`isolated_by`].
     pub fn isolated_by(&self) -> Vec<String> {
-        let annotation = self.judgement.isolated_by_namespace.iter().map(|name| format!("Namespace {name}"));
-        annotation.chain(self.judgement.isolated_by.iter().map(PolicyKey::to_string)).collect()
+        isolated_by(&self.judgement)
     }
+}
 
-    /// The rule that allows the flow: `prod/backend ingress[0]`.
-    pub fn rule(&self, direction: Direction) -> Option<String> {
-        let (policy, index) = self.judgement.rule.as_ref()?;
-        Some(format!("{policy} {}[{index}]", direction.as_str()))
-    }
+/// Who isolates an end: policies by name, and the annotation of a namespace as `Namespace name`.
+pub fn isolated_by(judgement: &Judgement) -> Vec<String> {
+    let annotation = judgement.isolated_by_namespace.iter().map(|name| format!("Namespace {name}"));
+    annotation.chain(judgement.isolated_by.iter().map(PolicyKey::to_string)).collect()
+}
+
+/// The rule that allows a flow: `prod/backend ingress[0]`.
+pub fn rule(judgement: &Judgement, direction: Direction) -> Option<String> {
+    let (policy, index) = judgement.rule.as_ref()?;
+    Some(format!("{policy} {}[{index}]", direction.as_str()))
+}
+
+/// The policies that isolate an end and are not enforced as they are written, with the reason.
+pub fn quarantined(ir: &Ir, judgement: &Judgement) -> Vec<String> {
+    let reason = |key: &PolicyKey| {
+        let reason = ir.policies.get(key)?.quarantine.as_ref()?;
+        Some(format!("{key} allows nothing: {reason}"))
+    };
+    judgement.isolated_by.iter().filter_map(reason).collect()
 }

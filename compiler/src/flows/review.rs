@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::MOST_CUT;
 use crate::api::{Direction, Protocol};
 use crate::nft::Key;
-use crate::policy::{Ir, LocalPod, Packet, PacketProtocol, judge_pod};
+use crate::policy::{Ir, Judgement, LocalPod, Packet, PacketProtocol, judge_pod};
 
 /// An open flow, by its ends as the policies mean them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +57,9 @@ pub struct Reviewed {
     pub(super) unfinished: BTreeSet<IpAddr>,
 }
 
-/// Judges flows by an IR.
+/// Judges open flows by an IR: whether they could begin now.
 #[derive(Debug)]
-pub(super) struct Judge<'a> {
+pub struct Judge<'a> {
     ir: &'a Ir,
     pods: BTreeMap<IpAddr, &'a LocalPod>,
 }
@@ -121,28 +121,51 @@ impl Reviewed {
 // === impl Judge ===
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(ir: &'a Ir) -> Judge<'a> {
+    /// A judge of flows on the node of this IR.
+    pub fn new(ir: &'a Ir) -> Judge<'a> {
         let of_pod = |pod: &'a LocalPod| pod.addresses.iter().map(move |address| (*address, pod));
         Judge { ir, pods: ir.pods.iter().flat_map(of_pod).collect() }
     }
 
+    /// What the client's egress and the server's ingress say of a flow, as a [`Review`] finds it on a node that has these
+    /// addresses of its own.
+    pub fn judge(&self, flow: &Flow, own: &BTreeSet<IpAddr>) -> [Judgement; 2] {
+        let packet = first_packet(flow);
+        let mut sides = [Direction::Egress, Direction::Ingress].map(|direction| self.side(direction, &packet));
+        if own.contains(&flow.client) {
+            sides.iter_mut().for_each(|side| side.allowed = true);
+        }
+        sides
+    }
+
     /// Whether a flow could not begin now.
     fn refuses(&self, flow: &Flow) -> bool {
-        let protocol = match (protocol(flow.protocol), flow.ports) {
-            (Some(protocol), Some((_, port))) => PacketProtocol::Port(protocol, port),
-            // Whatever has no ports is allowed where all ports are.
-            (None, _) | (_, None) => PacketProtocol::Echo,
+        let packet = first_packet(flow);
+        !self.side(Direction::Egress, &packet).allowed || !self.side(Direction::Ingress, &packet).allowed
+    }
+
+    fn side(&self, direction: Direction, packet: &Packet) -> Judgement {
+        let end = match direction {
+            Direction::Egress => packet.source,
+            Direction::Ingress => packet.destination,
         };
-        let packet = Packet { source: flow.client, destination: flow.server, protocol };
-        let refused =
-            |direction, own: &IpAddr| !judge_pod(self.ir, self.pods.get(own).copied(), direction, &packet).allowed;
-        refused(Direction::Egress, &flow.client) || refused(Direction::Ingress, &flow.server)
+        judge_pod(self.ir, self.pods.get(&end).copied(), direction, packet)
     }
 
     /// The same of a flow that is cut.
     pub(super) fn refuses_key(&self, key: &Key) -> bool {
         flow(key).is_some_and(|flow| self.refuses(&flow))
     }
+}
+
+/// What a flow began with, as policies see it.
+fn first_packet(flow: &Flow) -> Packet {
+    let protocol = match (protocol(flow.protocol), flow.ports) {
+        (Some(protocol), Some((_, port))) => PacketProtocol::Port(protocol, port),
+        // Whatever has no ports is allowed where all ports are.
+        (None, _) | (_, None) => PacketProtocol::Echo,
+    };
+    Packet { source: flow.client, destination: flow.server, protocol }
 }
 
 /// The flow as a key from client to server, if its protocol has ports that rules can look at.

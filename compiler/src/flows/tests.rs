@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::Compiler;
-use crate::api::NodeName;
+use crate::api::{NodeName, Protocol};
 use crate::cluster::{Change, Event, PodSource};
 use crate::nft::Deny;
+use crate::policy::Judgement;
 use crate::testing::{NODE, block, ip, pod, pod_key, pods_of, policy, policy_key, rule};
 
 /// A compiler, and what review finds of the flows that are open on its node.
@@ -283,4 +284,41 @@ fn what_a_former_life_had_not_reviewed_is_judged_again() {
     }
     assert_eq!(after.compiler.table(), table);
     assert_eq!(after.rejudged(), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_judge_refuses_what_a_review_cuts_and_says_why() {
+    let mut node = Node::new(friends());
+    let ends = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.254"];
+    let kinds =
+        [(TCP, Some((999, 80))), (TCP, Some((999, 81))), (UDP, Some((999, 80))), (ICMP, None), (47, Some((1, 2)))];
+    for (client, server) in ends.iter().flat_map(|client| ends.map(|server| (*client, server))) {
+        kinds.iter().for_each(|(protocol, ports)| node.open(client, server, *protocol, *ports));
+    }
+    // All of the web server's flows are looked at again.
+    node.apply(policy("a/more").selects("app=web").egress([rule().peers([block("10.0.0.2/32", &[])])]));
+    let (found, ir) = (node.found(), node.compiler.ir());
+    let judge = Judge::new(&ir);
+    let refused = |flow: &&Flow| judge.judge(flow, &node.own).iter().any(|side| !side.allowed);
+    let refused: Vec<&Flow> = node.open.iter().filter(refused).collect();
+    let with_ports = refused.iter().filter_map(|flow| {
+        Key::flow(flow.client, flow.server, by_number(flow.protocol)?, flow.ports?.0, flow.ports?.1)
+    });
+    assert_eq!(with_ports.collect::<BTreeSet<Key>>(), found.refused);
+    assert_eq!((refused.len(), found.refused.len()), (19, 11));
+
+    let flow = Flow { client: ip("10.0.0.2"), server: ip("10.0.0.1"), protocol: TCP, ports: Some((999, 80)) };
+    let [egress, ingress] = judge.judge(&flow, &node.own);
+    assert_eq!(egress, Judgement::free());
+    assert_eq!(
+        (ingress.isolated_by, ingress.rule),
+        (vec![policy_key("a/friends")], Some((policy_key("a/friends"), 0)))
+    );
+    let of_node = Flow { client: ip("10.0.0.254"), ports: Some((999, 81)), ..flow };
+    let [_, ingress] = judge.judge(&of_node, &node.own);
+    assert_eq!((ingress.allowed, ingress.rule), (true, None), "a node always reaches its pods");
+}
+
+fn by_number(number: u8) -> Option<Protocol> {
+    Protocol::ALL.into_iter().find(|protocol| protocol.number() == number)
 }
