@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::agent::{self, Agent};
+use crate::agent::{Agent, binary};
 
 /// How long a denial may take to be told of, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// If it cannot be run.
 pub fn run(socket: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let mut command = Command::new(agent::binary()?);
+    let mut command = Command::new(binary()?);
     let output = command.arg("denials").arg("--socket").arg(socket).args(arguments).stdin(Stdio::null()).output()?;
     Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
 }
