@@ -23,6 +23,7 @@ mod policies;
 mod port_selector;
 mod sandboxes;
 mod selection;
+mod selector_index;
 mod state;
 
 pub use budget::{Budget, Cost, InvalidCost, Measure, Quarantine, Spender};

@@ -22,6 +22,8 @@ use query::telling;
 const MOST_NAMESPACES: usize = 16;
 /// Past this many different questions labels are left out of them: whoever writes more means a good part of the pods.
 const MOST_QUERIES: usize = 512;
+/// The same for the values of labels in them.
+const MOST_VALUES: usize = 4096;
 
 /// The pods elsewhere that policies speak about, as the questions that their selectors are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,10 +108,14 @@ impl Interest {
         if query.labels.is_everything() {
             self.queries.retain(|known| !query.covers(known));
         }
-        self.queries.insert(query);
-        if self.queries.len() > MOST_QUERIES {
+        if self.queries.insert(query) && self.is_large(MOST_QUERIES) {
             self.widen();
         }
+    }
+
+    fn is_large(&self, most_queries: usize) -> bool {
+        let values = self.queries.iter().filter_map(|query| telling(&query.labels));
+        self.queries.len() > most_queries || values.map(|(_, values)| values.len()).sum::<usize>() > MOST_VALUES
     }
 
     /// Leaves labels out: those of one namespace first, and then all.
@@ -117,7 +123,7 @@ impl Interest {
         let whole = |query: PodQuery| PodQuery { labels: Selector::default(), ..query };
         let queries = std::mem::take(&mut self.queries).into_iter();
         self.queries = queries.map(|query| if query.namespace.is_some() { whole(query) } else { query }).collect();
-        if self.queries.len() > MOST_QUERIES / 2 {
+        if self.is_large(MOST_QUERIES / 2) {
             self.queries = BTreeSet::from([PodQuery::of_all()]);
         }
     }

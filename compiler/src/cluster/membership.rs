@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::selector_index::SelectorIndex;
 use super::{Namespaces, PodPeers, PodScope, Pods, PortSelector};
-use crate::api::{Protocol, Str};
+use crate::api::{Pod, Protocol, Str};
 
 /// The addresses of the pods that are meant, ascending. Shared: a change makes a new list, so that whoever compares two
 /// lists by reference knows whether there was one.
@@ -39,6 +40,9 @@ pub struct Memberships {
     /// Whose policies name them; they are forgotten with the last.
     users_of_members: BTreeMap<Arc<PodPeers>, Users>,
     users_of_endpoints: BTreeMap<Arc<PortSelector>, Users>,
+    /// The pod peers by what a pod must have to be one of them, and the named ports by their names.
+    by_selector: SelectorIndex<Arc<PodPeers>>,
+    by_name: BTreeMap<(Protocol, Str), BTreeSet<Arc<PortSelector>>>,
     /// How many members and endpoints are kept for each namespace, those that its policies share once.
     elements: BTreeMap<Str, usize>,
     /// The namespaces for which more are kept than when it was last asked.
@@ -78,6 +82,7 @@ impl Memberships {
         let members: Vec<IpAddr> = meant.map(|(address, _)| address).collect();
         count(&mut self.elements, &mut self.grown, user, 0, members.len());
         self.users_of_members.insert(peers.clone(), Users::from([(user.clone(), 1)]));
+        peers.selectors().iter().for_each(|selector| self.by_selector.insert(selector, peers));
         Arc::make_mut(&mut self.members).insert(peers.clone(), Arc::new(members));
     }
 
@@ -100,6 +105,9 @@ impl Memberships {
             pods.claimed().flat_map(|address| endpoints_at(port, address, pods, namespaces)).collect();
         count(&mut self.elements, &mut self.grown, user, 0, endpoints.len());
         self.users_of_endpoints.insert(port.clone(), Users::from([(user.clone(), 1)]));
+        for name in port.names.iter() {
+            self.by_name.entry(name.clone()).or_default().insert(port.clone());
+        }
         Arc::make_mut(&mut self.endpoints).insert(port.clone(), Arc::new(endpoints));
     }
 
@@ -109,8 +117,8 @@ impl Memberships {
         if remove_user(&mut self.users_of_members, peers, user) {
             count(&mut self.elements, &mut self.grown, user, size, 0);
         }
-        if !self.users_of_members.contains_key(peers) {
-            Arc::make_mut(&mut self.members).remove(peers);
+        if !self.users_of_members.contains_key(peers) && Arc::make_mut(&mut self.members).remove(peers).is_some() {
+            peers.selectors().iter().for_each(|selector| self.by_selector.remove(selector, peers));
         }
     }
 
@@ -120,19 +128,39 @@ impl Memberships {
         if remove_user(&mut self.users_of_endpoints, port, user) {
             count(&mut self.elements, &mut self.grown, user, size, 0);
         }
-        if !self.users_of_endpoints.contains_key(port) {
-            Arc::make_mut(&mut self.endpoints).remove(port);
+        if !self.users_of_endpoints.contains_key(port) && Arc::make_mut(&mut self.endpoints).remove(port).is_some() {
+            for name in port.names.iter() {
+                if let Some(ports) = self.by_name.get_mut(name) {
+                    ports.remove(port);
+                    if ports.is_empty() {
+                        self.by_name.remove(name);
+                    }
+                }
+            }
         }
     }
 
-    /// Brings everything in line with whoever has an address now.
-    pub(super) fn refresh(&mut self, address: IpAddr, pods: &Pods, namespaces: &Namespaces) {
+    /// Brings everything in line with whoever has an address now. That may have been another pod of those that claim it, or
+    /// one of these `others`; nothing else can be different than what a pod of theirs may be meant by.
+    pub(super) fn refresh<'a>(
+        &mut self,
+        address: IpAddr,
+        others: impl Iterator<Item = &'a Arc<Pod>>,
+        pods: &'a Pods,
+        namespaces: &Namespaces,
+    ) {
         let owner = pods.owner(address);
+        let (mut may_mean, mut may_name) = (BTreeSet::new(), BTreeSet::new());
+        for pod in others.chain(pods.claimants(address)) {
+            may_mean.extend(self.by_selector.candidates(pod).cloned());
+            let names = pod.ports.iter().filter_map(|port| self.by_name.get(&(port.protocol, port.name.clone())));
+            may_name.extend(names.flatten().cloned());
+        }
         let mut changed = Vec::new();
-        for (peers, members) in self.members.iter() {
+        for peers in may_mean {
             let belongs = owner.is_some_and(|pod| peers.select(pod, namespaces));
-            if members.binary_search(&address).is_ok() != belongs {
-                changed.push(peers.clone());
+            if self.members[&peers].binary_search(&address).is_ok() != belongs {
+                changed.push(peers);
             }
         }
         for peers in changed {
@@ -148,10 +176,11 @@ impl Memberships {
             }
         }
         let mut changed = Vec::new();
-        for (port, endpoints) in self.endpoints.iter() {
-            let now = endpoints_at(port, address, pods, namespaces);
+        for port in may_name {
+            let endpoints = &self.endpoints[&port];
+            let now = endpoints_at(&port, address, pods, namespaces);
             if endpoints[at_address(endpoints, address)] != now[..] {
-                changed.push((port.clone(), now));
+                changed.push((port, now));
             }
         }
         for (port, now) in changed {

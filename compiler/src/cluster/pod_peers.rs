@@ -1,10 +1,11 @@
 //! The pods that one rule names, taken together.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Namespaces;
-use crate::api::{Labels, NamespaceScope, Operator, Peer, Peers, Pod, PodSelector, Str};
+use super::selector_index::SelectorIndex;
+use crate::api::{NamespaceScope, Peer, Peers, Pod, PodSelector};
 
 /// Past this many selectors the ones that can mean a pod are found by its labels.
 const MOST_TRIED: usize = 8;
@@ -16,16 +17,8 @@ const MOST_TRIED: usize = 8;
 #[derive(Debug, Clone)]
 pub struct PodPeers {
     selectors: Vec<PodSelector>,
-    index: Option<Index>,
-}
-
-/// The selectors by what a pod must have to match: one label of theirs. By their place in the list.
-#[derive(Debug, Clone, Default)]
-struct Index {
-    by_value: BTreeMap<Str, BTreeMap<Str, Vec<usize>>>,
-    by_key: BTreeMap<Str, Vec<usize>>,
-    /// Those that want no label, and so may match any pod.
-    others: Vec<usize>,
+    /// By their places in the list.
+    index: Option<SelectorIndex<usize>>,
 }
 
 // === impl PodPeers ===
@@ -39,7 +32,11 @@ impl PodPeers {
     }
 
     fn new(selectors: Vec<PodSelector>) -> PodPeers {
-        let index = (selectors.len() > MOST_TRIED).then(|| Index::of(&selectors));
+        let index = (selectors.len() > MOST_TRIED).then(|| {
+            let mut index = SelectorIndex::default();
+            selectors.iter().enumerate().for_each(|(at, selector)| index.insert(selector, &at));
+            index
+        });
         PodPeers { selectors, index }
     }
 
@@ -53,7 +50,7 @@ impl PodPeers {
         let selects = |selector: &PodSelector| selects(selector, pod, namespaces);
         match &self.index {
             None => self.selectors.iter().any(selects),
-            Some(index) => index.candidates(&pod.labels).any(|at| selects(&self.selectors[at])),
+            Some(index) => index.candidates(pod).any(|at| selects(&self.selectors[*at])),
         }
     }
 }
@@ -74,52 +71,15 @@ impl PartialOrd for PodPeers {
 
 impl Ord for PodPeers {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.selectors.cmp(&other.selectors)
-    }
-}
-
-// === impl Index ===
-
-impl Index {
-    fn of(selectors: &[PodSelector]) -> Index {
-        let mut index = Index::default();
-        for (at, selector) in selectors.iter().enumerate() {
-            // A label with a value tells more than one that is only there.
-            let mut wanted = None;
-            for requirement in selector.pods.requirements() {
-                match &requirement.operator {
-                    Operator::In(values) => wanted = Some((&requirement.key, Some(values))),
-                    Operator::Exists if wanted.is_none() => wanted = Some((&requirement.key, None)),
-                    Operator::Exists | Operator::NotIn(_) | Operator::DoesNotExist => {}
-                }
-                if matches!(wanted, Some((_, Some(_)))) {
-                    break;
-                }
-            }
-            match wanted {
-                Some((key, Some(values))) => {
-                    let by_value = index.by_value.entry(key.clone()).or_default();
-                    values.iter().for_each(|value| by_value.entry(value.clone()).or_default().push(at));
-                }
-                Some((key, None)) => index.by_key.entry(key.clone()).or_default().push(at),
-                None => index.others.push(at),
-            }
-        }
-        index
-    }
-
-    /// The selectors that may match an object with these labels; no other one does.
-    fn candidates<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = usize> + 'a {
-        let by_label = labels.iter().flat_map(|(key, value)| {
-            let by_value = self.by_value.get(key).and_then(|values| values.get(value));
-            by_value.into_iter().chain(self.by_key.get(key)).flatten()
-        });
-        self.others.iter().chain(by_label).copied()
+        // Most are compared with themselves.
+        if std::ptr::eq(self, other) { Ordering::Equal } else { self.selectors.cmp(&other.selectors) }
     }
 }
 
 /// Whether a selector means a pod.
 fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
+    #[cfg(test)]
+    tried::count();
     let in_scope = match &selector.namespaces {
         NamespaceScope::Named(name) => *name == pod.key.namespace,
         NamespaceScope::Selected(labels) => {
@@ -129,10 +89,27 @@ fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
     in_scope && selector.pods.matches(&pod.labels)
 }
 
+/// How many selectors have been tried by this thread.
+#[cfg(test)]
+pub(super) mod tried {
+    use std::cell::Cell;
+
+    thread_local!(static TRIED: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn count() {
+        TRIED.set(TRIED.get() + 1);
+    }
+
+    /// How many since the last call.
+    pub(in crate::cluster) fn take() -> usize {
+        TRIED.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Namespace, Requirement, Selector};
+    use crate::api::{Namespace, Operator, Requirement, Selector, Str};
 
     fn requirement(key: &str, operator: Operator) -> Requirement {
         Requirement { key: key.into(), operator }

@@ -133,6 +133,11 @@ impl Pods {
         within.find_map(|(address, claims)| Some((*address, claims.iter().find(is_elsewhere)?)))
     }
 
+    /// The policed pods that claim an address, whether one has it or not.
+    pub(super) fn claimants(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Pod>> {
+        self.by_ip.get(&address).into_iter().flat_map(|claims| claims.iter())
+    }
+
     /// All addresses of policed pods, in ascending order, also those that only a pod has that lingers.
     pub(super) fn claimed(&self) -> impl Iterator<Item = IpAddr> {
         self.by_ip.keys().copied()

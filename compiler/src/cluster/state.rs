@@ -268,7 +268,7 @@ impl State {
             self.versions.local_pods += 1;
         }
         for address in addresses {
-            self.memberships.refresh(address, &self.pods, &self.namespaces);
+            self.memberships.refresh(address, before.iter().chain(&after), &self.pods, &self.namespaces);
         }
         true
     }
@@ -331,7 +331,7 @@ impl State {
         let addresses: BTreeSet<IpAddr> =
             self.pods.in_namespace(name).flat_map(|pod| pod.ips.iter().copied()).collect();
         for address in addresses {
-            self.memberships.refresh(address, &self.pods, &self.namespaces);
+            self.memberships.refresh(address, std::iter::empty(), &self.pods, &self.namespaces);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod budget;
+mod counts;
 mod lingering;
 mod membership;
 mod pods;

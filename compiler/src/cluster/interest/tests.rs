@@ -112,6 +112,8 @@ fn watches_stay_few() {
     assert_eq!(watches("many labels anywhere", each(0..33, &|i| pods_where("", &format!("k{i}=1")))), ALL);
     let without_end = each(0..3_000, &|i| pods_of(&format!("n{}", i % 3), &format!("k{i}=1")));
     assert_eq!(watches("without end", without_end).len(), 3);
+    assert_eq!(watches("namespaces without end", each(0..600, &|i| pods_of(&format!("n{i}"), "app=db"))), ALL);
+    assert_eq!(watches("values without end", each(0..5_000, &|i| pods_where("", &format!("app=v{i}")))), ALL);
 }
 
 fn requirement(key: &str, operator: Operator) -> Requirement {
