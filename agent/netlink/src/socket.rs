@@ -1,11 +1,14 @@
 //! The netlink socket: its buffers, its options, and what goes over it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
@@ -25,6 +28,12 @@ const SEND_SLACK: usize = 4096;
 /// waits for something that will not come.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Addresses that the kernel gives nobody by itself: it takes the number of the process (at most 2^22), or else one that is
+/// negative as an `i32` (`netlink_autobind`). They are the next 2^30 from here.
+const FIRST_PORT: u32 = 1 << 30;
+/// How many addresses are tried that others may have.
+const PORTS_TRIED: u32 = 16;
+
 /// A netlink socket to the netfilter subsystem of one network namespace.
 #[derive(Debug)]
 pub(crate) struct NetlinkSocket {
@@ -36,12 +45,29 @@ pub(crate) struct NetlinkSocket {
     receive: Vec<u8>,
 }
 
+/// Gives a socket an address that none had before it. The kernel takes a table from its owner when a socket with the owner's
+/// address ends (`nft_rcv_nl_event`), and tells of that only after the address is free: an owner that got it meanwhile would
+/// lose its table to the end of another socket.
+fn bind(socket: &mut Socket) -> io::Result<u32> {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(())));
+    let mut tried = 0;
+    loop {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed) % u64::from(FIRST_PORT);
+        let port = FIRST_PORT + u32::try_from(offset).expect("it is less than 2^30");
+        match socket.bind(&SocketAddr::new(port, 0)) {
+            Ok(()) => return Ok(port),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tried < PORTS_TRIED => tried += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl NetlinkSocket {
     /// Opens a socket in the network namespace of the calling thread.
     pub(crate) fn open() -> Result<NetlinkSocket, Error> {
         let failed = |what| move |source: io::Error| Error::Socket { what, source };
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed("open a netlink socket"))?;
-        let port = socket.bind_auto().map_err(failed("bind the netlink socket"))?.port_number();
+        let port = bind(&mut socket).map_err(failed("bind the netlink socket"))?;
         socket.set_ext_ack(true).map_err(failed("ask for extended answers"))?;
         socket.set_cap_ack(true).map_err(failed("ask for short answers"))?;
         if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {

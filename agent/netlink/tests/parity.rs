@@ -86,6 +86,7 @@ fn main() -> ExitCode {
         ("owner::others_are_kept_out_while_the_owner_lives", owner::others_are_kept_out_while_the_owner_lives),
         ("owner::an_orphan_is_adopted_with_its_content", owner::an_orphan_is_adopted_with_its_content),
         ("owner::a_table_without_an_owner_is_foreign", owner::a_table_without_an_owner_is_foreign),
+        ("owner::the_end_of_another_socket_orphans_nothing", owner::the_end_of_another_socket_orphans_nothing),
         ("owner::an_owned_table_can_be_replaced", owner::an_owned_table_can_be_replaced),
     ];
     let of_no_owners: &[(&str, fn())] =

@@ -1,5 +1,6 @@
 //! `flags owner, persist`, on kernels that have them, and what there is instead on those that do not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use compiler::diff::{Op, Transaction};
@@ -68,6 +69,42 @@ pub(crate) fn an_orphan_is_adopted_with_its_content() {
     let add = Transaction::new(vec![Op::AddKeys(set_name("v4"), vec![v4(9)])], None);
     second.commit(&add, mirror.generation).unwrap();
     assert!(open().adopt().unwrap_err().is_owned_by_other());
+}
+
+/// The kernel takes a table from its owner when a socket with the owner's address ends, and it tells of an end after the
+/// address is free again: a socket that has the address of one that just ended would lose its table at once.
+pub(crate) fn the_end_of_another_socket_orphans_nothing() {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    drop(open());
+                }
+            });
+        }
+        let mut kept = 0;
+        for _ in 0..300 {
+            let mut owner = Connection::open(Ownership::OwnerPersist).unwrap();
+            commit_new(&mut owner, &everything());
+            // What has been under way is told by then.
+            drop(open());
+            kept += usize::from(open().adopt().is_err_and(|error| error.is_owned_by_other()));
+            let generation = owner.generation().unwrap();
+            owner.commit(&Transaction::cleanup(), generation).ok();
+            end_of_table(owner);
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(kept, 300, "tables that still had their owner");
+    });
+}
+
+/// Ends an owner, and removes what it may have left.
+fn end_of_table(owner: Connection) {
+    end(owner);
+    let mut plain = open();
+    let generation = plain.generation().unwrap();
+    plain.commit(&Transaction::cleanup(), generation).ok();
 }
 
 pub(crate) fn a_table_without_an_owner_is_foreign() {
