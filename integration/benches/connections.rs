@@ -10,16 +10,17 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a benchmark is to stop it there")]
 #![allow(clippy::print_stdout, reason = "the table that was measured")]
 
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use std::{iter, thread};
+use std::time::Duration;
 
 use compiler::Compiler;
 use compiler::api::{NodeName, PodWire, parse_network_policy};
 use compiler::cluster::{Change, Event, PodSource};
 use compiler::diff::{Limits, next};
 use compiler::nft::{Chain, ChainName, Deny, Table};
+use integration::series::Timings;
 use lab::{Attachment, Lab, Netns, Node, Pod, Topology, enter};
 use netlink::{Connection, Ownership};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -31,9 +32,7 @@ const POLICIES: [u32; 8] = [0, 1, 2, 3, 4, 10, 100, 1_000];
 /// Series are measured one after the other, so many times, so that what disturbs one disturbs them all.
 const ROUNDS: usize = 200;
 /// How many datagrams make one measurement.
-const DATAGRAMS: u32 = 500;
-/// Of so many measurements of a series the fastest counts. What disturbs takes time, and never gives any back.
-const FASTEST_OF: usize = 10;
+const DATAGRAMS: u16 = 500;
 const PORT: u16 = 7;
 
 /// How the table of a node leads to policies.
@@ -56,7 +55,7 @@ struct Series {
     place: usize,
     name: &'static str,
     socket: UdpSocket,
-    measured: Vec<f64>,
+    measured: Timings,
 }
 
 fn main() {
@@ -80,7 +79,7 @@ fn main() {
             let socket = bind(&lab, from, place, if name == "established" { 1 } else { 2 });
             socket.connect(SocketAddr::new(address("web", place), PORT)).unwrap();
             check(&socket, &receiver, name == "established");
-            series.push(Series { place, name, socket, measured: Vec::new() });
+            series.push(Series { place, name, socket, measured: Timings::default() });
         }
         receivers.push(receiver);
     }
@@ -191,27 +190,21 @@ fn check(sender: &UdpSocket, receiver: &UdpSocket, is_answered: bool) {
 
 impl Series {
     fn measure(&mut self) {
-        let start = Instant::now();
-        for _ in 0..DATAGRAMS {
+        self.measured.measure(DATAGRAMS, || {
             self.socket.send(b"?").unwrap();
-        }
-        self.measured.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(DATAGRAMS));
-        // Whoever else is at work here does it now, and not amid the next series.
-        thread::yield_now();
-    }
-
-    /// What a datagram takes where nothing disturbs.
-    fn undisturbed(&self) -> f64 {
-        let mut sorted = self.measured.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / FASTEST_OF]
+        });
     }
 }
 
 fn print(places: &[Place], series: &[Series]) {
     let cost = |policies: u32, way: Way, name: &str| {
         let is_here = |place: &Place| place.policies == policies && place.way == way;
-        series.iter().find(|series| is_here(&places[series.place]) && series.name == name).unwrap().undisturbed()
+        series
+            .iter()
+            .find(|series| is_here(&places[series.place]) && series.name == name)
+            .unwrap()
+            .measured
+            .undisturbed()
     };
     println!("a datagram between chains without rules: {:.0} ns", cost(0, Way::Empty, "pod"));
     println!("         | new, asked in turn | new, led by peer   |");

@@ -12,13 +12,13 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
-use std::time::Instant;
 
 use compiler::Compiler;
 use compiler::api::{NodeName, PodWire, parse_network_policy};
 use compiler::cluster::{Change, Event, PodSource};
 use compiler::diff::{Limits, next};
 use compiler::nft::{Deny, LogGroup};
+use integration::series::Timings;
 use lab::{Attachment, Lab, Node, Pod, Topology, enter};
 use netlink::log::LogReader;
 use netlink::{Connection, Ownership};
@@ -30,15 +30,13 @@ use serde_json::json;
 const ROUNDS: usize = 400;
 /// How many datagrams make one measurement.
 const DATAGRAMS: u16 = 500;
-/// Of so many measurements of a series the fastest counts.
-const FASTEST_OF: usize = 10;
 
 /// Datagrams of one kind, and what they took, in nanoseconds each.
 struct Series {
     node: usize,
     is_scan: bool,
     socket: UdpSocket,
-    measured: Vec<f64>,
+    measured: Timings,
     sent: u16,
 }
 
@@ -54,7 +52,7 @@ fn main() {
         for is_scan in [false, true] {
             let netns = lab.pod(&id("jail", node)).unwrap();
             let socket = netns.run(|| UdpSocket::bind((address("jail", node), 0)).unwrap()).unwrap();
-            series.push(Series { node, is_scan, socket, measured: Vec::new(), sent: 0 });
+            series.push(Series { node, is_scan, socket, measured: Timings::default(), sent: 0 });
         }
     }
     let mut log = lab.node(1).unwrap().run(|| LogReader::open(LogGroup::default()).unwrap()).unwrap();
@@ -67,7 +65,8 @@ fn main() {
         series.iter_mut().for_each(Series::measure);
     }
     for (name, is_scan) in [("to one address", false), ("to ever other ones", true)] {
-        let cost = |node| series.iter().find(|s| s.node == node && s.is_scan == is_scan).unwrap().undisturbed();
+        let cost =
+            |node| series.iter().find(|s| s.node == node && s.is_scan == is_scan).unwrap().measured.undisturbed();
         println!("a refused datagram {name}: {:.0} ns untold, {:.2} times that told", cost(0), cost(1) / cost(0));
     }
 }
@@ -115,20 +114,10 @@ impl Series {
             // The node has a route for all of them: its default one.
             if self.is_scan { Ipv4Addr::new(10, 200, a, b) } else { address("free", self.node) }
         };
-        let start = Instant::now();
-        for _ in 0..DATAGRAMS {
-            self.sent = self.sent.wrapping_add(1);
-            self.socket.send_to(b"?", (to(self.sent), 7)).unwrap();
-        }
-        self.measured.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(DATAGRAMS));
-        // Whoever else is at work here does it now, and not amid the next series.
-        thread::yield_now();
-    }
-
-    /// What a datagram takes where nothing disturbs.
-    fn undisturbed(&self) -> f64 {
-        let mut sorted = self.measured.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / FASTEST_OF]
+        let Series { socket, sent, .. } = self;
+        self.measured.measure(DATAGRAMS, || {
+            *sent = sent.wrapping_add(1);
+            socket.send_to(b"?", (to(*sent), 7)).unwrap();
+        });
     }
 }

@@ -13,5 +13,6 @@ pub mod node;
 pub mod relay;
 pub mod repository;
 pub mod scene;
+pub mod series;
 pub mod soak;
 pub mod usage;
