@@ -72,9 +72,13 @@ fn has_address(objects: &[Value], pod: &Value, address: IpAddr) -> bool {
     has_reported_address(pod, address) || has_address_by_sandbox(objects, pod, address)
 }
 
-/// *postern*: a manifest that says nothing of the phase is of a pod that runs.
+/// *postern*: a manifest that says nothing of the phase is of a pod that runs, unless it has a status without addresses,
+/// which is that of a pod that has not begun to.
 fn is_running(pod: &Value) -> bool {
-    pod["status"]["phase"].as_str().unwrap_or("Running") == "Running"
+    match pod["status"]["phase"].as_str() {
+        Some(phase) => phase == "Running",
+        None => pod["status"].is_null() || !reported_addresses(pod).is_empty(),
+    }
 }
 
 /// The reference of PodStatus, `podIPs`: "podIPs holds the IP addresses allocated to the pod. If this field is
