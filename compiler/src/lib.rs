@@ -26,5 +26,6 @@ pub mod policy;
 pub mod sim;
 #[cfg(test)]
 mod testing;
+pub mod yaml;
 
 pub use pipeline::Compiler;

@@ -9,6 +9,7 @@ mod gate;
 mod ir;
 mod judge;
 mod links;
+mod nearest;
 mod open_to_all;
 #[cfg(feature = "sim")]
 pub mod oracle;
@@ -21,6 +22,7 @@ pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRul
 pub(crate) use judge::judge_pod;
 pub use judge::{Judgement, Packet, PacketProtocol, judge};
 pub use links::{OwnAddresses, PodLinks};
+pub use nearest::{Change, Effort, Known, Miss, Nearest, Part, nearest};
 use open_to_all::Policies;
 pub use open_to_all::{OpenPorts, OpenToAll};
 pub use ports::merge_ports;

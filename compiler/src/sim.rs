@@ -22,12 +22,11 @@ mod judges;
 mod kernel;
 mod packets;
 mod search;
-mod yaml;
 
+pub use crate::yaml::to_yaml;
 pub use cluster::{Cluster, Compiled, ParsedCluster};
 pub use dice::Dice;
 pub use judges::{Disagreement, Judges, Opinions};
 pub use kernel::{Errno, Kernel, Refused, Release};
 pub use packets::{Edges, traced};
 pub use search::{Counts, Failure, Report, Search};
-pub use yaml::to_yaml;

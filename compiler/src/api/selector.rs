@@ -153,7 +153,7 @@ impl Operator {
 
 impl Requirement {
     /// Whether the requirement holds where its label has this value, or is not there.
-    fn matches(&self, value: Option<&Str>) -> bool {
+    pub(crate) fn matches(&self, value: Option<&Str>) -> bool {
         match &self.operator {
             Operator::In(values) => value.is_some_and(|value| values.contains(value)),
             Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),

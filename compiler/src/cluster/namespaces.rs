@@ -1,13 +1,13 @@
 //! The Namespaces.
 
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 
 use crate::api::{Labels, Namespace, Str};
 
-/// The Namespaces, by name.
+/// The Namespaces, by name. A clone costs nothing and shares everything, as that of [`Pods`](super::Pods) does.
 #[derive(Debug, Clone, Default)]
 pub struct Namespaces {
-    by_name: BTreeMap<Str, Namespace>,
+    by_name: OrdMap<Str, Namespace>,
 }
 
 impl Namespaces {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{AddressRange, Gate, PodLinks};
-use crate::api::{Direction, NodeName, PodKey, PolicyKey, PortRange, Protocol, Str};
+use crate::api::{Direction, NetworkPolicy, NodeName, PodKey, PolicyKey, PortRange, Protocol, Str};
 use crate::cluster::{EndpointsByPort, MembersByPeers, PodPeers, PolicyList, Quarantine};
 
 /// Who may talk to whom on one node.
@@ -59,6 +59,8 @@ pub struct Isolation {
 pub struct PolicyRules {
     /// The policy.
     pub key: PolicyKey,
+    /// What it was made of, for whoever asks why a rule does not allow something.
+    pub source: Arc<NetworkPolicy>,
     /// Whether the policy isolates the pods that it selects; those of the first generation do not.
     pub isolates: bool,
     /// Why it is not enforced as it is written, if so.

@@ -89,7 +89,7 @@ pub(crate) fn judge_pod(ir: &Ir, pod: Option<&LocalPod>, direction: Direction, p
 }
 
 /// The end that is judged, and the other one.
-fn ends(direction: Direction, packet: &Packet) -> (IpAddr, IpAddr) {
+pub(super) fn ends(direction: Direction, packet: &Packet) -> (IpAddr, IpAddr) {
     match direction {
         Direction::Egress => (packet.source, packet.destination),
         Direction::Ingress => (packet.destination, packet.source),

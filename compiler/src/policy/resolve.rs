@@ -97,7 +97,7 @@ fn local_pod(state: &State, pod: &Pod, policies: &BTreeMap<PolicyKey, Arc<Policy
     }
 }
 
-fn policy_rules(policy: &NetworkPolicy, quarantine: Option<&Quarantine>) -> PolicyRules {
+fn policy_rules(policy: &Arc<NetworkPolicy>, quarantine: Option<&Quarantine>) -> PolicyRules {
     // Many rules of a policy may name the same pods at length.
     let mut peers = BTreeSet::new();
     let mut enforced = |rules: &[Rule]| match quarantine {
@@ -107,6 +107,7 @@ fn policy_rules(policy: &NetworkPolicy, quarantine: Option<&Quarantine>) -> Poli
     let mut rules = |direction| policy.rules(direction).map(&mut enforced);
     PolicyRules {
         key: policy.key.clone(),
+        source: policy.clone(),
         isolates: policy.api == ApiGeneration::V1,
         quarantine: quarantine.cloned(),
         ingress: rules(Direction::Ingress),

@@ -14,6 +14,13 @@ pub fn to_yaml(objects: &[Value]) -> String {
     text
 }
 
+/// One value as YAML, without the mark of a document.
+pub fn value_to_yaml(value: &Value) -> String {
+    let mut text = String::new();
+    block(&mut text, value, 0);
+    text
+}
+
 /// A value on lines of its own.
 fn block(text: &mut String, value: &Value, indent: usize) {
     match value {
