@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 mod features;
+pub(crate) mod others;
 mod query;
 
 use std::collections::BTreeMap;

@@ -45,6 +45,7 @@ pub(crate) mod nfnl {
 pub(crate) mod nfproto {
     pub(crate) const UNSPEC: u8 = 0;
     pub(crate) const INET: u8 = 1;
+    pub(crate) const NETDEV: u8 = 5;
     pub(crate) const BRIDGE: u8 = 7;
     pub(crate) const IPV4: u8 = 2;
     pub(crate) const IPV6: u8 = 10;
@@ -131,6 +132,12 @@ pub(crate) mod rule {
     pub(crate) const USERDATA: u16 = 7;
     pub(crate) const EXPR_NAME: u16 = 1;
     pub(crate) const EXPR_DATA: u16 = 2;
+    /// `NFTA_TARGET_NAME`
+    pub(crate) const TARGET_NAME: u16 = 1;
+    /// `NFTA_TARGET_INFO`: the target's own structure.
+    pub(crate) const TARGET_INFO: u16 = 3;
+    /// `XT_CT_NOTRACK` of `linux/netfilter/xt_CT.h`, in the first field of `struct xt_ct_target_info`.
+    pub(crate) const CT_NOTRACK: u16 = 1;
 }
 
 /// `NFTA_SET_*`, `NFT_SET_*`

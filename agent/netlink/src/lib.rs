@@ -35,6 +35,7 @@ mod message;
 mod raw;
 mod socket;
 
+pub use connection::others::{OtherChain, OtherTable};
 pub use connection::{Claim, Committed, Connection, Ownership};
 pub use decode::{Count, Decoded, Decoder};
 pub use encode::Encoder;

@@ -39,7 +39,7 @@ pub enum ChainKind {
 }
 
 /// `enum nf_inet_hooks` of `linux/netfilter.h`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RawHook {
     /// Packets that came in, before routing.
     Prerouting = 0,

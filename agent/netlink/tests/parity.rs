@@ -13,6 +13,7 @@ mod parity {
     pub(crate) mod listing;
     pub(crate) mod load;
     pub(crate) mod log;
+    pub(crate) mod others;
     pub(crate) mod owner;
     pub(crate) mod peers;
     pub(crate) mod raw;
@@ -25,7 +26,7 @@ use std::panic;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use parity::{bridge, conntrack, errors, generated, listing, load, log, owner, peers, raw, support, walks};
+use parity::{bridge, conntrack, errors, generated, listing, load, log, others, owner, peers, raw, support, walks};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ("log::what_finds_no_room_is_refused_all_the_same", log::what_finds_no_room_is_refused_all_the_same),
         ("log::what_packets_fill_is_no_drift", log::what_packets_fill_is_no_drift),
         ("log::one_socket_listens_to_a_group", log::one_socket_listens_to_a_group),
+        ("others::what_others_have_is_told", others::what_others_have_is_told),
         ("raw::whether_a_rule_would_be_taken_is_known", raw::whether_a_rule_would_be_taken_is_known),
         ("raw::services_are_translated", raw::services_are_translated),
         ("raw::errors_name_the_message", raw::errors_name_the_message),

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::Connection;
 use crate::Error;
 use crate::attr::AttrWriter;
-use crate::constants::{chain, elem, flowtable, generation, msg, nl, obj, rule, set, table};
+use crate::constants::{chain, elem, flowtable, generation, msg, nfproto, nl, obj, rule, set, table};
 use crate::decode::Decoder;
 use crate::message::{self, Header, Message};
 
@@ -127,6 +127,23 @@ pub(super) fn dump(
 ) -> Result<bool, Error> {
     match ask(connection, what, family, kind, nl::F_DUMP, attributes, on_message) {
         Err(Error::Query { source: Errno::NOENT | Errno::INTR, .. }) => Ok(false),
+        result => result,
+    }
+}
+
+/// Runs a dump of what there is in all families; `false` where it was disturbed.
+pub(super) fn dump_all(
+    connection: &mut Connection,
+    what: &'static str,
+    kind: u16,
+    on_message: impl FnMut(&Message<'_>),
+) -> Result<bool, Error> {
+    let sequence = connection.sequence;
+    connection.sequence = sequence.wrapping_add(1);
+    let kind = message::nftables(kind);
+    let header = Header { kind, flags: nl::F_DUMP, sequence, family: nfproto::UNSPEC, resource: 0 };
+    match connection.socket.ask(what, header, |_| {}, on_message) {
+        Err(Error::Query { source: Errno::INTR, .. }) => Ok(false),
         result => result,
     }
 }
