@@ -29,6 +29,8 @@ use crate::sync::Handle;
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// The longest body of a request. A question is some hundred bytes.
 const LONGEST_BODY: usize = 16 * 1024;
+/// The same of a probe with the pods that it is about, and their labels.
+const LONGEST_EXPLAINED: usize = 256 * 1024;
 /// The media type of what `/metrics` answers.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -55,7 +57,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/debug/table", get(table))
-        .route(explanation::PATH, post(explain))
+        .route(explanation::PATH, post(explain).layer(DefaultBodyLimit::max(LONGEST_EXPLAINED)))
         .merge(flows::router())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(admin);
@@ -97,16 +99,17 @@ async fn table(State(admin): State<Admin>) -> String {
 
 /// What the policies of this node say of a probe.
 async fn explain(State(admin): State<Admin>, body: String) -> Response {
-    let probe = match serde_json::from_str(&body) {
-        Ok(probe) => probe,
+    let asked = match serde_json::from_str(&body) {
+        Ok(asked) => asked,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    match explain_snapshot(&admin.sync.snapshot(), &probe) {
-        Ok(explanation) => match serde_json::to_string(&explanation) {
-            Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-        },
-        Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+    // A pod may have thousands of rules, of which the nearest is looked for.
+    let answering = tokio::task::spawn_blocking(move || explain_snapshot(&admin.sync.snapshot(), &asked));
+    match answering.await.map(|answer| answer.map(|explanation| serde_json::to_string(&explanation))) {
+        Ok(Ok(Ok(json))) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+        Ok(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+        Ok(Ok(Err(error))) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 

@@ -159,7 +159,14 @@ mod tests {
             }
             let (ir, table) = (compiler.ir(), Arc::new(compiler.table()));
             let enforced = Some(Arc::new(Enforced { generation: Generation(1), ir, table }));
-            Arc::new(Snapshot { epoch: 1, objects: Vec::new(), pods: compiler.state().pods().clone(), enforced })
+            Arc::new(Snapshot {
+                epoch: 1,
+                objects: Vec::new(),
+                pods: compiler.state().pods().clone(),
+                namespaces: Default::default(),
+                links: Default::default(),
+                enforced,
+            })
         };
         let (sender, receiver) = channel(snapshot(Vec::new()));
         let notes = || readiness.status().notes;

@@ -34,6 +34,7 @@ pub mod live;
 pub mod lookup;
 pub mod metrics;
 pub mod model;
+pub mod near_rule;
 pub mod probes;
 pub mod quarantine;
 pub mod readiness;

@@ -2,20 +2,21 @@
 //!
 //! The agent knows pods and addresses. Services are taken apart here, and the agent is asked about each endpoint.
 
+mod agent;
+mod services;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use compiler::api::{NodeName, PodKey, Service};
-use compiler::nft::trace::trace;
-use compiler::nft::{Family, Table};
-use compiler::policy::PacketProtocol;
-use netlink::{Connection, Ownership};
+use compiler::api::{NodeName, Pod, PodKey, Service};
+use compiler::nft::Table;
 
-use crate::explanation::{self, Explained, Explanation};
+use crate::explanation::{Explained, Explanation};
 use crate::lookup::{Lookup, Missing};
-use crate::model::{Backend, Backends, EndKind, Named, Services, nearest, nobody, notes_of, wanted};
+use crate::model::{EndKind, Named, nearest};
 use crate::probes::Probe;
+
+pub use agent::kernels_table;
 
 /// What is said where an end has no address of the other's family, see [`EndError`](crate::model::EndError).
 const NO_COMMON_FAMILY: &str = "have no address family in common";
@@ -28,6 +29,8 @@ pub struct Live {
     lookup: Lookup,
     /// Why the agent is not asked any more.
     failure: Option<String>,
+    /// The pods that were looked up for the present question.
+    strangers: Vec<Pod>,
 }
 
 /// What the agent does not know.
@@ -45,7 +48,7 @@ impl Live {
     ///
     /// If no threads can be started.
     pub fn new(agent: SocketAddr, kubeconfig: Option<PathBuf>, table: Option<Table>) -> anyhow::Result<Live> {
-        Ok(Live { agent, table, lookup: Lookup::new(kubeconfig)?, failure: None })
+        Ok(Live { agent, table, lookup: Lookup::new(kubeconfig)?, failure: None, strangers: Vec::new() })
     }
 
     /// Answers a probe.
@@ -54,6 +57,7 @@ impl Live {
     ///
     /// In words, if there is no answer.
     pub fn explain(&mut self, probe: &Probe) -> Result<Explained, String> {
+        self.strangers.clear();
         let mut asked = probe.clone();
         asked.src = self.client(&probe.src)?;
         match Named::read(&probe.dst).map_err(|error| error.to_string())? {
@@ -188,7 +192,9 @@ impl Live {
         if pod.ips.is_empty() || pod.phase.is_finished() {
             return Err(format!("pod {key} has no address"));
         }
-        Ok((pod.ips, pod.node))
+        let known = (pod.ips.clone(), pod.node.clone());
+        self.strangers.push(pod);
+        Ok(known)
     }
 
     fn node(&mut self, name: &str) -> Result<Vec<IpAddr>, String> {
@@ -228,168 +234,6 @@ impl Live {
         }
         Err(last)
     }
-
-    /// A question to a Service: one to each endpoint.
-    fn through(
-        &mut self,
-        probe: &Probe,
-        asked: &Probe,
-        service: &Service,
-        address: Option<IpAddr>,
-    ) -> Result<Explained, String> {
-        let port = match asked.packet_protocol()? {
-            PacketProtocol::Port(protocol, port) => Some((protocol, port)),
-            PacketProtocol::Echo => None,
-        };
-        let wanted = wanted(service, port).map_err(|error| error.to_string())?;
-        let name = format!("{}/{}", service.namespace, service.name);
-        let (services, pods, mut notes) = self.behind(service)?;
-        let families: Vec<Family> = match address {
-            Some(address) => vec![Family::of(address)],
-            None if service.cluster_ips.is_empty() => Family::ALL.to_vec(),
-            None => service.cluster_ips.iter().map(|own| Family::of(*own)).collect(),
-        };
-        let mut failure = None;
-        for family in families {
-            let backends = services.backends(service, wanted, family, pods.iter());
-            if backends.usable.is_empty() {
-                failure.get_or_insert_with(|| nobody(service, &backends, family).to_string());
-                continue;
-            }
-            match self.endpoints(asked, &backends) {
-                Ok(parts) => {
-                    let is_outside = parts.iter().any(|part| part.ends[0] == part.addresses[0].to_string());
-                    notes.extend(notes_of(service, address, is_outside, &backends));
-                    if service.internal_local && address.is_none_or(|own| service.cluster_ips.contains(&own)) {
-                        notes.push(
-                            "internalTrafficPolicy is Local: of these, only endpoints on the client's node get its traffic"
-                                .to_owned(),
-                        );
-                    }
-                    return Ok(Explained::of(probe, Some(name), notes, parts));
-                }
-                Err(reason) if reason.contains(NO_COMMON_FAMILY) => _ = failure.get_or_insert(reason),
-                Err(reason) => return Err(reason),
-            }
-        }
-        Err(failure.unwrap_or_else(|| format!("Service {name} has no address")))
-    }
-
-    /// What is known of who is behind a Service: by its EndpointSlices, or by its selector where these cannot be read.
-    #[allow(clippy::type_complexity, reason = "three things that are used once, together")]
-    fn behind(&mut self, service: &Service) -> Result<(Services, Vec<compiler::api::Pod>, Vec<String>), String> {
-        let (namespace, name) = (&*service.namespace, &*service.name);
-        let mut services = Services { services: vec![service.clone()], ..Services::default() };
-        let missing = match self.lookup.slices(namespace, name) {
-            Ok(slices) => {
-                // A Service whose slices are gone has no endpoints, whatever its selector says.
-                services.services[0].selector = None;
-                services.slices = slices;
-                return Ok((services, Vec::new(), Vec::new()));
-            }
-            Err(missing) => missing,
-        };
-        let failure = format!("the endpoints of Service {namespace}/{name} cannot be read: {missing}");
-        let Some(selector) = &service.selector else { return Err(failure) };
-        let labels: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let pods = self.lookup.pods(namespace, &labels.join(",")).map_err(|of_pods| {
-            format!("{failure}; nor the pods that it selects: {of_pods}. Ask about its pods one by one")
-        })?;
-        services.unready = pods.iter().filter(|(_, unready)| *unready).map(|(pod, _)| pod.key.clone()).collect();
-        let note = format!("by the pods that it selects, since its EndpointSlices cannot be read: {missing}");
-        Ok((services, pods.into_iter().map(|(pod, _)| pod).collect(), vec![note]))
-    }
-
-    fn endpoints(&mut self, asked: &Probe, backends: &Backends) -> Result<Vec<Explanation>, String> {
-        let mut parts = Vec::new();
-        for Backend { pod, address, target, node } in &backends.usable {
-            let of_endpoint = Probe { dst: address.to_string(), port: Some(*target), ..asked.clone() };
-            let mut part = self.ask(&of_endpoint).map_err(Unanswered::into_words)?;
-            if let (Some(pod), true) = (pod, part.ends[1] == address.to_string()) {
-                part.ends[1] = format!("{pod} ({address})");
-                part.elsewhere(node.as_ref(), 1);
-            }
-            parts.push(part);
-        }
-        Ok(parts)
-    }
-
-    /// Asks the agent, and holds what it says against the table that the kernel holds. A client that the agent does not
-    /// know is looked up.
-    fn ask(&mut self, probe: &Probe) -> Result<Explanation, Unanswered> {
-        match self.ask_agent(probe) {
-            Err(Unanswered::NoSuchPod(name)) if is_named(&probe.src, &name) => {
-                let (namespace, pod) = name.split_once('/').unwrap_or(("default", &name));
-                let (addresses, node) = self.pod(namespace, pod, &[]).map_err(Unanswered::Reason)?;
-                let mut last = Unanswered::Reason(format!("pod {name} has no address"));
-                for address in addresses {
-                    match self.ask_agent(&Probe { src: address.to_string(), ..probe.clone() }) {
-                        Ok(mut part) => {
-                            part.answer.src.clone_from(&probe.src);
-                            part.ends[0] = format!("{name} ({address})");
-                            part.elsewhere(node.as_ref(), 0);
-                            return Ok(part);
-                        }
-                        Err(Unanswered::Reason(reason)) if reason.contains(NO_COMMON_FAMILY) => {
-                            last = Unanswered::Reason(reason);
-                        }
-                        Err(other) => return Err(other),
-                    }
-                }
-                Err(last)
-            }
-            answer => answer,
-        }
-    }
-
-    fn ask_agent(&mut self, probe: &Probe) -> Result<Explanation, Unanswered> {
-        // An agent that does not answer once is not asked again, but what is left of the probes has its lines.
-        if let Some(failure) = &self.failure {
-            return Err(Unanswered::Reason(failure.clone()));
-        }
-        let answer = explanation::ask(self.agent, &Probe { allowed: None, ..probe.clone() })
-            .with_context(|| format!("cannot ask the agent at {} (give -f to explain manifests)", self.agent));
-        let mut part = match answer {
-            Ok(Ok(part)) => part,
-            Ok(Err(reason)) => {
-                let missing = reason.strip_prefix("there is no pod ").and_then(|rest| rest.split(';').next());
-                return Err(missing.map_or_else(
-                    || Unanswered::Reason(reason.clone()),
-                    |missing| Unanswered::NoSuchPod(missing.to_owned()),
-                ));
-            }
-            Err(error) => {
-                let text = format!("{error:#}");
-                self.failure = Some(text.clone());
-                return Err(Unanswered::Reason(text));
-            }
-        };
-        if let Some(table) = &self.table {
-            let sides = [&part.answer.egress, &part.answer.ingress].map(|side| side.allowed);
-            for (allowed, chain) in sides.into_iter().zip(&part.base_chains) {
-                let Some(chain) = chain else { continue };
-                let traced = trace(table, chain, &part.first_packet());
-                part.disagrees |= traced.is_none_or(|traced| traced.accepted != allowed);
-            }
-        }
-        Ok(part)
-    }
-}
-
-/// What the kernel of this machine holds, to hold answers against; what hinders that is said on standard error.
-pub fn kernels_table() -> Option<Table> {
-    match Connection::open(Ownership::Plain).and_then(|mut connection| connection.dump()) {
-        Ok(mirror) => mirror.table,
-        Err(error) => {
-            eprintln!("note: the kernel's table is not compared: {:#}", anyhow::Error::from(error));
-            None
-        }
-    }
-}
-
-/// Whether a text is the name of this pod.
-fn is_named(text: &str, pod: &str) -> bool {
-    text == pod || format!("default/{text}") == pod
 }
 
 impl Unanswered {
@@ -403,7 +247,7 @@ impl Unanswered {
 
 impl Explanation {
     /// Remembers that a side is decided on another node, whose agent was not asked: 0 for egress, 1 for ingress.
-    fn elsewhere(&mut self, node: Option<&NodeName>, side: usize) {
+    pub(super) fn elsewhere(&mut self, node: Option<&NodeName>, side: usize) {
         let was_judged = self.base_chains[side].is_some();
         let side = if side == 0 { &mut self.answer.egress } else { &mut self.answer.ingress };
         if let (Some(node), false, None) = (node, was_judged, &side.elsewhere) {

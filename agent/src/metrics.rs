@@ -433,7 +433,14 @@ mod tests {
             (refused_gate_counter(), Count { packets: 4, bytes: 240 }),
         ]);
         let pods = State::new(NodeName("node-1".into())).pods().clone();
-        let snapshot = Snapshot { epoch: 1, objects: vec![("Pod", 3)], pods, enforced: None };
+        let snapshot = Snapshot {
+            epoch: 1,
+            objects: vec![("Pod", 3)],
+            pods,
+            namespaces: Default::default(),
+            links: Default::default(),
+            enforced: None,
+        };
         let text = metrics.encode(&snapshot, &counters);
         for line in [
             "postern_events_total{kind=\"Pod\"} 1",

@@ -5,17 +5,21 @@
 
 mod ends;
 mod named;
+mod near;
 mod placement;
 mod question;
+mod refused;
 mod services;
 mod verdict;
+mod way;
 
 pub use ends::{End, EndError};
 pub use named::{EndKind, Named, nearest};
 pub use placement::Openings;
 pub use question::{Question, Route, notes_of};
 pub use services::{Backend, Backends, Endpoint, Services, Wanted, nobody, wanted};
-pub use verdict::{Flow, Side, Verdict, first_of_flow, isolated_by, quarantined, rule};
+pub use verdict::{Flow, Side, Verdict, bridged, first_of_flow, isolated_by, quarantined, routed, rule};
+pub use way::Way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,7 +27,7 @@ use std::sync::Arc;
 
 use compiler::Compiler;
 use compiler::api::{NodeName, Object, Pod, PodKey, Service};
-use compiler::cluster::{Event, Pods, State};
+use compiler::cluster::{Event, Links, Namespaces, Pods, State};
 use compiler::nft::{Deny, Table};
 use compiler::policy::Ir;
 
@@ -32,6 +36,11 @@ pub struct Model {
     nodes: BTreeMap<NodeName, ModelNode>,
     /// Seen from no node in particular, or from the only one: whose an address is.
     pods: Pods,
+    namespaces: Namespaces,
+    /// Pods that are not among them, of which whoever asks has told.
+    strangers: Vec<Arc<Pod>>,
+    /// The links of the node, where the model is of one and they are known.
+    links: Links,
     events: Vec<Event>,
     services: Services,
 }
@@ -73,7 +82,15 @@ impl Model {
         }
         let nodes = nodes.collect();
         let services = Services { services: placed.services, slices: placed.slices, unready: openings.unready.clone() };
-        Model { nodes, pods: state.pods().clone(), events, services }
+        Model {
+            nodes,
+            pods: state.pods().clone(),
+            namespaces: state.namespaces().clone(),
+            strangers: Vec::new(),
+            links: Links::default(),
+            events,
+            services,
+        }
     }
 
     /// The part of a cluster that the agent of one node knows, with what its kernel holds.
@@ -81,7 +98,15 @@ impl Model {
         let addresses: BTreeSet<IpAddr> = pods.local().flat_map(|pod| &pod.host_ips).copied().collect();
         let node = ModelNode { addresses: addresses.into_iter().collect(), ir, table };
         let nodes = BTreeMap::from([(pods.node().clone(), node)]);
-        Model { nodes, pods, events: Vec::new(), services: Services::default() }
+        Model {
+            nodes,
+            pods,
+            namespaces: Namespaces::default(),
+            strangers: Vec::new(),
+            links: Links::default(),
+            events: Vec::new(),
+            services: Services::default(),
+        }
     }
 
     /// The table of a node without pods.

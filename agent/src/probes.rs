@@ -16,6 +16,7 @@ use compiler::policy::{Judgement, PacketProtocol};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{EndError, Model, Question, Side, Verdict, isolated_by, rule};
+use crate::near_rule::NearRule;
 
 /// One probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,17 @@ pub struct SideAnswer {
     /// The node whose agent decides this direction and was not asked. Left out where this one decides, or nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<String>,
+    /// What refuses the flow that is no policy: `gate`, `source`, `destination`, `link-local` or `tag`, as in denials. Left
+    /// out where none of them does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<String>,
+    /// Where policies refuse the flow: the rule that comes nearest to allowing it. Left out where they do not, and where
+    /// it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<NearRule>,
 }
 
 /// What stands in the place of an [`Answer`] where there is none, so that every probe has its line.
@@ -280,6 +292,9 @@ impl SideAnswer {
         SideAnswer {
             quarantined: side.quarantined.clone(),
             elsewhere: side.elsewhere.as_ref().map(ToString::to_string),
+            allowed: side.allows(),
+            refusal: side.refusal.filter(|_| side.refused_by.is_some()).map(|refusal| refusal.reason().to_owned()),
+            refused_by: side.refused_by.clone(),
             ..SideAnswer::of(&side.judgement, direction)
         }
     }
@@ -288,6 +303,9 @@ impl SideAnswer {
     pub fn reason(&self) -> String {
         if let Some(node) = &self.elsewhere {
             return format!("decided on node {node}, whose agent was not asked");
+        }
+        if let Some(refused_by) = &self.refused_by {
+            return format!("refused by {refused_by}");
         }
         let isolated_by = self.isolated_by.join(", ");
         match (&self.rule, self.allowed) {
@@ -306,6 +324,9 @@ impl SideAnswer {
             rule: rule(judgement, direction),
             quarantined: Vec::new(),
             elsewhere: None,
+            refusal: None,
+            refused_by: None,
+            nearest: None,
         }
     }
 }

@@ -172,7 +172,14 @@ mod tests {
         }
         let (ir, table) = (compiler.ir(), Arc::new(compiler.table()));
         let enforced = Some(Arc::new(Enforced { generation: Generation(1), ir, table }));
-        Arc::new(Snapshot { epoch: 1, objects: Vec::new(), pods: compiler.state().pods().clone(), enforced })
+        Arc::new(Snapshot {
+            epoch: 1,
+            objects: Vec::new(),
+            pods: compiler.state().pods().clone(),
+            namespaces: Default::default(),
+            links: Default::default(),
+            enforced,
+        })
     }
 
     /// A server that answers nothing, and how long after the begin it was asked.

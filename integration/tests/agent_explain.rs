@@ -6,10 +6,12 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use integration::agent::{self, Agent, install, loopback_up};
 use integration::control_plane::{ControlPlane, pod};
 use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use lab::isolated;
@@ -187,6 +189,11 @@ fn ends_elsewhere_are_looked_up() {
         let unknown = answer(&kubeconfig, "shop/farther", "shop/db-0", "5432");
         assert_eq!((&unknown["allowed"], &unknown["src"]), (&false.into(), &"shop/farther".into()), "{unknown}");
         assert_eq!(unknown["egress"]["elsewhere"], "node-2", "{unknown}");
+        // What a rule lacks to mean it depends on labels that the agent does not know.
+        let nearest = &unknown["ingress"]["nearest"];
+        assert_eq!(nearest["rule"], "shop/db ingress[0]", "{unknown}");
+        let missed = json!([{"part": "podSelector", "why": "app=web is wanted, and it has app=none"}]);
+        assert_eq!(nearest["misses"], missed, "{unknown}");
         let (_, text, _) = explain(&kubeconfig, &["shop/web", "shop/farther", "80"]);
         assert!(
             text.starts_with("shop/web -> shop/farther TCP 80: allowed, unless the agent of node node-2 refuses it"),
@@ -196,6 +203,66 @@ fn ends_elsewhere_are_looked_up() {
         let (_, text, _) = explain(&kubeconfig, &["shop/web", "node/node-2", "10250"]);
         assert!(text.contains("ingress of node node-2 (192.0.2.2): not isolated"), "{text}");
         assert_eq!(answer(&kubeconfig, "node/node-2", "shop/db-0", "5432")["allowed"], false);
+    });
+}
+
+/// Makes a change that `explain` proposes, as kubectl does.
+async fn make(cluster: &ControlPlane, change: &Value) {
+    let command = change["command"].as_str().unwrap();
+    let words: Vec<&str> = command.split(' ').collect();
+    let (method, path, kind) = match words[..] {
+        ["kubectl", "-n", namespace, "patch", "networkpolicy", name, "--type=json", "--patch-file=FILE"] => {
+            ("PATCH", format!("{namespace}/networkpolicies/{name}"), "application/json-patch+json")
+        }
+        ["kubectl", "create", "-f", "FILE"] => {
+            let namespace = change["manifest"]["metadata"]["namespace"].as_str().unwrap();
+            ("POST", format!("{namespace}/networkpolicies"), "application/json")
+        }
+        _ => panic!("{command}"),
+    };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(format!("/apis/networking.k8s.io/v1/namespaces/{path}?fieldValidation=Strict"))
+        .header("content-type", kind)
+        .body(serde_json::to_vec(&change["manifest"]).unwrap())
+        .unwrap();
+    cluster.client().request::<Value>(request).await.unwrap();
+}
+
+#[test]
+fn what_is_proposed_is_taken_by_the_api_and_allows_the_flow() {
+    isolated(async {
+        let cluster = cluster().await;
+        let mut agent = Agent::on_api(&install(&cluster).await.unwrap()).unwrap();
+        agent.ready().await.unwrap();
+        let kubeconfig = cluster.kubeconfig();
+        for (source, port, rule, parts) in [
+            ("shop/web", "5433", "shop/db ingress[0]", &["ports"][..]),
+            ("shop/stranger", "5432", "shop/db ingress[0]", &["podSelector"]),
+            ("192.0.2.77", "9999", "shop/db ingress[0]", &["podSelector", "ports"]),
+            ("shop/farther", "9999", "shop/db ingress[0]", &["podSelector", "ports"]),
+        ] {
+            let refused = answer(&kubeconfig, source, "shop/db-0", port);
+            let nearest = &refused["ingress"]["nearest"];
+            let found: Vec<&str> =
+                nearest["misses"].as_array().unwrap().iter().map(|miss| miss["part"].as_str().unwrap()).collect();
+            assert_eq!((&nearest["rule"], &found[..]), (&rule.into(), parts), "{refused}");
+            make(&cluster, &nearest["change"]).await;
+            let begun = Instant::now();
+            while answer(&kubeconfig, source, "shop/db-0", port)["allowed"] == false {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{source} is refused still: {refused}");
+            }
+            // One policy has the name, and another is made for the next.
+            let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client(), "shop");
+            if policies.get_opt("allow-to-db-0").await.unwrap().is_some() {
+                policies.delete("allow-to-db-0", &Default::default()).await.unwrap();
+            }
+        }
+        let (_, text, _) = explain(&kubeconfig, &["shop/web", "shop/db-0", "9999"]);
+        let due = "nearest: shop/db ingress[0], but for ports: it has 5432/TCP, 5433/TCP";
+        assert!(text.lines().any(|line| line.trim() == due), "{text}");
+        let command = "to allow it: kubectl -n shop patch networkpolicy db --type=json --patch-file=FILE";
+        assert!(text.lines().any(|line| line.trim() == command), "{text}");
     });
 }
 

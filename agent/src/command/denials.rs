@@ -110,6 +110,9 @@ fn text(denial: &Denial) -> String {
     if let (true, Some(link)) = (isolated_by.is_empty(), link) {
         text.push_str(&format!(", came by {link}"));
     }
+    if let Some(nearest) = &denial.nearest {
+        text.push_str(&format!("; nearest: {nearest}"));
+    }
     if denial.allowed_now == Some(true) {
         text.push_str("; WOULD BE ALLOWED NOW");
     }

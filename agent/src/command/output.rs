@@ -7,6 +7,7 @@ use compiler::api::{Direction, escaped};
 use super::Exit;
 use super::input::Asked;
 use crate::args::OutputArg;
+use crate::near_rule::Proposed;
 use crate::probes::{Answer, Probe, SideAnswer, Unanswered};
 
 /// Prints one answer as a JSON line.
@@ -49,8 +50,9 @@ pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: 
     for note in &answer.notes {
         writeln!(out, "  note: {}", escaped(note))?;
     }
+    let mut proposed = Vec::new();
     if let (true, Some(part)) = (answer.endpoints.is_empty(), shown.first()) {
-        return sides(out, "  ", [&answer.egress, &answer.ingress], part);
+        return sides(out, "  ", [&answer.egress, &answer.ingress], part, &mut proposed);
     }
     for (endpoint, part) in answer.endpoints.iter().zip(shown) {
         let word = if endpoint.allowed { "allowed" } else { "refused" };
@@ -60,18 +62,38 @@ pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: 
             (Some(_) | None, _) => String::new(),
         };
         writeln!(out, "  {through}{}{port}: {word}", part.ends[1])?;
-        sides(out, "    ", [&endpoint.egress, &endpoint.ingress], part)?;
+        sides(out, "    ", [&endpoint.egress, &endpoint.ingress], part, &mut proposed)?;
     }
     Ok(())
 }
 
-/// A line a direction.
-fn sides(out: &mut impl Write, indent: &str, of: [&SideAnswer; 2], shown: &Shown<'_>) -> io::Result<()> {
+/// A line a direction, and what is behind it. A change that is `proposed` already is not written out again.
+fn sides<'a>(
+    out: &mut impl Write,
+    indent: &str,
+    of: [&'a SideAnswer; 2],
+    shown: &Shown<'_>,
+    proposed: &mut Vec<&'a Proposed>,
+) -> io::Result<()> {
     let directions = [Direction::Egress, Direction::Ingress].into_iter().zip(of);
     for ((direction, side), (end, path)) in directions.zip(shown.ends.into_iter().zip(shown.paths)) {
         writeln!(out, "{indent}{:<7} of {end}: {}", direction.as_str(), side.reason())?;
         for quarantined in &side.quarantined {
             writeln!(out, "{indent}        quarantined: {quarantined}")?;
+        }
+        if let Some(nearest) = &side.nearest {
+            writeln!(out, "{indent}        nearest: {}", nearest.in_words(direction))?;
+            match &nearest.change {
+                None => {}
+                Some(change) if proposed.contains(&change) => writeln!(out, "{indent}        to allow it: as above")?,
+                Some(change) => {
+                    writeln!(out, "{indent}        to allow it: {}", escaped(&change.command))?;
+                    for line in change.lines() {
+                        writeln!(out, "{indent}          {line}")?;
+                    }
+                    proposed.push(change);
+                }
+            }
         }
         for rule in path {
             writeln!(out, "{indent}        {rule}")?;

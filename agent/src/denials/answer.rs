@@ -4,17 +4,22 @@ use std::net::IpAddr;
 
 use compiler::api::Protocol;
 use compiler::nft::Refusal;
-use compiler::policy::{Packet, PacketProtocol};
+use compiler::policy::{Effort, Packet, PacketProtocol};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Denial, Ledger};
 use super::packet::Payload;
+use crate::kernel::own_addresses;
 use crate::model::Model;
+use crate::near_rule::NearRule;
 use crate::sync::Snapshot;
 
 /// Where they are asked for, on the agent's socket.
 pub const PATH: &str = "/denials";
+
+/// How many entries of rules one answer looks at for the nearest: a second's work at most, whatever tenants write.
+const MOST_ENTRIES: usize = 20 * Effort::OF_A_QUESTION;
 
 /// What is asked for. A name that the agent does not know is no error: the pod may have gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,17 +55,28 @@ pub fn answer(ledger: &Ledger, snapshot: &Snapshot, note: Option<String>, asked:
     let (number, found) = ledger.since(asked.since.unwrap_or(Timestamp::MIN), asked.after);
     let enforced = snapshot.enforced.as_ref();
     let model = enforced.map(|now| Model::of_node(snapshot.pods.clone(), now.ir.clone(), now.table.clone()));
-    let mut denials = Vec::new();
+    // The gate is not for the node's own. Where they cannot be read, the agent's readiness tells.
+    let own = own_addresses().unwrap_or_default();
+    let model =
+        model.map(|model| model.knowing(snapshot.namespaces.clone(), Vec::new()).on(snapshot.links.clone(), own));
+    let (mut denials, mut effort) = (Vec::new(), Effort::of(MOST_ENTRIES));
     for (kind, mut denial) in found.into_iter().filter(|(_, denial)| asked.is_about(denial)) {
         let ends = [denial.source.address, denial.destination.address];
-        denial.allowed_now = model.as_ref().and_then(|model| allowed_now(model, kind.refusal, ends, kind.payload));
+        if let (Some(model), Some(packet)) = (&model, first_packet(kind.refusal, ends, kind.payload)) {
+            denial.allowed_now = Some(model.judge(&packet).allowed());
+            if let (Refusal::Policy(direction), Some(false)) = (kind.refusal, denial.allowed_now) {
+                let nearest = model.nearest(direction, &packet, &mut effort);
+                let nearest = nearest.filter(|nearest| !nearest.partial);
+                denial.nearest = nearest.map(|nearest| NearRule::of(&nearest, direction).in_words(direction));
+            }
+        }
         denials.push(denial);
     }
     Denials { number, note, denials }
 }
 
-/// Whether a first packet of this kind would pass; `None` where policies and gate are not what refused it.
-fn allowed_now(model: &Model, refusal: Refusal, ends: [IpAddr; 2], payload: Payload) -> Option<bool> {
+/// A first packet of this kind; `None` where policies and gate are not what refused it.
+fn first_packet(refusal: Refusal, ends: [IpAddr; 2], payload: Payload) -> Option<Packet> {
     match refusal {
         Refusal::Policy(_) | Refusal::Gate(_) => {}
         Refusal::Source | Refusal::PortSource | Refusal::Destination | Refusal::LinkLocal | Refusal::Tag => {
@@ -76,7 +92,7 @@ fn allowed_now(model: &Model, refusal: Refusal, ends: [IpAddr; 2], payload: Payl
         Payload::Icmp { .. } | Payload::Other { .. } => PacketProtocol::Echo,
     };
     let [source, destination] = ends;
-    Some(model.judge(&Packet { source, destination, protocol }).allowed())
+    Some(Packet { source, destination, protocol })
 }
 
 impl Asked {

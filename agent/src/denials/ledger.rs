@@ -51,6 +51,10 @@ pub struct Denial {
     /// Whether policies and gate would let a first packet of this kind pass by now. Left out where they are not the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_now: Option<bool>,
+    /// The rule that comes nearest to allowing it by now, and what it fails by, in a line. Left out where policies are not
+    /// the reason, or allow it by now, and past what one answer may look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
 }
 
 /// An end of what was refused.
@@ -183,6 +187,7 @@ mod tests {
             quarantined: Vec::new(),
             link: None,
             allowed_now: None,
+            nearest: None,
         }
     }
 

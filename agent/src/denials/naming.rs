@@ -64,6 +64,7 @@ pub(super) fn name(
         quarantined,
         link: came.port.clone().or_else(|| came.link.clone()),
         allowed_now: None,
+        nearest: None,
     };
     (Kind { refusal, ends, payload: header.payload.without_sender() }, denial)
 }

@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::Path;
 
+use compiler::nft::Family;
+
 /// The sysctls, by the path below `/proc/sys`. nftables' `inet` hooks are reached by the same path as iptables'.
 const SYSCTLS: [&str; 2] = ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
@@ -27,6 +29,35 @@ pub enum Bridges {
 /// Looks, and sets what is off.
 pub fn check() -> Bridges {
     check_in(Path::new("/proc/sys"), Path::new("/sys/class/net"))
+}
+
+/// Looks, and sets nothing: what is off and matters.
+pub fn look() -> Bridges {
+    look_in(Path::new("/proc/sys"), Path::new("/sys/class/net"))
+}
+
+fn look_in(sysctls: &Path, links: &Path) -> Bridges {
+    if !has_bridge(links) {
+        return Bridges::Filtered;
+    }
+    let settings = SYSCTLS.map(|name| (name, fs::read_to_string(sysctls.join(name))));
+    let off = settings.iter().find_map(|(name, value)| match value {
+        Ok(value) if value.trim() == "0" => Some(format!("{} is 0", name.replace('/', "."))),
+        Ok(_) => None,
+        Err(_) => Some(format!("{} is missing; load the module br_netfilter", name.replace('/', "."))),
+    });
+    off.map_or(Bridges::Filtered, |reason| Bridges::Unfiltered { reason })
+}
+
+/// The sysctl that keeps what passes over bridges in one family from the rules, if one does.
+pub fn unfiltered(family: Family) -> Option<String> {
+    let [v4, v6] = SYSCTLS;
+    let name = match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    };
+    let value = fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
+    (value.trim() != "1").then(|| name.replace('/', "."))
 }
 
 fn check_in(sysctls: &Path, links: &Path) -> Bridges {
@@ -91,6 +122,18 @@ mod tests {
         assert_eq!(check_on(&machine), Bridges::Repaired(vec![SYSCTLS[0]]));
         assert_eq!(fs::read_to_string(machine.path().join("sysctl").join(SYSCTLS[0])).unwrap(), "1");
         assert_eq!(check_on(&machine), Bridges::Filtered);
+    }
+
+    #[test]
+    fn who_only_looks_sets_nothing() {
+        let look_on =
+            |machine: &tempfile::TempDir| look_in(&machine.path().join("sysctl"), &machine.path().join("links"));
+        let off = machine(Some(["1\n", "0\n"]), true);
+        let reason = "net.bridge.bridge-nf-call-ip6tables is 0".to_owned();
+        assert_eq!(look_on(&off), Bridges::Unfiltered { reason });
+        assert_eq!(fs::read_to_string(off.path().join("sysctl").join(SYSCTLS[1])).unwrap(), "0\n");
+        assert_eq!(look_on(&machine(Some(["0\n", "0\n"]), false)), Bridges::Filtered, "there is no port");
+        assert_eq!(look_on(&machine(Some(["1\n", "1\n"]), true)), Bridges::Filtered);
     }
 
     #[test]

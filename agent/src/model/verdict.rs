@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use compiler::api::{Direction, NodeName, PodKey, PolicyKey};
-use compiler::nft::Family;
-use compiler::nft::trace::{Payload, TracedPacket, trace};
+use compiler::nft::trace::{Payload, Trace, TracedPacket, trace, trace_in};
+use compiler::nft::{ChainName, Family, Refusal, TableFamily};
 use compiler::policy::{Ir, Judgement, Packet, PacketProtocol, judge};
 
-use super::{End, Model, ModelNode};
+use super::refused::{in_words, refusal};
+use super::{End, Model, ModelNode, Way};
 
 /// A flow to be judged: its first packet, as the client sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +39,16 @@ pub struct Side {
     pub judgement: Judgement,
     /// Whether the compiled table lets the packet pass.
     pub table_allows: bool,
+    /// Why the table refuses the packet, if it does.
+    pub refusal: Option<Refusal>,
+    /// The same in words, where it is not a policy that refuses it.
+    pub refused_by: Option<String>,
     /// The base chain that the packet meets on the node of the end; `None` where it meets none.
     pub base_chain: Option<&'static str>,
+    /// The base chain of table `bridge` that it meets besides, if any.
+    pub bridge_chain: Option<&'static str>,
+    /// By which links it goes there.
+    pub way: Way,
     /// The nft rules that the packet met, `chain: rule`.
     pub path: Vec<String>,
     /// The policies that isolate the end and are not enforced as they are written, with the reason.
@@ -51,12 +60,13 @@ pub struct Side {
 impl Verdict {
     /// Whether the flow passes.
     pub fn allowed(&self) -> bool {
-        self.egress.judgement.allowed && self.ingress.judgement.allowed
+        self.egress.allows() && self.ingress.allows()
     }
 
     /// Whether the policy IR and the table give different answers: a fault of postern.
     pub fn disagrees(&self) -> bool {
-        [&self.egress, &self.ingress].iter().any(|side| side.judgement.allowed != side.table_allows)
+        let differs = |side: &&Side| side.judgement.allowed != side.table_allows && !side.is_refused_by_link();
+        [&self.egress, &self.ingress].iter().any(differs)
     }
 }
 
@@ -72,16 +82,19 @@ impl Model {
     }
 
     fn egress(&self, packet: &Packet, source: &End, destination: &End) -> Side {
-        let Some(node) = self.pods_node(source) else { return self.not_here(source) };
-        let to_own_node = matches!(destination, End::Node(name) if Some(name) == self.pods_node_name(source));
-        node.side(Direction::Egress, if to_own_node { "to-node" } else { "egress" }, packet)
+        let Some((own, node)) = self.enforcing(source, packet.source) else { return self.not_here(source) };
+        let to_own_node = matches!(destination, End::Node(name) if name == own);
+        let base_chain = if to_own_node { "to-node" } else { "egress" };
+        node.side(Direction::Egress, base_chain, packet, self.way(node, packet))
     }
 
     /// A node's packets to its own pods meet no hook of ours.
     fn ingress(&self, packet: &Packet, source: &End, destination: &End) -> Side {
-        let Some(node) = self.pods_node(destination) else { return self.not_here(destination) };
-        let from_own_node = matches!(source, End::Node(name) if Some(name) == self.pods_node_name(destination));
-        let mut side = node.side(Direction::Ingress, "ingress", packet);
+        let Some((own, node)) = self.enforcing(destination, packet.destination) else {
+            return self.not_here(destination);
+        };
+        let from_own_node = matches!(source, End::Node(name) if name == own);
+        let mut side = node.side(Direction::Ingress, "ingress", packet, self.way(node, packet));
         if from_own_node {
             let judgement = Judgement { allowed: true, rule: None, ..side.judgement };
             side = Side { judgement, quarantined: side.quarantined, ..Side::free() };
@@ -102,14 +115,31 @@ impl Model {
         self.pods.get(key).and_then(|pod| pod.node.as_ref())
     }
 
-    fn pods_node(&self, end: &End) -> Option<&ModelNode> {
+    pub(super) fn pods_node(&self, end: &End) -> Option<&ModelNode> {
         self.pods_node_name(end).and_then(|name| self.nodes.get(name))
+    }
+
+    /// The node that polices an end: that of the pod, or that which takes the address for one of its pods'.
+    fn enforcing(&self, end: &End, address: IpAddr) -> Option<(&NodeName, &ModelNode)> {
+        match end {
+            End::Pod(_) => self.nodes.get_key_value(self.pods_node_name(end)?),
+            End::Outside => self.nodes.iter().find(|(_, node)| node.ir.gate.guards(address)),
+            End::Node(_) | End::Service(_) => None,
+        }
     }
 }
 
 impl ModelNode {
-    fn side(&self, direction: Direction, base_chain: &'static str, packet: &Packet) -> Side {
-        let trace = trace(&self.table, base_chain, &first_of_flow(packet)).expect("every table has the base chains");
+    fn side(&self, direction: Direction, base_chain: &'static str, packet: &Packet, way: Way) -> Side {
+        let (chain, traced) = bridged(direction, &way, &first_of_flow(packet));
+        let in_bridge = trace_in(&self.table, &ChainName::in_table(TableFamily::Bridge, chain), &traced)
+            .filter(|_| traced.link.is_some() || traced.exit.is_some());
+        let bridge_chain = in_bridge.as_ref().map(|_| chain);
+        let in_inet = trace(&self.table, base_chain, &routed(&way, &first_of_flow(packet)));
+        let in_inet = in_inet.expect("every table has the base chains");
+        let traces: Vec<Trace> = in_bridge.into_iter().chain([in_inet]).collect();
+        let refusing = traces.iter().find(|trace| !trace.accepted);
+        let refusal = refusing.and_then(|trace| refusal(&self.table, trace));
         let rule = |step: &compiler::nft::trace::Step| {
             format!("{}: {}", step.chain, self.table.chains[&step.chain].rules[step.rule])
         };
@@ -117,9 +147,13 @@ impl ModelNode {
         Side {
             quarantined: quarantined(&self.ir, &judgement),
             judgement,
-            table_allows: trace.accepted,
+            table_allows: refusing.is_none(),
+            refusal,
+            refused_by: refusal.and_then(|refusal| in_words(refusal, packet, &way)),
             base_chain: Some(base_chain),
-            path: trace.steps.iter().map(rule).collect(),
+            bridge_chain,
+            way,
+            path: traces.iter().flat_map(|trace| &trace.steps).map(rule).collect(),
             elsewhere: None,
         }
     }
@@ -146,17 +180,47 @@ pub fn first_of_flow(packet: &Packet) -> TracedPacket {
     }
 }
 
+/// The chain of table `bridge` that judges a direction, and the packet as it sees it: with the port, if it is known.
+pub fn bridged(direction: Direction, way: &Way, packet: &TracedPacket) -> (&'static str, TracedPacket) {
+    match direction {
+        Direction::Egress => ("from-port", TracedPacket { link: way.from_port, ..*packet }),
+        Direction::Ingress => ("to-port", TracedPacket { exit: way.to_port, ..*packet }),
+    }
+}
+
+/// The packet as the chains of table `inet` see it.
+pub fn routed(way: &Way, packet: &TracedPacket) -> TracedPacket {
+    TracedPacket { link: way.link, is_astray: way.is_astray, ..*packet }
+}
+
 impl Side {
     /// An end that no node polices.
     fn free() -> Side {
         Side {
             judgement: Judgement::free(),
             table_allows: true,
+            refusal: None,
+            refused_by: None,
             base_chain: None,
+            bridge_chain: None,
+            way: Way::default(),
             path: Vec::new(),
             quarantined: Vec::new(),
             elsewhere: None,
         }
+    }
+
+    /// Whether the packet passes in this direction.
+    pub fn allows(&self) -> bool {
+        self.judgement.allowed && !self.is_refused_by_link()
+    }
+
+    /// Whether it is refused for the link by which it comes or goes, which policies know nothing of.
+    fn is_refused_by_link(&self) -> bool {
+        self.refusal.is_some_and(|refusal| match refusal {
+            Refusal::Policy(_) | Refusal::Gate(_) => false,
+            Refusal::Source | Refusal::PortSource | Refusal::Destination | Refusal::LinkLocal | Refusal::Tag => true,
+        })
     }
 
     /// Who isolates the end, see [`isolated_by`].

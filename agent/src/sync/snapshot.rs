@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use compiler::api::PolicyKey;
-use compiler::cluster::{Pods, Quarantine, State};
+use compiler::cluster::{Links, Namespaces, Pods, Quarantine, State};
 use compiler::diff::Generation;
 use compiler::nft::Table;
 use compiler::policy::Ir;
@@ -20,6 +20,10 @@ pub struct Snapshot {
     pub objects: Vec<(&'static str, usize)>,
     /// The pods that are known, and whose an address is.
     pub pods: Pods,
+    /// The Namespaces that are known.
+    pub namespaces: Namespaces,
+    /// The links of the node that may lead to pods.
+    pub links: Links,
     /// What the kernel holds; `None` before the first commit.
     pub enforced: Option<Arc<Enforced>>,
 }
@@ -53,7 +57,14 @@ impl Snapshot {
             ("Pod", state.pods().len()),
             ("LocalPod", state.pods().local().len()),
         ];
-        Snapshot { epoch, objects, pods: state.pods().clone(), enforced }
+        Snapshot {
+            epoch,
+            objects,
+            pods: state.pods().clone(),
+            namespaces: state.namespaces().clone(),
+            links: state.links().clone(),
+            enforced,
+        }
     }
 
     /// The policies that are not enforced as they are written, and why.

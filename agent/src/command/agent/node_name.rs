@@ -65,7 +65,14 @@ mod tests {
         compiler.apply(Event::Pods(PodSource::Cluster, Change::Applied(pod)));
         let (ir, table) = (compiler.ir(), Arc::new(compiler.table()));
         let enforced = Some(Arc::new(Enforced { generation: Generation(1), ir, table }));
-        Snapshot { epoch: 1, objects: Vec::new(), pods: compiler.state().pods().clone(), enforced }
+        Snapshot {
+            epoch: 1,
+            objects: Vec::new(),
+            pods: compiler.state().pods().clone(),
+            namespaces: Default::default(),
+            links: Default::default(),
+            enforced,
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,7 +48,14 @@ fn snapshot() -> Snapshot {
     }
     let enforced = Enforced { generation: Generation(1), ir: compiler.ir(), table: Arc::new(compiler.table()) };
     let pods = compiler.state().pods().clone();
-    Snapshot { epoch: 1, objects: Vec::new(), pods, enforced: Some(Arc::new(enforced)) }
+    Snapshot {
+        epoch: 1,
+        objects: Vec::new(),
+        pods,
+        namespaces: Default::default(),
+        links: Default::default(),
+        enforced: Some(Arc::new(enforced)),
+    }
 }
 
 fn wanted(pod: Option<&str>, namespace: Option<&str>, policy: Option<&str>) -> Result<Scope, String> {

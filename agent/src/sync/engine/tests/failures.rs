@@ -178,7 +178,8 @@ fn what_is_in_force_can_be_read_while_the_kernel_refuses() {
     let is_there = |(name, chain)| kernel.chains.get(name) == Some(chain);
     assert!(now.table.chains.iter().all(is_there), "only chains to which nothing leads are there besides");
     let probe = crate::probes::Probe::from_words("10.0.0.9", "shop/web", "80").unwrap();
-    let explanation = crate::explanation::explain_snapshot(&snapshot, &probe).unwrap();
+    let asked = crate::explanation::Asked { probe, strangers: Vec::new() };
+    let explanation = crate::explanation::explain_snapshot(&snapshot, &asked).unwrap();
     assert!(!explanation.answer.allowed && !explanation.disagrees);
 }
 
