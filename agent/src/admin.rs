@@ -1,4 +1,4 @@
-//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/explain` and `/debug/flows/` to
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/status`, `/debug/explain` and `/debug/flows/` to
 //! anybody on the node, and on its [`socket`] `/denials` to root.
 
 mod flows;
@@ -22,6 +22,7 @@ use crate::explanation::{self, explain_snapshot};
 use crate::kernel::Counters;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::status::{self, Status};
 use crate::sync::Handle;
 
 /// How long the sync thread may be silent. It speaks up once a second, and not during a commit, the longest of which
@@ -56,7 +57,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/debug/table", get(table))
+        .route(status::TABLE_PATH, get(table))
+        .route(status::PATH, get(status))
         .route(explanation::PATH, post(explain).layer(DefaultBodyLimit::max(LONGEST_EXPLAINED)))
         .merge(flows::router())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
@@ -90,6 +92,15 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 async fn metrics(State(admin): State<Admin>) -> Response {
     let counters = admin.counters.read().await;
     ([(CONTENT_TYPE, OPENMETRICS)], admin.metrics.encode(&admin.sync.snapshot(), &counters)).into_response()
+}
+
+/// What the agent is and waits for, for programs.
+async fn status(State(admin): State<Admin>) -> Response {
+    let status = Status::of(&admin.sync.snapshot(), &admin.readiness, &admin.metrics);
+    match serde_json::to_string(&status) {
+        Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 /// What the kernel holds as far as the agent knows, as nft prints it.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod doctor;
 mod flows;
 
 use std::net::SocketAddr;
@@ -13,7 +14,10 @@ use jiff::SignedDuration;
 
 /// Where the agent's socket is, if nothing else is said.
 const SOCKET: &str = "/run/postern/agent.sock";
+/// Where libcni keeps the results of plugins.
+const CNI_RESULTS: &str = "/var/lib/cni/results";
 
+pub use doctor::DoctorArgs;
 pub use flows::FlowsArgs;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -39,7 +43,7 @@ pub enum Command {
     /// Print the table of one node as nft text
     #[command(after_help = "Example:\n  postern compile -f manifests/examples/13-three-tiers --node node-1")]
     Compile(CompileArgs),
-    /// Say whether a flow is allowed, and by which policy and rule, or who isolates
+    /// Say whether a flow is allowed, and by which policy and rule, or who isolates and which rule comes nearest
     #[command(after_help = "Examples:\n  postern explain -f cluster.yaml shop/web shop/db 5432/TCP\n  \
                             postern explain -f cluster.yaml 203.0.113.7 shop/web ICMP\n  \
                             postern explain shop/web svc/shop/db 5432/TCP   (each of its endpoints)\n  \
@@ -56,6 +60,12 @@ pub enum Command {
                             postern flows --policy shop/db --watch -o json\n\n\
                             It takes CAP_NET_ADMIN on the node: root there, or kubectl exec in the agent's pod.")]
     Flows(FlowsArgs),
+    /// Look at the health of this node: agent, kernel, settings, neighbours and rights; a line a check, with what to do
+    #[command(after_help = "Examples:\n  postern doctor\n  postern doctor -o json\n\n\
+                            States: ok; note, something is weaker than it could be; wrong, policies are not enforced as \
+                            they are written, or soon will not be: then the exit status is 1. Nothing is changed. It takes \
+                            CAP_NET_ADMIN on the node: root there, or kubectl exec in the agent's pod.")]
+    Doctor(DoctorArgs),
     /// Remove the table, and with it all enforcement, from this node
     #[command(after_help = "Example:\n  postern cleanup")]
     Cleanup,
@@ -162,7 +172,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
     pub routing_namespaces: Vec<String>,
     /// Where the container runtime keeps the results of its network plugins, or off
-    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/cni/results")]
+    #[arg(long, value_name = "FOLDER", default_value = CNI_RESULTS)]
     pub cni_results: PathBuf,
     /// Whether addresses of this node's pod ranges are refused that no pod is known to have
     #[arg(long, value_enum, default_value = "auto")]

@@ -5,6 +5,7 @@ mod cleanup;
 mod compile;
 mod completions;
 mod denials;
+mod doctor;
 mod explain;
 mod flows;
 mod input;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(args),
         Command::Denials(args) => denials::run(args),
         Command::Flows(args) => flows::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Cleanup => cleanup::run(),
         Command::Version => output::version(),
         Command::Completions { shell } => completions::run(shell),
