@@ -102,6 +102,8 @@ fn a_node_that_is_well_and_what_may_befall_it() {
         ip("link add cni0 type bridge");
         ip("link add v0 type veth peer name v1");
         ip("link set v0 master cni0");
+        ip("link set cni0 up");
+        ip("addr add 10.9.0.1/24 dev cni0");
         let begun = Instant::now();
         loop {
             let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-ip6tables", "0");

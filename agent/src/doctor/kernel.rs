@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Check;
 use crate::kernel::bridge::{self, Bridges};
 use crate::kernel::{is_before, supports_bridge_tables, supports_denials, supports_source_routes};
+use crate::links;
 
 /// The oldest kernel on which the table can be made: it has comments on objects.
 const OLDEST: (u32, u32) = (5, 10);
@@ -19,7 +20,7 @@ pub(super) fn checks() -> Vec<Check> {
     let mut checks = vec![release(&rustix::system::uname().release().to_string_lossy())];
     checks.extend(features());
     checks.push(connection_tracking(proc));
-    checks.push(bridges(bridge::look()));
+    checks.push(bridges(bridge::look(has_bridge_with_ports())));
     checks.push(forwarding(proc));
     checks.push(reverse_paths(proc, supports_source_routes().unwrap_or(false)));
     checks
@@ -109,6 +110,13 @@ fn connection_tracking(proc: &Path) -> Check {
         );
     }
     Check::ok("connection tracking", found)
+}
+
+/// Whether the node routes something to a bridge that has ports, as far as that can be read.
+fn has_bridge_with_ports() -> bool {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return false };
+    let links = runtime.block_on(links::read()).unwrap_or_default();
+    links.iter().any(|link| link.is_bridge && !link.ports.is_empty())
 }
 
 fn bridges(found: Bridges) -> Check {

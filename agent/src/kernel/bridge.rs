@@ -31,15 +31,17 @@ pub fn check() -> Bridges {
     check_in(Path::new("/proc/sys"), Path::new("/sys/class/net"))
 }
 
-/// Looks, and sets nothing: what is off and matters.
-pub fn look() -> Bridges {
-    look_in(Path::new("/proc/sys"), Path::new("/sys/class/net"))
+/// Looks, and sets nothing: what is off and matters. Whether there is a bridge with a port may be known already; what is
+/// mounted at `/sys` may be of another network namespace.
+pub fn look(is_known_to_have_ports: bool) -> Bridges {
+    if is_known_to_have_ports || has_bridge(Path::new("/sys/class/net")) {
+        look_in(Path::new("/proc/sys"))
+    } else {
+        Bridges::Filtered
+    }
 }
 
-fn look_in(sysctls: &Path, links: &Path) -> Bridges {
-    if !has_bridge(links) {
-        return Bridges::Filtered;
-    }
+fn look_in(sysctls: &Path) -> Bridges {
     let settings = SYSCTLS.map(|name| (name, fs::read_to_string(sysctls.join(name))));
     let off = settings.iter().find_map(|(name, value)| match value {
         Ok(value) if value.trim() == "0" => Some(format!("{} is 0", name.replace('/', "."))),
@@ -126,13 +128,11 @@ mod tests {
 
     #[test]
     fn who_only_looks_sets_nothing() {
-        let look_on =
-            |machine: &tempfile::TempDir| look_in(&machine.path().join("sysctl"), &machine.path().join("links"));
+        let look_on = |machine: &tempfile::TempDir| look_in(&machine.path().join("sysctl"));
         let off = machine(Some(["1\n", "0\n"]), true);
         let reason = "net.bridge.bridge-nf-call-ip6tables is 0".to_owned();
         assert_eq!(look_on(&off), Bridges::Unfiltered { reason });
         assert_eq!(fs::read_to_string(off.path().join("sysctl").join(SYSCTLS[1])).unwrap(), "0\n");
-        assert_eq!(look_on(&machine(Some(["0\n", "0\n"]), false)), Bridges::Filtered, "there is no port");
         assert_eq!(look_on(&machine(Some(["1\n", "1\n"]), true)), Bridges::Filtered);
     }
 
