@@ -62,7 +62,7 @@ pub(super) fn entries(rule: &Rule) -> usize {
     1 + peers + ports
 }
 
-impl<'a> Question<'a> {
+impl Question<'_> {
     pub(super) fn failing<'r>(&self, rule: &'r Rule) -> Failing<'r> {
         Failing { ports: !self.ports_allow(&rule.ports), peers: self.failing_peer(&rule.peers) }
     }
