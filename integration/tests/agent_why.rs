@@ -119,9 +119,14 @@ fn what_a_bridge_keeps_from_the_rules_is_told() {
             [("v1", "02:00:00:00:00:10", "10.1.0.10"), ("v2", "02:00:00:00:00:11", "10.1.0.11")]
         {
             ip(&format!("link add {port} type veth peer name {port}-far"));
+            ip(&format!("link set {port}-far up"));
             ip(&format!("link set {port} master cni0 up"));
             let fdb = format!("fdb add {station} dev {port} master dynamic");
-            assert!(Command::new("bridge").args(fdb.split(' ')).status().unwrap().success());
+            // A port takes none before it has a carrier, which takes a moment.
+            let begun = Instant::now();
+            while !Command::new("bridge").args(fdb.split(' ')).status().unwrap().success() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "bridge {fdb}");
+            }
             ip(&format!("neigh add {address} lladdr {station} dev cni0 nud reachable"));
         }
         let objects = NODE.to_owned()

@@ -139,7 +139,16 @@ impl ModelNode {
         let in_inet = in_inet.expect("every table has the base chains");
         let traces: Vec<Trace> = in_bridge.into_iter().chain([in_inet]).collect();
         let refusing = traces.iter().find(|trace| !trace.accepted);
-        let refusal = refusing.and_then(|trace| refusal(&self.table, trace));
+        // The gate has one counter for both directions.
+        let refusal = refusing.and_then(|trace| refusal(&self.table, trace)).map(|refusal| match refusal {
+            Refusal::Gate(_) => Refusal::Gate(direction),
+            Refusal::Policy(_)
+            | Refusal::Source
+            | Refusal::PortSource
+            | Refusal::Destination
+            | Refusal::LinkLocal
+            | Refusal::Tag => refusal,
+        });
         let rule = |step: &compiler::nft::trace::Step| {
             format!("{}: {}", step.chain, self.table.chains[&step.chain].rules[step.rule])
         };
