@@ -2,6 +2,7 @@
 
 mod commits;
 mod failures;
+mod moving;
 mod policies;
 mod quarantine;
 mod reviews;
