@@ -143,10 +143,14 @@ impl<'a> Changes<'a> {
 
 /// The names under which two maps do not hold the same. What they share is not looked at.
 fn differing<'a, N: Ord, T: Eq>(old: &'a OrdMap<N, Arc<T>>, new: &'a OrdMap<N, Arc<T>>) -> Vec<Change<'a, N, T>> {
-    let change = |item| match item {
-        DiffItem::Add(name, new) => Change { name, old: None, new: Some(new) },
-        DiffItem::Update { old: (_, old), new: (name, new) } => Change { name, old: Some(old), new: Some(new) },
-        DiffItem::Remove(name, old) => Change { name, old: Some(old), new: None },
+    let change = |item| {
+        #[cfg(test)]
+        crate::work::count(crate::work::Work::ObjectCompared);
+        match item {
+            DiffItem::Add(name, new) => Change { name, old: None, new: Some(new) },
+            DiffItem::Update { old: (_, old), new: (name, new) } => Change { name, old: Some(old), new: Some(new) },
+            DiffItem::Remove(name, old) => Change { name, old: Some(old), new: None },
+        }
     };
     old.diff(new).map(change).collect()
 }
