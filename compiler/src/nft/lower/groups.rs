@@ -72,6 +72,8 @@ enum State {
     Placed,
     /// As it was before some elements changed.
     Behind,
+    /// As it was before others of its policies were broad, so that its elements do not tell what changed.
+    Stale,
     /// Not yet.
     New,
 }
@@ -234,9 +236,15 @@ impl Lowered {
         let Some(naming) = &mut self.naming else { return };
         naming.update(&turned.selector, &turned.now);
         self.broad = naming.broad();
-        if let Some(by_peer) = self.by_peer.as_mut().filter(|by_peer| by_peer.broad() == self.broad.0) {
-            by_peer.update(addresses, naming);
-            self.state = State::Behind;
+        let Some(by_peer) = &mut self.by_peer else { return };
+        match self.state {
+            State::Placed | State::Behind if by_peer.broad() == self.broad.0 => {
+                by_peer.update(addresses, naming);
+                self.state = State::Behind;
+            }
+            // The same ones may be broad again when the next selector has been followed.
+            State::Placed | State::Behind | State::Stale => self.state = State::Stale,
+            State::New => {}
         }
     }
 
@@ -269,8 +277,9 @@ impl Place<'_> {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        if lowered.state != State::New && stands {
-            return self.catch_up(lowered);
+        match lowered.state {
+            State::Placed | State::Behind if stands => return self.catch_up(lowered),
+            State::Placed | State::Behind | State::Stale | State::New => {}
         }
         #[cfg(test)]
         work::count(Work::GroupLowered);
