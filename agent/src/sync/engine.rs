@@ -196,7 +196,10 @@ impl<K: Kernel> Engine<K> {
         self.release(now);
         self.compiler.decide();
         self.reconsider(now);
-        self.subscribe(now);
+        // The first commit waits for what is asked for; later ones do not even wait for the asking.
+        if self.start.is_some() {
+            self.subscribe(now);
+        }
         if self.is_due(now) {
             match self.turn(now) {
                 Ok(turn) => self.went(turn, now),
@@ -205,6 +208,7 @@ impl<K: Kernel> Engine<K> {
                 Err(setback) => self.failed(setback, (self.clock)()),
             }
         }
+        self.subscribe(now);
         self.review(now);
         self.publisher.publish(self.compiler.state(), None);
         Ok(self.wake_at(now))
