@@ -50,7 +50,7 @@ impl Node {
         for event in namespaces.into_iter().chain(pods.map(Event::from)).chain(policies.map(Event::from)) {
             node.compiler.apply(event);
         }
-        while node.turn() > 0 {}
+        node.turns();
         node.review();
         node
     }
@@ -58,9 +58,8 @@ impl Node {
     fn event(&mut self, event: impl Into<Event>) -> Cost {
         work::take();
         self.compiler.apply(event.into());
-        let ops = self.turn();
+        let ops = self.turns();
         let done = work::take();
-        while self.turn() > 0 {}
         self.review();
         Cost {
             selectors: done.of(Work::SelectorTried),
@@ -71,6 +70,11 @@ impl Node {
             objects: done.of(Work::ObjectCompared),
             ops,
         }
+    }
+
+    /// All transactions, and how many operations there are in them.
+    fn turns(&mut self) -> usize {
+        std::iter::from_fn(|| Some(self.turn()).filter(|ops| *ops > 0)).sum()
     }
 
     /// One transaction, and how many operations there are in it.
@@ -90,7 +94,7 @@ impl Node {
         let flows = self.compiler.flows_mut().expect("flows are cut");
         let found = flows.review().expect("there has been an IR").begin(&Default::default()).end(true);
         flows.reviewed(found);
-        while self.turn() > 0 {}
+        self.turns();
     }
 }
 
@@ -133,19 +137,23 @@ fn story() -> Vec<(&'static str, Event, [usize; 7])> {
         ("a policy's port", naming_at(7, 7, "81/TCP").into(), [0, 1, 1, 0, 0, 10, 10]),
         ("a policy's peers", naming_at(7, 8, "81/TCP").into(), [0, 1, 1, 0, 1, 14, 13]),
         ("and back", naming(7).into(), [1, 1, 1, 1, 1, 14, 14]),
-        ("a policy goes", gone("a/p7"), [0, 0, 0, 0, 1, 31, 6]),
-        ("and comes", naming(7).into(), [1, 1, 1, 1, 1, 34, 12]),
+        ("a policy goes", gone("a/p7"), [0, 0, 0, 0, 1, 67, 26]),
+        ("and comes", naming(7).into(), [1, 1, 1, 1, 1, 64, 28]),
     ]
 }
 
 #[test]
 fn an_event_costs_the_same_among_ten_times_as_many() {
     let [mut few, mut many] = [80, 800].map(Node::new);
+    let mut over = Vec::new();
     for (name, event, most) in story() {
         let cost = few.event(event.clone());
         assert_eq!(many.event(event), cost, "{name}: among many");
         let Cost { selectors, policies, chains, sets, groups, objects, ops } = cost;
         let all = [selectors, policies, chains, sets, groups, objects, ops];
-        assert!(all.iter().zip(most).all(|(cost, most)| *cost <= most), "{name}: {cost:?}, and no more than {most:?}");
+        if all.iter().zip(most).any(|(cost, most)| *cost > most) {
+            over.push(format!("{name}: {all:?}, and no more than {most:?}"));
+        }
     }
+    assert!(over.is_empty(), "{over:#?}");
 }
