@@ -1,5 +1,7 @@
 //! The chains of groups of pods, and how much there may be of what leads to policies by peer.
 
+mod place;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,8 +15,7 @@ use super::sets::Turned;
 use crate::api::PolicyKey;
 use crate::cluster::PodPeers;
 use crate::policy::{Ir, PolicyRules};
-#[cfg(test)]
-use crate::work::{self, Work};
+use place::Place;
 
 /// A group with more policies than this, those in quarantine aside, is led to them by peer.
 ///
@@ -78,14 +79,6 @@ enum State {
     New,
 }
 
-/// Where groups are placed.
-struct Place<'a> {
-    lists: &'a mut BTreeMap<ChainName, usize>,
-    table: &'a mut Table,
-    /// What was taken out, and is put back where it is still the same.
-    spare: Table,
-}
-
 // === impl GroupPart ===
 
 impl GroupPart {
@@ -111,7 +104,7 @@ impl GroupPart {
         table: &mut Table,
     ) {
         let mut lists = std::mem::take(&mut self.lists);
-        let mut place = Place { lists: &mut lists, table, spare: Table::default() };
+        let mut place = Place::new(&mut lists, table);
         let (mut touched, mut has_room) = (BTreeSet::new(), false);
         if changed.groups || !changed.policies.is_empty() {
             has_room = self.take_out_groups(ir, groups, changed, &mut place);
@@ -263,99 +256,4 @@ impl Lowered {
 /// The policies that may allow something. To be led to one in quarantine costs, and is of no use.
 fn asked(policies: &[Arc<PolicyRules>]) -> impl Iterator<Item = &Arc<PolicyRules>> {
     policies.iter().filter(|policy| policy.quarantine.is_none())
-}
-
-// === impl Place ===
-
-impl Place<'_> {
-    /// Brings what stands in the table in line with a group.
-    fn bring_up(&mut self, lowered: &mut Lowered, is_by_peer: bool, families: &[Family]) {
-        let broad = &lowered.broad.0;
-        let naming = lowered.naming.as_ref().filter(|_| is_by_peer);
-        let stands = match (&lowered.by_peer, naming) {
-            (Some(known), Some(_)) => known.broad() == broad,
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        match lowered.state {
-            State::Placed | State::Behind if stands => return self.catch_up(lowered),
-            State::Placed | State::Behind | State::Stale | State::New => {}
-        }
-        #[cfg(test)]
-        work::count(Work::GroupLowered);
-        let Group { direction, isolated_by, .. } = &*lowered.group;
-        let now = naming.map(|naming| ByPeer::new(*direction, families, isolated_by, naming, broad.clone()));
-        self.take_out(lowered);
-        lowered.by_peer = now;
-        self.put_in(lowered);
-    }
-
-    /// Puts a group into the table.
-    fn put_in(&mut self, lowered: &mut Lowered) {
-        let name = &lowered.group.chain;
-        let chain = lowered.chain();
-        self.put_chain(name, &Arc::new(chain));
-        if let Some(by_peer) = &mut lowered.by_peer {
-            self.put_maps(by_peer);
-            self.put_lists(by_peer);
-        }
-        lowered.state = State::Placed;
-    }
-
-    /// Brings what stands in the table in line with the group's elements.
-    fn catch_up(&mut self, lowered: &mut Lowered) {
-        if let Some(by_peer) = lowered.by_peer.as_mut().filter(|_| lowered.state == State::Behind) {
-            self.put_maps(by_peer);
-            self.put_lists(by_peer);
-        }
-        lowered.state = State::Placed;
-    }
-
-    /// Takes a group out of the table, if it is there.
-    fn take_out(&mut self, lowered: &Lowered) {
-        if lowered.state == State::New {
-            return;
-        }
-        let name = &lowered.group.chain;
-        self.spare.chains.extend(self.table.chains.remove(name).map(|chain| (name.clone(), chain)));
-        let Some(by_peer) = &lowered.by_peer else { return };
-        for name in by_peer.maps().keys() {
-            self.spare.maps.extend(self.table.maps.remove(name).map(|map| (name.clone(), map)));
-        }
-        by_peer.told_lists().for_each(|name| self.drop_list(name));
-    }
-
-    fn put_maps(&mut self, by_peer: &ByPeer) {
-        for (name, map) in by_peer.maps() {
-            let known = self.spare.maps.get(name).filter(|known| *known == map);
-            self.table.maps.insert(name.clone(), known.unwrap_or(map).clone());
-        }
-    }
-
-    fn put_lists(&mut self, by_peer: &mut ByPeer) {
-        let changes = by_peer.take_changes();
-        for (name, chain) in changes.come {
-            let users = self.lists.entry(name.clone()).or_default();
-            *users += 1;
-            if *users == 1 {
-                self.put_chain(&name, &chain);
-            }
-        }
-        changes.gone.iter().for_each(|name| self.drop_list(name));
-    }
-
-    fn put_chain(&mut self, name: &ChainName, chain: &Arc<Chain>) {
-        let known = self.spare.chains.get(name).filter(|known| *known == chain);
-        self.table.chains.insert(name.clone(), known.unwrap_or(chain).clone());
-    }
-
-    /// Ends a group's use of the chain of a list.
-    fn drop_list(&mut self, name: &ChainName) {
-        let Some(users) = self.lists.get_mut(name) else { return };
-        *users -= 1;
-        if *users == 0 {
-            self.lists.remove(name);
-            self.spare.chains.extend(self.table.chains.remove(name).map(|chain| (name.clone(), chain)));
-        }
-    }
 }
