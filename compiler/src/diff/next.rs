@@ -192,6 +192,22 @@ fn diff_set(change: &Change<'_, SetName, Set>, ops: &mut Vec<Op>) {
     }
 }
 
+/// How many keys are in one of two sorted lists and not in the other.
+pub(super) fn differing_keys(have: &[Key], want: &[Key]) -> usize {
+    let (mut differing, mut have, mut want) = (0, have.iter().peekable(), want.iter().peekable());
+    while let (Some(old), Some(new)) = (have.peek(), want.peek()) {
+        let order = old.cmp(new);
+        differing += usize::from(order.is_ne());
+        if order.is_le() {
+            have.next();
+        }
+        if order.is_ge() {
+            want.next();
+        }
+    }
+    differing + have.count() + want.count()
+}
+
 /// What is to be added to and deleted from a sorted list to make it another.
 pub(super) fn diff_keys(have: &[Key], want: &[Key]) -> (Vec<Key>, Vec<Key>) {
     let (mut to_add, mut to_delete) = (Vec::new(), Vec::new());
