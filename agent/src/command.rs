@@ -7,6 +7,7 @@ mod completions;
 mod denials;
 mod explain;
 mod flows;
+mod groups;
 mod input;
 mod output;
 mod try_;

@@ -1,6 +1,8 @@
 //! What a command reads of the API server when it is asked: once, with the rights of who asks, and no more than the
 //! question needs. The agent itself watches none of this.
 
+mod workloads;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use tokio::runtime::Runtime;
 
 use crate::telemetry::Causes;
 use crate::watch::{Access, Seat};
+
+pub use workloads::why_none;
 
 /// How long an answer may take. Who asks waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,12 +121,15 @@ impl Lookup {
     }
 
     fn list(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Vec<(Object, bool)>, Missing> {
-        let list = self.get(collection, params)?;
         let object = |item| match item {
             Item::Object { parsed, is_unready, .. } => Some((parsed.value, is_unready)),
-            Item::Skipped(_) | Item::Invalid(_) => None,
+            Item::Workload(_) | Item::Skipped(_) | Item::Invalid(_) => None,
         };
-        Ok(parse(&list, "unnamed").into_iter().filter_map(object).collect())
+        Ok(self.items(collection, params)?.into_iter().filter_map(object).collect())
+    }
+
+    fn items(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Vec<Item>, Missing> {
+        Ok(parse(&self.get(collection, params)?, "unnamed"))
     }
 
     /// What the server answers to a list.

@@ -183,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{EndError, Model};
+    use crate::model::{EndError, Model, Workloads};
 
     #[test]
     fn what_is_invented_is_nobody_elses() {
@@ -207,7 +207,7 @@ mod tests {
         let reserved = BTreeSet::from(["10.244.0.4".parse().unwrap(), "fd00:10:244::2".parse().unwrap()]);
         let unready = BTreeSet::new();
         let openings = Openings { without_address: &without_address, reserved: &reserved, unready: &unready };
-        let model = Model::with(&objects, &openings, Deny::default());
+        let model = Model::with(&objects, &openings, Workloads::default(), Deny::default());
         let expected: [IpAddr; 2] = ["10.244.0.5".parse().unwrap(), "fd00:10:244::3".parse().unwrap()];
         assert_eq!(model.addresses("default/open").unwrap(), expected);
         assert_eq!(model.addresses("default/pending"), Err(EndError::NoAddress("default/pending".into())));
