@@ -8,17 +8,19 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use compiler::Compiler;
-use compiler::api::NodeName;
-use compiler::cluster::{Event, PodSource};
+use compiler::api::{NetworkPolicy, NodeName, PolicyKey};
+use compiler::cluster::{Change, Event, PodSource, Policies};
 use compiler::diff::{Limits, Mirror, Way};
 use compiler::nft::trace::{TracedPacket, trace};
-use compiler::nft::{Chain, Deny, Table};
+use compiler::nft::{Chain, Deny, Table, VerdictMap};
 use compiler::sim::events::{Reported, Watches};
 use compiler::sim::generate::clusters_with_sandboxes;
 use compiler::sim::{Cluster, Dice, Edges, Kernel, Release, traced};
 
 /// Each goes through this many clusters.
 const STATES: usize = 3;
+/// What judges packets.
+const BASE_CHAINS: [&str; 3] = ["egress", "ingress", "to-node"];
 
 /// An agent and its kernel on the way.
 struct Walk {
@@ -153,6 +155,33 @@ impl Walk {
         panic!("there is no end to the transactions: {}", self.log);
     }
 
+    /// Brings the kernel to the table. What is on its way during a transaction fares as before it or as after it. Says how
+    /// many verdicts change.
+    fn commit_with_packets_on_their_way(&mut self) -> usize {
+        let desired = self.compiler.table();
+        let mut changes = 0;
+        while let Some(transaction) = self.way.next(&desired, &self.mirror, self.limits) {
+            let before = self.kernel.dump().table;
+            let ops: Vec<String> = transaction.ops().iter().map(ToString::to_string).collect();
+            writeln!(self.log, "commit {ops:?}").expect("a String takes all that is written");
+            let generation = self.kernel.commit(&transaction).expect("the kernel takes each of them");
+            self.mirror.committed(transaction, generation);
+            self.transactions += 1;
+            let (Some(before), Some(now)) = (before, self.kernel.dump().table) else { continue };
+            let tables = [&before, &on_the_way(&before, &now), &now];
+            let [was, between, is] = tables.map(|table| self.verdicts(Some(table)));
+            for (place, ((was, is), between)) in was.into_iter().zip(is).zip(between).enumerate() {
+                changes += usize::from(was != is);
+                let packet = &self.packets[place / BASE_CHAINS.len()];
+                // The rules have nothing for a family of which no pod is isolated, and so one that comes may be refused
+                // what it is allowed.
+                let is_fine = between == was || between == is || (!between && isolates_none(&before, packet));
+                assert!(is_fine, "{was}, {between}, {is}: {packet:?}\n{before}\n{now}\n{}", self.log);
+            }
+        }
+        changes
+    }
+
     /// All packets fare as they did, or all fare as they will. Where the way has stages the policies may come one after
     /// the other: then a packet that passes did pass, or will, or does where some policies are as they were and the
     /// others as they will be; and a pod that was isolated, and will be, is.
@@ -183,7 +212,7 @@ impl Walk {
     fn verdicts(&self, table: Option<&Table>) -> Vec<bool> {
         // Without a table, or before it has its base chains, everything passes.
         let verdict = |chain, packet| table.and_then(|table| trace(table, chain, packet)).is_none_or(|t| t.accepted);
-        let all = |packet| ["egress", "ingress", "to-node"].map(|chain| verdict(chain, packet));
+        let all = |packet| BASE_CHAINS.map(|chain| verdict(chain, packet));
         self.packets.iter().flat_map(all).collect()
     }
 
@@ -271,4 +300,83 @@ fn every_transaction_of_a_load_in_stages_is_of_one_moment() {
             walk.commit(false);
         }
     }
+}
+
+/// Whether a table isolates no pod of the packet's family.
+fn isolates_none(table: &Table, packet: &TracedPacket) -> bool {
+    let family = if packet.destination.is_ipv4() { "v4" } else { "v6" };
+    let dispatch = |map: &str| map == format!("ingress-pods-{family}") || map == format!("egress-pods-{family}");
+    table.maps.iter().filter(|(name, _)| dispatch(&name.to_string())).all(|(_, map)| map.elements.is_empty())
+}
+
+/// What a packet meets that is on its way while the kernel takes a transaction in: the rules of before, and whatever
+/// elements there are now. Chains that come are there and have no rules yet; of a set that goes the elements stay, of a
+/// map they do not.
+fn on_the_way(before: &Table, now: &Table) -> Table {
+    let mut table = before.clone();
+    for (name, chain) in &now.chains {
+        let empty = || Arc::new(Chain { rules: Vec::new(), ..Chain::clone(chain) });
+        table.chains.entry(name.clone()).or_insert_with(empty);
+    }
+    for (name, set) in &before.sets {
+        table.sets.insert(name.clone(), now.sets.get(name).unwrap_or(set).clone());
+    }
+    for (name, map) in &before.maps {
+        let emptied = || Arc::new(VerdictMap { elements: Arc::default(), ..VerdictMap::clone(map) });
+        table.maps.insert(name.clone(), now.maps.get(name).cloned().unwrap_or_else(emptied));
+    }
+    table
+}
+
+/// An event in steps that each say one thing. Of a list the policies come one by one; and one that is there, and is to
+/// select other pods by other rules, selects them first by the rules that it has. (Where both come at once, a packet on its
+/// way to a pod that it did not select may meet the rules of before: to spare that, the chains of a policy would have to be
+/// told apart by whom it selects.)
+fn steps_of(event: Event, known: &Policies) -> Vec<Event> {
+    let selecting = |now: &NetworkPolicy| -> Option<NetworkPolicy> {
+        let before = known.get(&now.key)?;
+        let says_two_things =
+            before.pod_selector != now.pod_selector && (&before.ingress, &before.egress) != (&now.ingress, &now.egress);
+        let pod_selector = now.pod_selector.clone();
+        says_two_things.then(|| NetworkPolicy { pod_selector, ..NetworkPolicy::clone(before) })
+    };
+    let apply = |policy: &NetworkPolicy| selecting(policy).into_iter().chain([policy.clone()]).collect::<Vec<_>>();
+    let (gone, come): (Vec<PolicyKey>, Vec<NetworkPolicy>) = match &event {
+        Event::Policies(Change::Applied(policy)) => (Vec::new(), apply(policy)),
+        Event::Policies(Change::Reset(policies)) => {
+            let is_gone = |key: &PolicyKey| policies.iter().all(|policy| policy.key != *key);
+            let keys = known.iter().map(|policy| policy.key.clone());
+            (keys.filter(is_gone).collect(), policies.iter().flat_map(apply).collect())
+        }
+        _ => (Vec::new(), Vec::new()),
+    };
+    let gone = gone.into_iter().map(Change::Deleted);
+    gone.chain(come.into_iter().map(Change::Applied)).map(Event::Policies).chain([event]).collect()
+}
+
+#[test]
+fn a_packet_on_its_way_is_of_one_moment() {
+    let mut drawn = clusters_with_sandboxes(5);
+    let (mut transactions, mut changes) = (0, 0);
+    for seed in 0..120 {
+        let states: Vec<Cluster> = drawn.by_ref().take(STATES).collect();
+        let mut walk = Walk::new(seed, &states);
+        let watches = *walk.dice.pick(&Watches::ALL);
+        for state in &states {
+            let mut next = state.parse();
+            walk.clusters += 1;
+            next.pods.iter_mut().for_each(|pod| pod.version = walk.clusters);
+            for event in walk.reported.events_to(&next, watches, &mut walk.dice) {
+                for step in steps_of(event, walk.compiler.state().policies()) {
+                    writeln!(walk.log, "{step:?}").expect("a String takes all that is written");
+                    walk.compiler.apply(step.clone());
+                    walk.reported.apply(&step);
+                    changes += walk.commit_with_packets_on_their_way();
+                }
+            }
+        }
+        transactions += walk.transactions;
+    }
+    println!("{transactions} transactions, {changes} verdicts that change");
+    assert!(transactions > 2_000 && changes > 4_000, "{transactions} transactions, {changes} verdicts that change");
 }

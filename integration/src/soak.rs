@@ -84,7 +84,10 @@ pub async fn run(plan: &Plan, mut node: Node, mut progress: impl FnMut(&Record))
     soak.lives.begin()?;
     let done = soak.go(plan, &mut progress).await;
     let context = || {
-        format!("seed {}, after {:?} and {:?}\n{}", plan.seed, soak.record.events, soak.record.faults, soak.lives.log())
+        let Soak { record, lives, traffic, .. } = &soak;
+        let (wrong, denials) = (traffic.wrong(), lives.denials());
+        let log = lives.log();
+        format!("seed {}, after {:?} and {:?}\n{wrong}{denials}\n{log}", plan.seed, record.events, record.faults)
     };
     done.with_context(context)?;
     soak.record.commits = soak.lives.commits().await?;

@@ -7,17 +7,23 @@
 //! forbids. A chain that has been there for a generation has its rules in both.
 
 use super::next::{Changes, differing_elements};
-use crate::nft::{Chain, ChainName, Stmt, Table, Verdict, sets_of};
+use crate::nft::{Chain, ChainName, Stmt, Table, Verdict, is_gated, sets_of};
 
 /// The kernel's table with the chains that are missing where a key that leads somewhere is to lead elsewhere, and with
-/// what these refer to; `None` if none is missing. A key that leads nowhere yet needs no such care.
+/// what these refer to; `None` if none is missing. A key that leads nowhere yet needs no such care, unless the gate has
+/// shut out who has it: whoever goes to an empty chain gets past the gate.
 pub(super) fn target(desired: &Table, base: &Table, changes: &Changes<'_>) -> Option<Table> {
     let mut missing: Vec<&ChainName> = Vec::new();
+    let is_gated = is_gated(base);
     for map in &changes.maps {
         let (Some(old), Some(new)) = (map.old, map.new) else { continue };
         missing.extend(differing_elements(&old.elements, &new.elements).filter_map(|(_, before, now)| {
-            let (before, now) = (before?, now?);
-            if before.verdict == now.verdict { None } else { chain_of(&now.verdict) }
+            let now = now?;
+            let needs_care = match before {
+                Some(before) => before.verdict != now.verdict,
+                None => is_gated && matches!(now.verdict, Verdict::Goto(_)),
+            };
+            chain_of(&now.verdict).filter(|_| needs_care)
         }));
     }
     missing.retain(|chain| !base.chains.contains_key(*chain));

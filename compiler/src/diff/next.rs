@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
 use super::ahead::{self, chain_of};
-use super::{Mirror, Op, Transaction, stage};
+use super::{Mirror, Op, Transaction, behind, stage};
 use crate::nft::{Chain, ChainName, Key, MapElement, Set, SetName, Table, TableFamily, VerdictMap};
 
 /// What one transaction may do.
@@ -33,20 +33,20 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
     step(desired, mirror, limits).map(|step| step.transaction)
 }
 
-/// A transaction, and what it is the first half of.
+/// A transaction, and what it has begun.
 pub(super) struct Step {
     pub(super) transaction: Transaction,
-    /// Where it only lets chains go ahead: the table that leads to them.
-    pub(super) ahead_of: Option<Table>,
+    /// Where it only lets chains go ahead, or leaves one half way: the table to which that leads.
+    pub(super) begun: Option<Table>,
 }
 
 impl From<Transaction> for Step {
     fn from(transaction: Transaction) -> Step {
-        Step { transaction, ahead_of: None }
+        Step { transaction, begun: None }
     }
 }
 
-/// The same as [`next`], with what it is the first half of.
+/// The same as [`next`], with what it has begun.
 pub(super) fn step(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Step> {
     let nothing = Table::default();
     let (base, ops) = match &mirror.table {
@@ -69,13 +69,20 @@ pub(super) fn step(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<S
         Some(staged) => (staged, Changes::between(base, staged)),
         None => (desired, changes),
     };
-    match ahead::target(target, base, &changes) {
-        Some(ahead) => {
-            let transaction = transaction(&ahead, base, &Changes::between(base, &ahead), ops, limits)?;
-            Some(Step { transaction, ahead_of: Some(target.clone()) })
-        }
-        None => transaction(target, base, &changes, ops, limits).map(Step::from),
-    }
+    let between = behind::target(target, base, &changes);
+    let is_half_way = between.as_ref().is_some_and(|between| between.is_half_way);
+    let (reached, changes) = match &between {
+        Some(between) => (&between.table, Changes::between(base, &between.table)),
+        None => (target, changes),
+    };
+    let ahead = ahead::target(reached, base, &changes);
+    let (reached, changes) = match &ahead {
+        Some(ahead) => (ahead, Changes::between(base, ahead)),
+        None => (reached, changes),
+    };
+    let has_begun = ahead.is_some() || is_half_way;
+    let transaction = transaction(reached, base, &changes, ops, limits)?;
+    Some(Step { transaction, begun: has_begun.then(|| target.clone()) })
 }
 
 /// A table that may stand, on the way from the mirror to the desired table: as far as transactions of this weight in all

@@ -1,5 +1,6 @@
 //! The transactions between small tables, in the words of the operations, and what a kernel says to each.
 
+mod on_the_way;
 mod order;
 mod stages;
 mod steps;
@@ -151,4 +152,17 @@ fn only(from: &Table, to: &Table) -> Vec<String> {
     let mut way = way(from, to, Limits::default());
     assert!(way.len() < 2, "one transaction is enough: {way:?}");
     way.pop().unwrap_or_default()
+}
+
+/// Something of every kind, all of it in use.
+fn start() -> Table {
+    Table::default()
+        .counter("n")
+        .set("s", &[1, 3, 5])
+        .ranges("r", &[(1, 9), (20, 29)])
+        .map("m", &[(1, "c"), (2, "c")])
+        .chain("c", [look_up("s"), look_up("r"), jump("leaf"), count("n")])
+        .chain("leaf", [drop_all()])
+        .chain("base", [dispatch("m")])
+        .with_chain("base", |chain| chain.base = forward())
 }

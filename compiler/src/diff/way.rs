@@ -11,8 +11,8 @@ const TRANSACTIONS_A_MILESTONE: usize = 16;
 /// The way from a mirror to a desired table, and what is remembered of it between two transactions.
 ///
 /// Where chains have gone ahead, the transaction that leads to them comes next, whatever is desired by then: else one who
-/// changes something at every turn would have chains go ahead for ever, while nobody's change takes effect. The rest of the
-/// memory only saves work: where the table is to become another than before, or the mirror shows something else than
+/// changes something at every turn would have chains go ahead for ever, while nobody's change takes effect. The same goes
+/// for a chain that is half way to its new rules. The rest of the memory only saves work: where the table is to become another than before, or the mirror shows something else than
 /// the last transaction should have left, the way is found anew.
 #[derive(Debug, Default)]
 pub struct Way {
@@ -20,7 +20,7 @@ pub struct Way {
     remembered: Option<Remembered>,
 }
 
-/// What a transaction has begun whose chains went ahead.
+/// What a transaction has begun.
 #[derive(Debug)]
 struct Begun {
     target: Table,
@@ -58,9 +58,9 @@ impl Way {
             let remember = |milestone| Remembered { desired: desired.clone(), milestone, reached: None };
             (step, milestone.map(remember))
         };
-        let Step { transaction, ahead_of } = step;
+        let Step { transaction, begun } = step;
         let reached = transaction.result();
-        self.begun = ahead_of.map(|target| Begun { target, reached: reached.cloned() });
+        self.begun = begun.map(|target| Begun { target, reached: reached.cloned() });
         self.remembered = remembered.map(|known| Remembered { reached: reached.cloned(), ..known });
         Some(transaction)
     }

@@ -108,6 +108,11 @@ fn local_end(direction: Direction, family: Family) -> Field {
     }
 }
 
+/// Whether a table has a gate.
+pub(crate) fn is_gated(table: &Table) -> bool {
+    Family::ALL.into_iter().any(|family| table.sets.contains_key(&ranges_set(family)))
+}
+
 /// The ranges of a table's gate: what an agent starts with that has not been told of any yet.
 pub(crate) fn ranges_of(table: &Table) -> Vec<IpNet> {
     let sets = Family::ALL.into_iter().filter_map(|family| table.sets.get(&ranges_set(family)));

@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::agent::Agent;
+use crate::denials;
 
 /// How much of the log is kept, to be shown when something goes wrong.
 const KEPT_LINES: usize = 300;
@@ -117,6 +118,12 @@ impl Lives {
     /// Lets the log pile up, or takes it again.
     pub(super) fn stall_log(&self, is_stalled: bool) {
         self.log.is_stalled.store(is_stalled, Ordering::SeqCst);
+    }
+
+    /// What the one that lives was told of refused packets, if one does and answers.
+    pub(super) fn denials(&self) -> String {
+        let told = self.agent.as_ref().and_then(|agent| denials::run(&agent.socket(), &[]).ok());
+        told.map(|(_, told, _)| told).unwrap_or_default()
     }
 
     /// The end of the log.

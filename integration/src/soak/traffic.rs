@@ -170,6 +170,17 @@ impl Traffic {
         packets
     }
 
+    /// Whose packets came out otherwise than they had to, a line a pair.
+    pub(super) fn wrong(&self) -> String {
+        let wrong = |pair: &Pair| {
+            let Pair { is_allowed, client, server, hammer } = pair;
+            let (sent, answered, arrived) = (hammer.sent(), hammer.answered(), self.arrived(pair));
+            let is_wrong = if *is_allowed { sent > answered + 1 } else { arrived > 0 };
+            is_wrong.then(|| format!("{client} -> {server}: {sent} sent, {arrived} arrived, {answered} answered\n"))
+        };
+        self.pairs.iter().filter_map(wrong).collect()
+    }
+
     /// Ends, and says what has come of all of them.
     pub(super) fn finish(mut self) -> Packets {
         let mut packets = Packets::default();

@@ -5,19 +5,6 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::diff::{Generation, Transaction};
 
-/// Something of every kind, all of it in use.
-fn start() -> Table {
-    Table::default()
-        .counter("n")
-        .set("s", &[1, 3, 5])
-        .ranges("r", &[(1, 9), (20, 29)])
-        .map("m", &[(1, "c"), (2, "c")])
-        .chain("c", [look_up("s"), look_up("r"), jump("leaf"), count("n")])
-        .chain("leaf", [drop_all()])
-        .chain("base", [dispatch("m")])
-        .with_chain("base", |chain| chain.base = forward())
-}
-
 #[test]
 fn nothing_to_do() {
     assert_eq!(only(&start(), &start()), Vec::<String>::new());

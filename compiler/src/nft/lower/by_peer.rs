@@ -74,7 +74,11 @@ impl ByPeer {
         let mut names = Names::new();
         if naming.names_pods(&by_peer.broad) {
             let mut elements: BTreeMap<Family, Elements> = BTreeMap::new();
-            for (address, places) in naming.by_address(&by_peer.broad) {
+            // Where no pod has an address of a family there is no map for it, and so no element that counts.
+            let is_here = |address: &IpAddr| families.contains(&Family::of(*address));
+            for (address, places) in
+                naming.by_address(&by_peer.broad).into_iter().filter(|(address, _)| is_here(address))
+            {
                 let element = by_peer.lead_to(places, naming, &mut names);
                 elements.entry(Family::of(address)).or_default().insert(Key::address(address), element);
             }

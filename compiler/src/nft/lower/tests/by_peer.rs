@@ -175,6 +175,16 @@ fn a_pod_that_comes_or_goes_is_one_element_and_no_rule() {
 }
 
 #[test]
+fn addresses_of_a_family_that_no_pod_has_hold_no_list() {
+    let both = |name: &str, last: u8| peer(name, &format!("10.0.0.{last}")).ip(&format!("fd00::{last}"));
+    let mut lowering = Lowering::of(0, story().into_iter().chain([both("two", 12).into()]));
+    let lists = |table: &Table| table.chains.keys().filter(|name| name.is_of_list()).count();
+    assert_eq!(lists(&lowering.table()), 2);
+    let gone = Event::Pods(crate::cluster::PodSource::Cluster, Change::Deleted(both("two", 12).build().key));
+    assert_eq!(lists(&lowering.after(gone)), 1, "that of the blocks");
+}
+
+#[test]
 fn groups_share_the_chains_of_their_lists() {
     let mut lowering = Lowering::of(0, story());
     let lists = |table: &Table| table.chains.keys().filter(|name| name.is_of_list()).count();
