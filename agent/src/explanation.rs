@@ -82,12 +82,14 @@ pub fn explain_snapshot(snapshot: &Snapshot, probe: &Probe) -> Result<Explanatio
     let enforced = snapshot.enforced.as_ref().ok_or("the kernel holds no table yet")?;
     probe.packet_protocol()?;
     let model = Model::of_node(snapshot.pods.clone(), enforced.ir.clone(), enforced.table.clone());
-    let mut explained = explain(&model, probe).map_err(|error| error.to_string())?;
-    // The agent knows no Services, so there is one flow, unless a namespace is asked about.
-    match (explained.parts.pop(), explained.parts.is_empty()) {
-        (Some(part), true) => Ok(part),
-        (Some(_) | None, _) => Err("the agent answers about one flow at a time: name one pod".to_owned()),
+    let question = probe.question(&model).map_err(|error| error.to_string())?;
+    // Anybody on the host network may ask, and thousands of flows would keep the agent busy.
+    if question.several != Several::default() {
+        return Err("the agent answers about one flow at a time: name one pod".to_owned());
     }
+    let mut explained = explain(&model, probe).map_err(|error| error.to_string())?;
+    // The agent knows no Services, so there is one flow.
+    explained.parts.pop().ok_or_else(|| "the probe means no flow".to_owned())
 }
 
 /// Asks an agent. The inner error is its own: the probe makes no sense to it.

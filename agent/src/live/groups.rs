@@ -13,6 +13,16 @@ use crate::probes::Probe;
 /// The most flows that an agent is asked about for one question.
 const MOST_FLOWS: usize = 1_000;
 
+/// `namespace/name` of what may be a pod, however it is written.
+fn bare(end: &str) -> String {
+    match Named::read(end) {
+        Ok(Named::Plain { namespace, name } | Named::Of { kind: EndKind::Pod, namespace, name, .. }) => {
+            format!("{namespace}/{name}")
+        }
+        Ok(Named::Address(_) | Named::Of { .. }) | Err(_) => end.to_owned(),
+    }
+}
+
 impl Live {
     /// The answer to a question of which an end is a workload or a namespace; `None` where neither is.
     pub(super) fn between_groups(&mut self, probe: &Probe) -> Result<Option<Explained>, String> {
@@ -33,7 +43,7 @@ impl Live {
         }
         let pairs = clients.iter().flat_map(|client| servers.iter().map(move |server| (client, server)));
         // A pod always reaches itself, which says nothing about the others.
-        let (own, others): (Vec<_>, Vec<_>) = pairs.partition(|(client, server)| client == server);
+        let (own, others): (Vec<_>, Vec<_>) = pairs.partition(|(client, server)| bare(client) == bare(server));
         let (mut service, mut parts, mut notes) = (None, Vec::new(), Vec::new());
         let (mut seen, mut failure) = (BTreeSet::new(), None);
         for (client, server) in if others.is_empty() { own } else { others } {

@@ -63,7 +63,7 @@ impl Model {
             Meant::Service(index, address) => {
                 let service = &self.services()[index];
                 let ways = sources.iter().map(|client| self.through(service, client, address, protocol));
-                let (routes, backends) = all(ways)?;
+                let (routes, backends) = all(ways, &mut notes)?;
                 let is_outside = routes.iter().any(|route| self.end(route.flow.source) == End::Outside);
                 notes.extend(backends.iter().flat_map(|of_client| notes_of(service, address, is_outside, of_client)));
                 let mut seen = BTreeSet::new();
@@ -89,7 +89,7 @@ impl Model {
             let (from, to) = pair(client, server).ok_or_else(none)?;
             Ok((vec![direct(from, to, protocol)], ()))
         });
-        let (routes, _) = all(ways)?;
+        let (routes, _) = all(ways, &mut notes)?;
         Ok(Question { service: None, several: Several { clients, servers }, routes, notes })
     }
 
@@ -183,21 +183,29 @@ fn direct(source: IpAddr, destination: IpAddr, protocol: PacketProtocol) -> Rout
 }
 
 /// The routes of all ways that lead anywhere, with what else comes of them; or why the first does not, where none does.
-fn all<T>(ways: impl Iterator<Item = Result<(Vec<Route>, T), EndError>>) -> Result<(Vec<Route>, Vec<T>), EndError> {
-    let (mut routes, mut rest, mut failure) = (Vec::new(), Vec::new(), None);
+/// Those that lead nowhere beside others are told, since what is said of the others is not said of them.
+fn all<T>(
+    ways: impl Iterator<Item = Result<(Vec<Route>, T), EndError>>,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Route>, Vec<T>), EndError> {
+    let (mut routes, mut rest, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for way in ways {
         match way {
             Ok((of_way, with_it)) => {
                 routes.extend(of_way);
                 rest.push(with_it);
             }
-            Err(error) => _ = failure.get_or_insert(error),
+            Err(error) => failures.push(error),
         }
     }
-    match failure {
-        Some(error) if routes.is_empty() => Err(error),
-        Some(_) | None => Ok((routes, rest)),
+    let all = routes.len() + failures.len();
+    let failed = failures.len();
+    match failures.into_iter().next() {
+        Some(error) if routes.is_empty() => return Err(error),
+        Some(error) => notes.push(format!("{failed} of {all} are not answered, and may not pass: {error}")),
+        None => {}
     }
+    Ok((routes, rest))
 }
 
 /// The first pair of addresses of one family.

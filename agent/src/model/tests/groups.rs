@@ -44,9 +44,13 @@ spec: {podSelector: {matchLabels: {statefulset.kubernetes.io/pod-name: db-0}}, i
 ";
 
 fn shop() -> Model {
+    loaded(SHOP)
+}
+
+fn loaded(yaml: &str) -> Model {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shop.yaml");
-    std::fs::write(&file, SHOP).unwrap();
+    std::fs::write(&file, yaml).unwrap();
     let loaded = load(&[file]);
     assert_eq!((loaded.errors.len(), &loaded.findings[..]), (0, &[][..]));
     let reserved = BTreeSet::new();
@@ -75,6 +79,19 @@ fn pods_of_workloads_are_asked_one_by_one() {
     let both = explained(&shop, "deploy/shop/web", "pod/shop/db-1", "5432").unwrap().answer;
     let clients: Vec<_> = both.endpoints.iter().map(|end| end.client.as_deref()).collect();
     assert_eq!(clients, [Some("shop/web-0"), Some("shop/web-1")]);
+}
+
+#[test]
+fn a_pod_that_has_no_way_is_told() {
+    let nodes = "---\n{apiVersion: v1, kind: Node, metadata: {name: n1}}\n---\n{apiVersion: v1, kind: Node, metadata: {name: n2}}\n";
+    let near = "---\napiVersion: v1\nkind: Service\nmetadata: {name: near, namespace: shop}\nspec: {selector: \
+                {apps.kubernetes.io/pod-index: '0'}, internalTrafficPolicy: Local, ports: [{port: 80}]}\n";
+    let shop = loaded(&format!("{SHOP}{nodes}{near}"));
+    let answer = explained(&shop, "deploy/shop/web", "svc/shop/near", "80").unwrap().answer;
+    assert_eq!(answer.summary(), "1 pod: 1 refused");
+    let told = "1 of 2 are not answered, and may not pass: Service shop/near has no endpoint for this: none of its 1 endpoints is on node \
+                n2, and internalTrafficPolicy is Local; its traffic goes nowhere";
+    assert_eq!(answer.notes, [told]);
 }
 
 #[test]

@@ -119,7 +119,9 @@ fn template(key: &WorkloadKey, job: &Fields<'_>, findings: &mut Findings) -> (Po
     let declared_ports = wire.declared_ports();
     let Parsed { value, findings } = wire.parse_as(&key.name);
     let object: ObjectRef = key.reference();
-    let of_template = findings.into_iter().map(|Finding { object: _, field, reason }| {
+    // Whatever name the template has, its Pods have another.
+    let is_told = |finding: &Finding| !matches!(&*finding.field, "metadata.name" | "metadata.namespace");
+    let of_template = findings.into_iter().filter(is_told).map(|Finding { object: _, field, reason }| {
         let field = if field.is_empty() { path.clone() } else { format!("{path}.{field}") };
         Finding { object: object.clone(), field, reason }
     });
