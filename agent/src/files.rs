@@ -17,6 +17,7 @@
 //!
 //! An agent remembers: [`memory`] says what happens to the objects of a file that breaks or vanishes.
 
+mod applied;
 mod content;
 mod document;
 mod json;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use compiler::api::{Finding, Object, PodKey, Protocol};
 
 use crate::model::Workloads;
+pub use applied::applied;
 use content::Content;
 pub use place::{LoadError, Note, Place};
 use source::{Bytes, LARGEST, Sort};

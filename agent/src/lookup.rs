@@ -1,6 +1,7 @@
 //! What a command reads of the API server when it is asked: once, with the rights of who asks, and no more than the
 //! question needs. The agent itself watches none of this.
 
+mod cluster;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use crate::watch::{Access, Seat};
 
 pub use workloads::why_none;
 
-/// How long an answer may take. Who asks waits for it.
+/// How long the answer to a question may take. Who asks waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A way to the API server, which is made when it is needed first.
@@ -29,6 +30,8 @@ pub struct Lookup {
     runtime: Runtime,
     kubeconfig: Option<PathBuf>,
     seat: Option<Result<Seat, Missing>>,
+    /// How long one answer may take.
+    patience: Duration,
     /// The Services that were read: of one namespace, or all.
     services: BTreeMap<Option<String>, Result<Vec<Service>, Missing>>,
 }
@@ -67,7 +70,7 @@ impl Lookup {
     pub fn new(kubeconfig: Option<PathBuf>) -> anyhow::Result<Lookup> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("cannot start")?;
-        Ok(Lookup { runtime, kubeconfig, seat: None, services: BTreeMap::new() })
+        Ok(Lookup { runtime, kubeconfig, seat: None, patience: PATIENCE, services: BTreeMap::new() })
     }
 
     /// The Services of a namespace, or all of them.
@@ -157,9 +160,10 @@ impl Lookup {
             let request = Request::new(path).list(&params).map_err(|error| Missing::Failure(error.to_string()))?;
             client.request::<Value>(request).await.map_err(|error| collection.missing(&error))
         };
-        let answer = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, ask).await });
+        let patience = self.patience;
+        let answer = self.runtime.block_on(async { tokio::time::timeout(patience, ask).await });
         answer.unwrap_or_else(|_| {
-            Err(Missing::Failure(format!("the API server does not answer within {} s", PATIENCE.as_secs())))
+            Err(Missing::Failure(format!("the API server does not answer within {} s", patience.as_secs())))
         })
     }
 }

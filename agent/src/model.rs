@@ -25,10 +25,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use compiler::Compiler;
-use compiler::api::{NodeName, Object, Pod, PodKey, Service};
-use compiler::cluster::{Event, Pods, State};
+use compiler::api::{NetworkPolicy, NodeName, Object, Pod, PodKey, Service};
+use compiler::cluster::{Change, Event, Pods, State};
 use compiler::nft::{Deny, Table};
-use compiler::policy::Ir;
+use compiler::policy::{Ir, LocalPod};
 
 /// A cluster.
 pub struct Model {
@@ -112,6 +112,21 @@ impl Model {
     /// The Services of the manifests.
     pub fn services(&self) -> &[Service] {
         &self.services.services
+    }
+
+    /// The policies. None, where the model is of one node.
+    pub fn policies(&self) -> &[NetworkPolicy] {
+        let lists = self.events.iter().filter_map(|event: &Event| {
+            if let Event::Policies(Change::Reset(policies)) = event { Some(&policies[..]) } else { None }
+        });
+        lists.last().unwrap_or_default()
+    }
+
+    /// A pod as its node polices it, with the policies of that node.
+    pub fn local(&self, key: &PodKey) -> Option<(&Ir, &LocalPod)> {
+        let ir = &self.nodes.get(self.pod(key)?.node.as_ref()?)?.ir;
+        let index = ir.pods.binary_search_by(|pod| pod.key.cmp(key)).ok()?;
+        Some((ir, &ir.pods[index]))
     }
 
     /// Deployments and the like, with their pods.

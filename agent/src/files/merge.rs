@@ -9,7 +9,7 @@ use super::making::{Made, make};
 use super::{Loaded, Note};
 
 /// The label that the API server sets on every Namespace, with its name for a value.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The annotation by which a Namespace of Kubernetes 1.3 isolates its pods.
 const ISOLATION_ANNOTATION: &str = "net.beta.kubernetes.io/network-policy";

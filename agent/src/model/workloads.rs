@@ -48,6 +48,33 @@ impl Workloads {
         self.of_pod.get(pod)
     }
 
+    /// All workloads that a pod is of, the nearest and those above.
+    pub fn owners(&self, pod: &PodKey) -> Vec<&WorkloadKey> {
+        self.pods.iter().filter(|(_, pods)| pods.contains(pod)).map(|(workload, _)| workload).collect()
+    }
+
+    /// The same as far as it is about these pods.
+    pub fn only(&self, pods: &BTreeSet<PodKey>) -> Workloads {
+        let mut left = Workloads { without: self.without.clone(), ..Workloads::default() };
+        for (workload, of_workload) in &self.pods {
+            let of_workload: BTreeSet<PodKey> = of_workload.intersection(pods).cloned().collect();
+            if !of_workload.is_empty() {
+                left.pods.insert(workload.clone(), of_workload);
+            }
+        }
+        left.of_pod =
+            self.of_pod.iter().filter(|(pod, _)| pods.contains(*pod)).map(|(p, w)| (p.clone(), w.clone())).collect();
+        left
+    }
+
+    /// The same and others, which count where both have something to say.
+    pub fn with(mut self, others: &Workloads) -> Workloads {
+        self.pods.extend(others.pods.clone());
+        self.of_pod.extend(others.of_pod.clone());
+        self.without.extend(others.without.clone());
+        self
+    }
+
     /// All workloads that are known.
     pub fn keys(&self) -> impl Iterator<Item = &WorkloadKey> {
         self.pods.keys().chain(self.without.keys())
