@@ -11,7 +11,7 @@ use compiler::nft::trace::TracedPacket;
 use compiler::policy::Packet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EndError, Model, Verdict, first_of_flow};
+use crate::model::{EndError, Model, Several, Verdict, first_of_flow};
 use crate::probes::{Answer, EndpointAnswer, Probe};
 use crate::sync::Snapshot;
 
@@ -57,7 +57,7 @@ pub fn explain(model: &Model, probe: &Probe) -> Result<Explained, EndError> {
     let question = probe.question(model)?;
     let parts: Vec<Explanation> =
         question.routes.iter().map(|route| of_verdict(model, probe, model.judge(&route.packet))).collect();
-    Ok(Explained::of(probe, question.service, question.notes, parts))
+    Ok(Explained::of_several(probe, question.several, question.service, question.notes, parts))
 }
 
 fn of_verdict(model: &Model, probe: &Probe, verdict: Verdict) -> Explanation {
@@ -82,6 +82,11 @@ pub fn explain_snapshot(snapshot: &Snapshot, probe: &Probe) -> Result<Explanatio
     let enforced = snapshot.enforced.as_ref().ok_or("the kernel holds no table yet")?;
     probe.packet_protocol()?;
     let model = Model::of_node(snapshot.pods.clone(), enforced.ir.clone(), enforced.table.clone());
+    let question = probe.question(&model).map_err(|error| error.to_string())?;
+    // Anybody on the host network may ask, and thousands of flows would keep the agent busy.
+    if question.several != Several::default() {
+        return Err("the agent answers about one flow at a time: name one pod".to_owned());
+    }
     let mut explained = explain(&model, probe).map_err(|error| error.to_string())?;
     // The agent knows no Services, so there is one flow.
     explained.parts.pop().ok_or_else(|| "the probe means no flow".to_owned())
@@ -107,7 +112,19 @@ pub fn ask(agent: SocketAddr, probe: &Probe) -> anyhow::Result<Result<Explanatio
 impl Explained {
     /// The answer to a probe by its parts. A Service has its endpoints listed, also if there is one.
     pub fn of(probe: &Probe, service: Option<String>, notes: Vec<String>, parts: Vec<Explanation>) -> Explained {
+        Explained::of_several(probe, Several::default(), service, notes, parts)
+    }
+
+    /// The same, where an end may be a name for several pods. They are listed, also if there is one.
+    pub fn of_several(
+        probe: &Probe,
+        several: Several,
+        service: Option<String>,
+        notes: Vec<String>,
+        parts: Vec<Explanation>,
+    ) -> Explained {
         let endpoint = |part: &Explanation| EndpointAnswer {
+            client: several.clients.then(|| short(&part.ends[0], part.addresses[0])),
             endpoint: short(&part.ends[1], part.addresses[1]),
             address: part.addresses[1],
             port: part.port,
@@ -115,7 +132,7 @@ impl Explained {
             egress: part.answer.egress.clone(),
             ingress: part.answer.ingress.clone(),
         };
-        let is_plain = service.is_none() && parts.len() == 1;
+        let is_plain = service.is_none() && several == Several::default() && parts.len() == 1;
         let endpoints = parts.iter().map(endpoint).collect();
         let whole = if is_plain { None } else { Answer::of_endpoints(probe, service, endpoints) };
         let answer = whole.unwrap_or_else(|| parts[0].answer.clone());

@@ -32,6 +32,7 @@ pub mod kernel;
 pub mod links;
 pub mod live;
 pub mod lookup;
+pub mod matrix;
 pub mod metrics;
 pub mod model;
 pub mod probes;

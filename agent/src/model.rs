@@ -4,28 +4,31 @@
 //! through the compiled table; if the two ever differ, the [`Verdict`] says so.
 
 mod ends;
+mod meant;
 mod named;
 mod placement;
 mod question;
 mod services;
 mod verdict;
+mod workloads;
 
-pub use ends::{End, EndError};
+pub use ends::{End, EndError, MOST_PAIRS};
 pub use named::{EndKind, Named, nearest};
 pub use placement::Openings;
-pub use question::{Question, Route, notes_of};
+pub use question::{Question, Route, Several, notes_of};
 pub use services::{Backend, Backends, Endpoint, Services, Wanted, nobody, wanted};
 pub use verdict::{Flow, Side, Verdict, first_of_flow, isolated_by, quarantined, rule};
+pub use workloads::{Workloads, owners_of};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use compiler::Compiler;
-use compiler::api::{NodeName, Object, Pod, PodKey, Service};
-use compiler::cluster::{Event, Pods, State};
+use compiler::api::{NetworkPolicy, NodeName, Object, Pod, PodKey, Service};
+use compiler::cluster::{Change, Event, Pods, State};
 use compiler::nft::{Deny, Table};
-use compiler::policy::Ir;
+use compiler::policy::{Ir, LocalPod};
 
 /// A cluster.
 pub struct Model {
@@ -34,6 +37,7 @@ pub struct Model {
     pods: Pods,
     events: Vec<Event>,
     services: Services,
+    workloads: Workloads,
 }
 
 /// A node of the cluster.
@@ -52,11 +56,11 @@ impl Model {
     pub fn new(objects: &[Object], deny: Deny) -> Model {
         let (without_address, reserved, unready) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let openings = Openings { without_address: &without_address, reserved: &reserved, unready: &unready };
-        Model::with(objects, &openings, deny)
+        Model::with(objects, &openings, Workloads::default(), deny)
     }
 
-    /// The same, with limits to what is invented.
-    pub fn with(objects: &[Object], openings: &Openings<'_>, deny: Deny) -> Model {
+    /// The same, with limits to what is invented, and with what tells which pods belong together.
+    pub fn with(objects: &[Object], openings: &Openings<'_>, workloads: Workloads, deny: Deny) -> Model {
         let placed = placement::place(objects, openings);
         let events = placed.events();
         let nodes = placed.nodes.iter().map(|(name, addresses)| {
@@ -73,7 +77,7 @@ impl Model {
         }
         let nodes = nodes.collect();
         let services = Services { services: placed.services, slices: placed.slices, unready: openings.unready.clone() };
-        Model { nodes, pods: state.pods().clone(), events, services }
+        Model { nodes, pods: state.pods().clone(), events, services, workloads }
     }
 
     /// The part of a cluster that the agent of one node knows, with what its kernel holds.
@@ -81,7 +85,8 @@ impl Model {
         let addresses: BTreeSet<IpAddr> = pods.local().flat_map(|pod| &pod.host_ips).copied().collect();
         let node = ModelNode { addresses: addresses.into_iter().collect(), ir, table };
         let nodes = BTreeMap::from([(pods.node().clone(), node)]);
-        Model { nodes, pods, events: Vec::new(), services: Services::default() }
+        let (services, workloads) = (Services::default(), Workloads::default());
+        Model { nodes, pods, events: Vec::new(), services, workloads }
     }
 
     /// The table of a node without pods.
@@ -107,6 +112,26 @@ impl Model {
     /// The Services of the manifests.
     pub fn services(&self) -> &[Service] {
         &self.services.services
+    }
+
+    /// The policies. None, where the model is of one node.
+    pub fn policies(&self) -> &[NetworkPolicy] {
+        let lists = self.events.iter().filter_map(|event: &Event| {
+            if let Event::Policies(Change::Reset(policies)) = event { Some(&policies[..]) } else { None }
+        });
+        lists.last().unwrap_or_default()
+    }
+
+    /// A pod as its node polices it, with the policies of that node.
+    pub fn local(&self, key: &PodKey) -> Option<(&Ir, &LocalPod)> {
+        let ir = &self.nodes.get(self.pod(key)?.node.as_ref()?)?.ir;
+        let index = ir.pods.binary_search_by(|pod| pod.key.cmp(key)).ok()?;
+        Some((ir, &ir.pods[index]))
+    }
+
+    /// Deployments and the like, with their pods.
+    pub fn workloads(&self) -> &Workloads {
+        &self.workloads
     }
 
     /// What an agent on any of the nodes would be told, as one list a kind. Nothing, where the model is of one node.

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 use compiler::api::{Direction, escaped};
 
-use super::Exit;
 use super::input::Asked;
+use super::{Exit, groups};
 use crate::args::OutputArg;
 use crate::probes::{Answer, Probe, SideAnswer, Unanswered};
 
@@ -42,7 +42,8 @@ pub(super) struct Shown<'a> {
     pub(super) paths: [&'a [String]; 2],
 }
 
-/// Prints one answer for people: a line for the probe, and one a direction; of a Service the same for each endpoint.
+/// Prints one answer for people: a line for the probe, and one a direction; of a Service the same for each endpoint, of
+/// workloads and namespaces for each group of flows that come out alike.
 /// `shown` holds one part for each endpoint, or one.
 pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: &[Shown<'_>]) -> io::Result<()> {
     writeln!(out, "{probe}: {}", answer.summary())?;
@@ -51,6 +52,9 @@ pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: 
     }
     if let (true, Some(part)) = (answer.endpoints.is_empty(), shown.first()) {
         return sides(out, "  ", [&answer.egress, &answer.ingress], part);
+    }
+    if answer.service.is_none() || answer.endpoints.iter().any(|endpoint| endpoint.client.is_some()) {
+        return groups::text(out, answer, shown);
     }
     for (endpoint, part) in answer.endpoints.iter().zip(shown) {
         let word = if endpoint.allowed { "allowed" } else { "refused" };
@@ -66,7 +70,7 @@ pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: 
 }
 
 /// A line a direction.
-fn sides(out: &mut impl Write, indent: &str, of: [&SideAnswer; 2], shown: &Shown<'_>) -> io::Result<()> {
+pub(super) fn sides(out: &mut impl Write, indent: &str, of: [&SideAnswer; 2], shown: &Shown<'_>) -> io::Result<()> {
     let directions = [Direction::Egress, Direction::Ingress].into_iter().zip(of);
     for ((direction, side), (end, path)) in directions.zip(shown.ends.into_iter().zip(shown.paths)) {
         writeln!(out, "{indent}{:<7} of {end}: {}", direction.as_str(), side.reason())?;
