@@ -2,6 +2,7 @@
 
 mod doctor;
 mod flows;
+mod matrix;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ const CNI_RESULTS: &str = "/var/lib/cni/results";
 
 pub use doctor::DoctorArgs;
 pub use flows::FlowsArgs;
+pub use matrix::{DiffArgs, MatrixArgs, ReportArg};
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
 #[derive(Debug, Parser)]
@@ -37,6 +39,7 @@ pub enum Command {
     Agent(AgentArgs),
     /// Try manifests out in a throw-away cluster of network namespaces, with real packets
     #[command(after_help = "Examples:\n  postern try -f manifests/examples/13-three-tiers\n  \
+                            helm template . | postern try -f -   (with the pods that a cluster would make)\n  \
                             echo '{\"src\":\"shop/web\",\"dst\":\"shop/db\",\"protocol\":\"TCP\",\"port\":5432}' | \
                             postern try -f cluster.yaml --probes - --output json")]
     Try(TryArgs),
@@ -47,8 +50,19 @@ pub enum Command {
     #[command(after_help = "Examples:\n  postern explain -f cluster.yaml shop/web shop/db 5432/TCP\n  \
                             postern explain -f cluster.yaml 203.0.113.7 shop/web ICMP\n  \
                             postern explain shop/web svc/shop/db 5432/TCP   (each of its endpoints)\n  \
+                            postern explain deploy/shop/web sts/shop/db 5432/TCP   (each pair of their pods)\n  \
                             postern explain shop/web shop/db 5432/TCP   (asks the agent of this node)")]
     Explain(ExplainArgs),
+    /// Say who may talk to whom, by workload and port: of manifests, or of the running cluster
+    #[command(after_help = "Examples:\n  postern matrix -f manifests/examples/13-three-tiers\n  \
+                            postern matrix ns/shop   (of the running cluster, pairs with a pod of this namespace)\n  \
+                            helm template . | postern matrix -f - deploy/shop/web -o json")]
+    Matrix(MatrixArgs),
+    /// Say which connections manifests would open or close; the exit status is 1 if any
+    #[command(after_help = "Examples:\n  postern diff -f new/ --against old/\n  \
+                            postern diff -f policy.yaml   (against the running cluster)\n  \
+                            helm template . | postern diff -f - --against rendered/ -o markdown")]
+    Diff(DiffArgs),
     /// Show what was refused on this node lately: who sent what to whom, and why it did not pass
     #[command(after_help = "Examples:\n  postern denials --since 10m\n  postern denials --follow -n shop\n\n\
                             A line stands for all packets of a kind, and shows the last one. Where many are refused, the \
@@ -321,10 +335,10 @@ pub struct ExplainArgs {
     /// Print the nft rules that the packet meets
     #[arg(long)]
     pub trace: bool,
-    /// The client: namespace/pod, node/NAME or an address
+    /// The client: namespace/pod, node/NAME, an address, or many: deploy/NAMESPACE/NAME and the like, ns/NAME
     #[arg(value_name = "SRC", required_unless_present = "probes", requires = "dst")]
     pub src: Option<String>,
-    /// The server: namespace/pod, svc/NAMESPACE/NAME, node/NAME or an address
+    /// The server: the same, or svc/NAMESPACE/NAME
     #[arg(value_name = "DST", requires = "port")]
     pub dst: Option<String>,
     /// The port and protocol, such as 80/TCP, or ICMP

@@ -5,10 +5,13 @@ mod cleanup;
 mod compile;
 mod completions;
 mod denials;
+mod diff;
 mod doctor;
 mod explain;
 mod flows;
+mod groups;
 mod input;
+mod matrix;
 mod output;
 mod try_;
 
@@ -50,6 +53,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Try(args) => try_::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Matrix(args) => matrix::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Denials(args) => denials::run(args),
         Command::Flows(args) => flows::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::{bridge, own_addresses};
-use crate::model::{EndError, Model, Verdict, Way, bridged, first_of_flow, routed};
+use crate::model::{EndError, Model, Several, Verdict, Way, bridged, first_of_flow, routed};
 use crate::near_rule::NearRule;
 use crate::probes::{Answer, EndpointAnswer, Probe};
 use crate::sync::Snapshot;
@@ -89,7 +89,7 @@ pub fn explain(model: &Model, probe: &Probe) -> Result<Explained, EndError> {
     let question = probe.question(model)?;
     let parts: Vec<Explanation> =
         question.routes.iter().map(|route| of_verdict(model, probe, model.judge(&route.packet))).collect();
-    Ok(Explained::of(probe, question.service, question.notes, parts))
+    Ok(Explained::of_several(probe, question.several, question.service, question.notes, parts))
 }
 
 fn of_verdict(model: &Model, probe: &Probe, verdict: Verdict) -> Explanation {
@@ -146,7 +146,7 @@ pub fn explain_snapshot(snapshot: &Snapshot, asked: &Asked) -> Result<Explanatio
     // Where they cannot be read, the agent's readiness tells.
     let own = own_addresses().unwrap_or_default();
     let model = model.knowing(snapshot.namespaces.clone(), strangers).on(snapshot.links.clone(), own);
-    let mut explained = explain(&model, probe).map_err(|error| {
+    let in_words = |error: EndError| {
         let is_here = |key: &str| {
             let pod = snapshot.pods.iter().find(|pod| pod.key.to_string() == key);
             pod.is_some_and(|pod| pod.node.as_ref() == Some(snapshot.pods.node()))
@@ -154,7 +154,13 @@ pub fn explain_snapshot(snapshot: &Snapshot, asked: &Asked) -> Result<Explanatio
         let waits = matches!(&error, EndError::NoAddress(key) if is_here(key));
         let meanwhile = waits.then(|| meanwhile(&enforced.ir.gate));
         meanwhile.iter().fold(error.to_string(), |text, meanwhile| format!("{text}; {meanwhile}"))
-    })?;
+    };
+    let question = probe.question(&model).map_err(in_words)?;
+    // Anybody on the host network may ask, and thousands of flows would keep the agent busy.
+    if question.several != Several::default() {
+        return Err("the agent answers about one flow at a time: name one pod".to_owned());
+    }
+    let mut explained = explain(&model, probe).map_err(in_words)?;
     // The agent knows no Services, so there is one flow.
     explained.parts.pop().ok_or_else(|| "the probe means no flow".to_owned())
 }
@@ -193,7 +199,19 @@ pub fn ask(agent: SocketAddr, asked: &Asked) -> anyhow::Result<Result<Explanatio
 impl Explained {
     /// The answer to a probe by its parts. A Service has its endpoints listed, also if there is one.
     pub fn of(probe: &Probe, service: Option<String>, notes: Vec<String>, parts: Vec<Explanation>) -> Explained {
+        Explained::of_several(probe, Several::default(), service, notes, parts)
+    }
+
+    /// The same, where an end may be a name for several pods. They are listed, also if there is one.
+    pub fn of_several(
+        probe: &Probe,
+        several: Several,
+        service: Option<String>,
+        notes: Vec<String>,
+        parts: Vec<Explanation>,
+    ) -> Explained {
         let endpoint = |part: &Explanation| EndpointAnswer {
+            client: several.clients.then(|| short(&part.ends[0], part.addresses[0])),
             endpoint: short(&part.ends[1], part.addresses[1]),
             address: part.addresses[1],
             port: part.port,
@@ -201,7 +219,7 @@ impl Explained {
             egress: part.answer.egress.clone(),
             ingress: part.answer.ingress.clone(),
         };
-        let is_plain = service.is_none() && parts.len() == 1;
+        let is_plain = service.is_none() && several == Several::default() && parts.len() == 1;
         let endpoints = parts.iter().map(endpoint).collect();
         let whole = if is_plain { None } else { Answer::of_endpoints(probe, service, endpoints) };
         let answer = whole.unwrap_or_else(|| parts[0].answer.clone());

@@ -11,14 +11,17 @@
 //! document bytes           -> values (json: those of JSON, fast)
 //! content  values          -> what the file says
 //! merge    several files   -> objects, findings
+//! making   workloads       -> the Pods that a cluster would make of them, for commands
 //! memory   one reading after the other -> what is in force
 //! ```
 //!
 //! An agent remembers: [`memory`] says what happens to the objects of a file that breaks or vanishes.
 
+mod applied;
 mod content;
 mod document;
 mod json;
+mod making;
 pub mod memory;
 mod merge;
 mod place;
@@ -31,6 +34,8 @@ use std::path::{Path, PathBuf};
 
 use compiler::api::{Finding, Object, PodKey, Protocol};
 
+use crate::model::Workloads;
+pub use applied::applied;
 use content::Content;
 pub use place::{LoadError, Note, Place};
 use source::{Bytes, LARGEST, Sort};
@@ -52,6 +57,8 @@ pub struct Loaded {
     pub without_address: BTreeSet<PodKey>,
     /// The Pods whose status says that they are not ready: Services pass them by.
     pub unready: BTreeSet<PodKey>,
+    /// Deployments and the like with their Pods, those among the objects that were made of them included.
+    pub workloads: Workloads,
     /// What is wrong with the objects, in their order; then what is passed over and should not be.
     pub findings: Vec<Finding>,
     /// What could not be read at all.
@@ -82,12 +89,12 @@ struct Reading {
     stamps: BTreeMap<PathBuf, Option<Stamp>>,
 }
 
-/// Reads all paths, for a command.
+/// Reads all paths, for a command: with the Pods that a cluster would make of Deployments and the like.
 pub fn load(paths: &[PathBuf]) -> Loaded {
     load_as(paths, Reach { recursive: true, pipes: true })
 }
 
-/// Reads all paths.
+/// The same, as far as `reach` says.
 pub fn load_as(paths: &[PathBuf], reach: Reach) -> Loaded {
     load_with(paths, reach, &mut io::stdin())
 }
@@ -95,7 +102,7 @@ pub fn load_as(paths: &[PathBuf], reach: Reach) -> Loaded {
 /// The same, with something else for standard input.
 fn load_with(paths: &[PathBuf], reach: Reach, standard_input: &mut dyn Read) -> Loaded {
     let Reading { files, errors, notes, .. } = read_with(paths, reach, |_, _| false, standard_input);
-    let mut loaded = merge::merge(files.iter().map(|(_, content)| content));
+    let mut loaded = merge::merge(files.iter().map(|(_, content)| content), merge::Workloads::Run);
     loaded.notes.splice(0..0, notes);
     loaded.errors = errors.into_iter().map(|(_, error)| error).collect();
     for (_, content) in files {

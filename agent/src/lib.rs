@@ -33,6 +33,7 @@ pub mod kernel;
 pub mod links;
 pub mod live;
 pub mod lookup;
+pub mod matrix;
 pub mod metrics;
 pub mod model;
 pub mod near_rule;

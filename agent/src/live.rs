@@ -3,6 +3,7 @@
 //! The agent knows pods and addresses. Services are taken apart here, and the agent is asked about each endpoint.
 
 mod agent;
+mod groups;
 mod services;
 
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +58,14 @@ impl Live {
     ///
     /// In words, if there is no answer.
     pub fn explain(&mut self, probe: &Probe) -> Result<Explained, String> {
+        if let Some(answer) = self.between_groups(probe)? {
+            return Ok(answer);
+        }
+        self.explain_one(probe)
+    }
+
+    /// The same, where neither end is a workload or a namespace.
+    fn explain_one(&mut self, probe: &Probe) -> Result<Explained, String> {
         self.strangers.clear();
         let mut asked = probe.clone();
         asked.src = self.client(&probe.src)?;

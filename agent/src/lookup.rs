@@ -1,6 +1,9 @@
 //! What a command reads of the API server when it is asked: once, with the rights of who asks, and no more than the
 //! question needs. The agent itself watches none of this.
 
+mod cluster;
+mod workloads;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -17,7 +20,9 @@ use tokio::runtime::Runtime;
 use crate::telemetry::Causes;
 use crate::watch::{Access, Seat};
 
-/// How long an answer may take. Who asks waits for it.
+pub use workloads::why_none;
+
+/// How long the answer to a question may take. Who asks waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A way to the API server, which is made when it is needed first.
@@ -25,6 +30,8 @@ pub struct Lookup {
     runtime: Runtime,
     kubeconfig: Option<PathBuf>,
     seat: Option<Result<Seat, Missing>>,
+    /// How long one answer may take.
+    patience: Duration,
     /// The Services that were read: of one namespace, or all.
     services: BTreeMap<Option<String>, Result<Vec<Service>, Missing>>,
 }
@@ -63,7 +70,7 @@ impl Lookup {
     pub fn new(kubeconfig: Option<PathBuf>) -> anyhow::Result<Lookup> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("cannot start")?;
-        Ok(Lookup { runtime, kubeconfig, seat: None, services: BTreeMap::new() })
+        Ok(Lookup { runtime, kubeconfig, seat: None, patience: PATIENCE, services: BTreeMap::new() })
     }
 
     /// The Services of a namespace, or all of them.
@@ -117,12 +124,15 @@ impl Lookup {
     }
 
     fn list(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Vec<(Object, bool)>, Missing> {
-        let list = self.get(collection, params)?;
         let object = |item| match item {
             Item::Object { parsed, is_unready, .. } => Some((parsed.value, is_unready)),
-            Item::Skipped(_) | Item::Invalid(_) => None,
+            Item::Workload(_) | Item::Skipped(_) | Item::Invalid(_) => None,
         };
-        Ok(parse(&list, "unnamed").into_iter().filter_map(object).collect())
+        Ok(self.items(collection, params)?.into_iter().filter_map(object).collect())
+    }
+
+    fn items(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Vec<Item>, Missing> {
+        Ok(parse(&self.get(collection, params)?, "unnamed"))
     }
 
     /// What the server answers to a list.
@@ -150,9 +160,10 @@ impl Lookup {
             let request = Request::new(path).list(&params).map_err(|error| Missing::Failure(error.to_string()))?;
             client.request::<Value>(request).await.map_err(|error| collection.missing(&error))
         };
-        let answer = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, ask).await });
+        let patience = self.patience;
+        let answer = self.runtime.block_on(async { tokio::time::timeout(patience, ask).await });
         answer.unwrap_or_else(|_| {
-            Err(Missing::Failure(format!("the API server does not answer within {} s", PATIENCE.as_secs())))
+            Err(Missing::Failure(format!("the API server does not answer within {} s", patience.as_secs())))
         })
     }
 }

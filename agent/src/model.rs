@@ -4,6 +4,7 @@
 //! through the compiled table; if the two ever differ, the [`Verdict`] says so.
 
 mod ends;
+mod meant;
 mod named;
 mod near;
 mod placement;
@@ -12,24 +13,26 @@ mod refused;
 mod services;
 mod verdict;
 mod way;
+mod workloads;
 
-pub use ends::{End, EndError};
+pub use ends::{End, EndError, MOST_PAIRS};
 pub use named::{EndKind, Named, nearest};
 pub use placement::Openings;
-pub use question::{Question, Route, notes_of};
+pub use question::{Question, Route, Several, notes_of};
 pub use services::{Backend, Backends, Endpoint, Services, Wanted, nobody, wanted};
 pub use verdict::{Flow, Side, Verdict, bridged, first_of_flow, isolated_by, quarantined, routed, rule};
 pub use way::Way;
+pub use workloads::{Workloads, owners_of};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use compiler::Compiler;
-use compiler::api::{NodeName, Object, Pod, PodKey, Service};
-use compiler::cluster::{Event, Links, Namespaces, Pods, State};
+use compiler::api::{NetworkPolicy, NodeName, Object, Pod, PodKey, Service};
+use compiler::cluster::{Change, Event, Links, Namespaces, Pods, State};
 use compiler::nft::{Deny, Table};
-use compiler::policy::Ir;
+use compiler::policy::{Ir, LocalPod};
 
 /// A cluster.
 pub struct Model {
@@ -43,6 +46,7 @@ pub struct Model {
     links: Links,
     events: Vec<Event>,
     services: Services,
+    workloads: Workloads,
 }
 
 /// A node of the cluster.
@@ -61,11 +65,11 @@ impl Model {
     pub fn new(objects: &[Object], deny: Deny) -> Model {
         let (without_address, reserved, unready) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let openings = Openings { without_address: &without_address, reserved: &reserved, unready: &unready };
-        Model::with(objects, &openings, deny)
+        Model::with(objects, &openings, Workloads::default(), deny)
     }
 
-    /// The same, with limits to what is invented.
-    pub fn with(objects: &[Object], openings: &Openings<'_>, deny: Deny) -> Model {
+    /// The same, with limits to what is invented, and with what tells which pods belong together.
+    pub fn with(objects: &[Object], openings: &Openings<'_>, workloads: Workloads, deny: Deny) -> Model {
         let placed = placement::place(objects, openings);
         let events = placed.events();
         let nodes = placed.nodes.iter().map(|(name, addresses)| {
@@ -90,6 +94,7 @@ impl Model {
             links: Links::default(),
             events,
             services,
+            workloads,
         }
     }
 
@@ -106,6 +111,7 @@ impl Model {
             links: Links::default(),
             events: Vec::new(),
             services: Services::default(),
+            workloads: Workloads::default(),
         }
     }
 
@@ -132,6 +138,26 @@ impl Model {
     /// The Services of the manifests.
     pub fn services(&self) -> &[Service] {
         &self.services.services
+    }
+
+    /// The policies. None, where the model is of one node.
+    pub fn policies(&self) -> &[NetworkPolicy] {
+        let lists = self.events.iter().filter_map(|event: &Event| {
+            if let Event::Policies(Change::Reset(policies)) = event { Some(&policies[..]) } else { None }
+        });
+        lists.last().unwrap_or_default()
+    }
+
+    /// A pod as its node polices it, with the policies of that node.
+    pub fn local(&self, key: &PodKey) -> Option<(&Ir, &LocalPod)> {
+        let ir = &self.nodes.get(self.pod(key)?.node.as_ref()?)?.ir;
+        let index = ir.pods.binary_search_by(|pod| pod.key.cmp(key)).ok()?;
+        Some((ir, &ir.pods[index]))
+    }
+
+    /// Deployments and the like, with their pods.
+    pub fn workloads(&self) -> &Workloads {
+        &self.workloads
     }
 
     /// What an agent on any of the nodes would be told, as one list a kind. Nothing, where the model is of one node.

@@ -7,6 +7,7 @@
 //! How ends are named is [`Named`](crate::model::Named)'s to say.
 //! A probe may say `"allowed":true` or `false`: what its author expects, which is then checked.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::BufRead;
 use std::net::IpAddr;
@@ -82,9 +83,13 @@ pub struct Answer {
     pub doubt: Option<String>,
 }
 
-/// What came of one of several flows that a probe means: to an endpoint of a Service.
+/// What came of one of several flows that a probe means: to an endpoint of a Service, or between pods of a workload or a
+/// namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointAnswer {
+    /// The same of the client, where the probe names several. Left out where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// `namespace/pod`, `node name`, or the address of anybody else.
     pub endpoint: String,
     /// The endpoint's address.
@@ -253,11 +258,13 @@ impl Answer {
         })
     }
 
-    /// `3 endpoints: 2 allowed, 1 refused`; or `allowed`, where the probe means one flow; with the doubt, if there is one.
+    /// `3 endpoints: 2 allowed, 1 refused`; or `allowed`, where the probe means one flow; with the doubt, if there is one. Of
+    /// workloads and namespaces it counts `pods`, and where there are several on both sides, `flows` between them.
     pub fn summary(&self) -> String {
         let all = self.endpoints.len();
         let allowed = self.endpoints.iter().filter(|endpoint| endpoint.allowed).count();
-        let noun = if all == 1 { "endpoint" } else { "endpoints" };
+        let noun = self.noun();
+        let noun = if all == 1 { noun.to_owned() } else { format!("{noun}s") };
         let counts = match (allowed, all - allowed) {
             (0, 0) => if self.allowed { "allowed" } else { "refused" }.to_owned(),
             (allowed, 0) => format!("{all} {noun}: {allowed} allowed"),
@@ -265,6 +272,18 @@ impl Answer {
             (allowed, refused) => format!("{all} {noun}: {allowed} allowed, {refused} refused"),
         };
         self.doubt.iter().fold(counts, |counts, doubt| format!("{counts}, {doubt}"))
+    }
+
+    /// What the flows are counted by.
+    fn noun(&self) -> &'static str {
+        let has_clients = self.endpoints.iter().any(|endpoint| endpoint.client.is_some());
+        let servers: BTreeSet<&str> = self.endpoints.iter().map(|endpoint| &*endpoint.endpoint).collect();
+        match (has_clients, self.service.is_some()) {
+            (false, true) => "endpoint",
+            (false, false) => "pod",
+            (true, _) if servers.len() == 1 => "pod",
+            (true, _) => "flow",
+        }
     }
 
     /// Whether all flows come out as the author of the probe expects, if he says so: of several that shall be refused,

@@ -74,7 +74,7 @@ fn objects(cluster: &Cluster) -> Vec<Object> {
     let items = cluster.objects.iter().flat_map(|object| parse(object, "unnamed"));
     let object = |item| match item {
         Item::Object { parsed, .. } => Some(parsed.value),
-        Item::Skipped(_) | Item::Invalid(_) => None,
+        Item::Workload(_) | Item::Skipped(_) | Item::Invalid(_) => None,
     };
     items.filter_map(object).collect()
 }

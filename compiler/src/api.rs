@@ -46,4 +46,4 @@ pub use selector::{Operator, Requirement, Selector};
 pub use service::{Service, ServiceKind, ServicePort, TargetPort};
 pub use text::escaped;
 pub use wire::{NamespaceWire, PodWire};
-pub use workload::WorkloadKind;
+pub use workload::{PodCount, Workload, WorkloadKey, WorkloadKind};

@@ -13,6 +13,7 @@ mod admission;
 mod budget;
 mod event;
 mod interest;
+mod labelled;
 mod links;
 mod membership;
 mod namespaces;

@@ -14,6 +14,7 @@
 
 mod changes;
 mod review;
+mod speakers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use crate::policy::Ir;
 use changes::Changes;
 use review::ends;
 pub use review::{Flow, Inspection, Judge, Review, Reviewed};
+use speakers::Speakers;
 
 /// The most flows that are cut at once. Pods with more refused flows are rejudged for as long as they have them.
 pub const MOST_CUT: usize = 4096;
@@ -33,6 +35,8 @@ pub const MOST_CUT: usize = 4096;
 pub struct OpenFlows {
     /// The last IR.
     before: Option<Ir>,
+    /// Who speaks of whom in it.
+    speakers: Speakers,
     /// The addresses that are rejudged, each with the number of the change since which it is.
     rejudged: BTreeMap<IpAddr, u64>,
     /// The flows that are cut, as [`Key`]s from client to server.
@@ -82,9 +86,10 @@ impl OpenFlows {
 
     /// Takes over who may talk to whom from now on.
     pub fn follow(&mut self, ir: &Ir) {
+        self.speakers.follow(ir);
         // Whom a change only opens to matters to flows that are cut.
         let Changes { touched, narrowed, pods_changed } =
-            Changes::between(self.before.as_ref(), ir, !self.cut.is_empty());
+            Changes::between(self.before.as_ref(), ir, &self.speakers, !self.cut.is_empty());
         self.before = Some(ir.clone());
         if touched.is_empty() && narrowed.is_empty() && !pods_changed {
             return;

@@ -22,10 +22,13 @@ pub mod flows;
 pub mod nft;
 mod pipeline;
 pub mod policy;
+mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod work;
 pub mod yaml;
 
 pub use pipeline::Compiler;

@@ -121,6 +121,9 @@ impl Compiler {
 }
 
 #[cfg(test)]
+mod counts;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::nft::lower;

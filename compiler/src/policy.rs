@@ -18,12 +18,10 @@ mod resolve;
 
 pub use cidr::{AddressRange, subtract_and_merge};
 pub use gate::{Gate, OpenGate};
-pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule};
-pub(crate) use judge::judge_pod;
-pub use judge::{Judgement, Packet, PacketProtocol, judge};
+pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule, RulesByPolicy};
+pub use judge::{Judgement, Packet, PacketProtocol, judge, judge_pod};
 pub use links::{OwnAddresses, PodLinks};
 pub use nearest::{Change, Effort, Known, Miss, Nearest, Part, nearest};
-use open_to_all::Policies;
 pub use open_to_all::{OpenPorts, OpenToAll};
 pub use ports::merge_ports;
 pub use resolve::Resolver;

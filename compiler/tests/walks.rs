@@ -348,7 +348,12 @@ fn steps_of(event: Event, known: &Policies) -> Vec<Event> {
             let keys = known.iter().map(|policy| policy.key.clone());
             (keys.filter(is_gone).collect(), policies.iter().flat_map(apply).collect())
         }
-        _ => (Vec::new(), Vec::new()),
+        Event::Policies(Change::Deleted(_))
+        | Event::Pods(..)
+        | Event::Namespaces(_)
+        | Event::Links(_)
+        | Event::Sandboxes(_)
+        | Event::PodRanges(_) => (Vec::new(), Vec::new()),
     };
     let gone = gone.into_iter().map(Change::Deleted);
     gone.chain(come.into_iter().map(Change::Applied)).map(Event::Policies).chain([event]).collect()

@@ -266,6 +266,71 @@ fn what_is_proposed_is_taken_by_the_api_and_allows_the_flow() {
     });
 }
 
+const WORKLOADS: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: front, namespace: shop}
+spec: {replicas: 2, selector: {matchLabels: {app: front}}, template: {metadata: {labels: {app: front}}, spec: {containers: [{name: m, image: example.test/m}]}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: idle, namespace: shop}
+spec: {replicas: 0, selector: {matchLabels: {app: idle}}, template: {metadata: {labels: {app: idle}}, spec: {containers: [{name: m, image: example.test/m}]}}}
+";
+
+#[test]
+fn workloads_and_namespaces_are_answered_by_pod() {
+    isolated(async {
+        let cluster = cluster().await;
+        cluster.apply(WORKLOADS).await.unwrap();
+        for (name, app, address) in [("front-5d4f-a", "web", "10.0.0.20"), ("front-5d4f-b", "other", "10.0.0.21")] {
+            let mut pod = pod("shop", name, "node-1", &[("app", app), ("pod-template-hash", "5d4f")]);
+            let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "front-5d4f",
+                "uid": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "controller": true});
+            pod.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
+            cluster.run_pod(&pod, &ips(&[address])).await.unwrap();
+        }
+        let of_agent = install(&cluster).await.unwrap();
+        let mut agent = Agent::on_api(&of_agent).unwrap();
+        agent.ready().await.unwrap();
+        let kubeconfig = cluster.kubeconfig();
+
+        let (status, text, told) = explain(&kubeconfig, &["deploy/shop/front", "shop/db-0", "5432"]);
+        assert_eq!(status, 0, "{told}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "deploy/shop/front -> shop/db-0 TCP 5432: 2 pods: 1 allowed, 1 refused", "{text}");
+        assert_eq!(lines[1], "  1 refused: shop/front-5d4f-b -> shop/db-0 port 5432", "{text}");
+        assert!(text.contains("  1 allowed: shop/front-5d4f-a -> shop/db-0 port 5432"), "{text}");
+        let through = answer(&kubeconfig, "deploy/shop/front", "svc/shop/db", "15432");
+        assert_eq!((through["endpoints"].as_array().unwrap().len(), &through["service"]), (6, &"shop/db".into()));
+        // The eight pods of the namespace and the two of the Deployment, but not the one that asks.
+        let all = answer(&kubeconfig, "shop/web", "ns/shop", "5432");
+        assert_eq!(all["endpoints"].as_array().unwrap().len(), 9, "{all}");
+        let from_all = answer(&kubeconfig, "ns/shop", "shop/db-0", "5432");
+        let allowed: Vec<&str> = from_all["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|flow| flow["allowed"] == true)
+            .map(|flow| flow["client"].as_str().unwrap())
+            .collect();
+        assert_eq!(allowed, ["shop/far", "shop/front-5d4f-a", "shop/web"], "{from_all}");
+
+        for (name, expected) in [
+            ("deploy/shop/idle", "Deployment shop/idle has no pods: its replicas is 0"),
+            ("deploy/shop/frond", "there is no Deployment shop/frond; did you mean shop/front?"),
+            ("ns/nowhere", "namespace nowhere has no pod with a network of its own"),
+        ] {
+            let (status, _, told) = explain(&kubeconfig, &[name, "shop/db-0", "5432"]);
+            assert!(status == 2 && told.contains(expected), "{name}: {status} {told}");
+        }
+        // The service account of the agent may list pods, which is all that it takes where there are some.
+        assert_eq!(explain(&of_agent, &["deploy/shop/front", "shop/db-0", "5432"]).0, 0);
+        let (_, _, told) = explain(&of_agent, &["deploy/shop/idle", "shop/db-0", "5432"]);
+        assert!(told.contains("it takes the right to list deployments.apps in namespace shop"), "{told}");
+    });
+}
+
 #[test]
 fn without_the_rights_no_address_is_taken_for_outside() {
     isolated(async {

@@ -53,7 +53,7 @@ async fn refusal(client: &Client, query: &str) -> (u16, String, String) {
     (status.code, status.reason.clone(), message)
 }
 
-/// The events of a watch that ends by itself: type, name, and whether the list ends there.
+/// The events of a watch that ends by itself: type, name with the label `app`, and whether the list ends there.
 async fn watch(client: &Client, query: &str) -> Vec<(String, String, bool)> {
     let mut lines =
         client.request_stream(request(&format!("watch=true&timeoutSeconds=5&{query}"))).await.unwrap().lines();
@@ -63,7 +63,8 @@ async fn watch(client: &Client, query: &str) -> Vec<(String, String, bool)> {
         let metadata = &event["object"]["metadata"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let ends_list = metadata["annotations"]["k8s.io/initial-events-end"] == "true";
-        events.push((text(&event["type"]), text(&metadata["name"]), ends_list));
+        let app = metadata["labels"]["app"].as_str().map(|app| format!(" {app}")).unwrap_or_default();
+        events.push((text(&event["type"]), text(&metadata["name"]) + &app, ends_list));
     }
     // Idle bookmarks come as the server likes, and a real pod is marked before it is deleted.
     events.retain(|(kind, _, ends_list)| kind != "MODIFIED" && (kind != "BOOKMARK" || *ends_list));
@@ -88,6 +89,7 @@ async fn lists_watches_and_refusals_are_those_of_the_real_one() {
         let now = version(&client.request_text(request("")).await.unwrap());
         let streaming = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
         let since = format!("resourceVersion={now}");
+        let of_label = format!("{streaming}&labelSelector=app%3Dweb");
         let is_deleted = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             if std::ptr::eq(client, &clients[0]) {
@@ -96,18 +98,29 @@ async fn lists_watches_and_refusals_are_those_of_the_real_one() {
                 fake.delete("pods", "shop", "there").unwrap();
             }
         };
+        let is_relabelled = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if std::ptr::eq(client, &clients[0]) {
+                real.label_pod("shop", "here", &[("app", Some("db"))]).await.unwrap();
+            } else {
+                fake.apply(&PODS.split("---").next().unwrap().replace("app: web", "app: db")).unwrap();
+            }
+        };
         said.push((
             list(client, "").await,
             list(client, "fieldSelector=spec.nodeName%3Dnode-1").await,
             list(client, "labelSelector=app+in+%28db%2Cweb%29").await,
-            watch(client, &format!("{streaming}&labelSelector=app%3Dweb")).await,
+            watch(client, &of_label).await,
             watch(client, &format!("{streaming}&fieldSelector=spec.nodeName%3Dnode-1")).await,
             tokio::join!(watch(client, &since), is_deleted).0,
             refusal(client, "resourceVersion=99999999&resourceVersionMatch=NotOlderThan").await,
+            tokio::join!(watch(client, &of_label), is_relabelled).0,
         ));
     }
     let (fake, real) = (said.pop().unwrap(), said.pop().unwrap());
     assert_eq!(fake, real);
     assert_eq!(real.5, [("DELETED".to_owned(), "there".to_owned(), false)]);
     assert_eq!(real.6.0, 504);
+    let left = ("DELETED".to_owned(), "here web".to_owned(), false);
+    assert_eq!(real.7.last(), Some(&left), "it is told as it was before it was relabelled");
 }

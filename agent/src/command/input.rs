@@ -34,11 +34,14 @@ pub(super) fn manifests(paths: &[PathBuf], recursive: bool, strict: bool) -> Opt
     (!bad).then_some(loaded)
 }
 
-/// Whether there is a Pod among the objects. If not, it is said.
+/// Whether there is a Pod among the objects, or something of which one was made. If not, it is said.
 pub(super) fn has_pods(loaded: &Loaded, weight: &str) -> bool {
     let has = loaded.objects.iter().any(|object| matches!(object, Object::Pod(_)));
     if !has {
-        eprintln!("{weight}: there is no Pod in the manifests, so nobody whom policies are about");
+        eprintln!(
+            "{weight}: there is no Pod in the manifests, nor a Deployment or the like that makes one, so nobody whom \
+             policies are about"
+        );
     }
     has
 }
@@ -47,8 +50,8 @@ pub(super) fn has_pods(loaded: &Loaded, weight: &str) -> bool {
 pub(super) fn model(loaded: &Loaded, probes: &[Asked], deny: Deny) -> Model {
     let ends = probes.iter().flatten().flat_map(|probe| [&probe.src, &probe.dst]);
     let reserved: BTreeSet<IpAddr> = ends.filter_map(|end| end.parse().ok()).collect();
-    let Loaded { without_address, unready, .. } = loaded;
-    Model::with(&loaded.objects, &Openings { without_address, reserved: &reserved, unready }, deny)
+    let Loaded { without_address, unready, workloads, .. } = loaded;
+    Model::with(&loaded.objects, &Openings { without_address, reserved: &reserved, unready }, workloads.clone(), deny)
 }
 
 /// Reads probes from a file, or from standard input where the path is `-`.

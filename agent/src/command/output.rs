@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 use compiler::api::{Direction, escaped};
 
-use super::Exit;
 use super::input::Asked;
+use super::{Exit, groups};
 use crate::args::OutputArg;
 use crate::near_rule::Proposed;
 use crate::probes::{Answer, Probe, SideAnswer, Unanswered};
@@ -43,7 +43,8 @@ pub(super) struct Shown<'a> {
     pub(super) paths: [&'a [String]; 2],
 }
 
-/// Prints one answer for people: a line for the probe, and one a direction; of a Service the same for each endpoint.
+/// Prints one answer for people: a line for the probe, and one a direction; of a Service the same for each endpoint, of
+/// workloads and namespaces for each group of flows that come out alike.
 /// `shown` holds one part for each endpoint, or one.
 pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: &[Shown<'_>]) -> io::Result<()> {
     writeln!(out, "{probe}: {}", answer.summary())?;
@@ -53,6 +54,9 @@ pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: 
     let mut proposed = Vec::new();
     if let (true, Some(part)) = (answer.endpoints.is_empty(), shown.first()) {
         return sides(out, "  ", [&answer.egress, &answer.ingress], part, &mut proposed);
+    }
+    if answer.service.is_none() || answer.endpoints.iter().any(|endpoint| endpoint.client.is_some()) {
+        return groups::text(out, answer, shown);
     }
     for (endpoint, part) in answer.endpoints.iter().zip(shown) {
         let word = if endpoint.allowed { "allowed" } else { "refused" };
@@ -68,7 +72,7 @@ pub(super) fn text(out: &mut impl Write, probe: &Probe, answer: &Answer, shown: 
 }
 
 /// A line a direction, and what is behind it. A change that is `proposed` already is not written out again.
-fn sides<'a>(
+pub(super) fn sides<'a>(
     out: &mut impl Write,
     indent: &str,
     of: [&'a SideAnswer; 2],

@@ -15,7 +15,7 @@ use super::{Exit, input, output};
 use crate::args::{AttachmentArg, OutputArg, ProbesArgs, TryArgs};
 use crate::explanation::short;
 use crate::files::Loaded;
-use crate::model::{End, Flow, Model, Question, Route, Verdict};
+use crate::model::{End, Flow, Model, Question, Route, Several, Verdict};
 use crate::probes::{Answer, EndpointAnswer, Probe, ProbeProtocol};
 use crate::trial::Trial;
 use crate::trial::matrix::{self, Entry, Tried};
@@ -65,6 +65,7 @@ type Judged = (Flow, Verdict);
 /// What a probe means.
 struct Meant {
     service: Option<String>,
+    several: Several,
     notes: Vec<String>,
     flows: Vec<Judged>,
 }
@@ -77,7 +78,10 @@ impl Plan {
             match self.model.routes(&entry.flow) {
                 Ok(routes) => {
                     let service = entry.service.clone();
-                    meant.push((entry, Meant { service, notes: Vec::new(), flows: self.judge(&routes) }));
+                    meant.push((
+                        entry,
+                        Meant { service, several: Several::default(), notes: Vec::new(), flows: self.judge(&routes) },
+                    ));
                 }
                 Err(error) => eprintln!("note: {} -> {}: {error}", entry.client, entry.server),
             }
@@ -100,9 +104,9 @@ impl Plan {
             if self.format == OutputArg::Json {
                 output::json(&mut out, &self.whole(&probe, &meant, of_entry))?;
             }
-            for ((_, verdict), outcome) in meant.flows.into_iter().zip(of_entry) {
-                exit = exit.max(self.check(&self.flow_name(&probe, &meant.service, &verdict), outcome, &verdict, None));
-                results.push(Tried { entry: entry.clone(), verdict, outcome: outcome.clone() });
+            for ((_, verdict), outcome) in meant.flows.iter().zip(of_entry) {
+                exit = exit.max(self.check(&self.flow_name(&probe, &meant, verdict), outcome, verdict, None));
+                results.push(Tried { entry: entry.clone(), verdict: verdict.clone(), outcome: outcome.clone() });
             }
         }
         match self.format {
@@ -148,7 +152,7 @@ impl Plan {
             }
             self.print(&mut out, probe, meant, outcomes)?;
             for ((_, verdict), outcome) in meant.flows.iter().zip(outcomes) {
-                let name = self.flow_name(probe, &meant.service, verdict);
+                let name = self.flow_name(probe, meant, verdict);
                 exit = exit.max(self.check(&name, outcome, verdict, probe.allowed));
             }
         }
@@ -186,37 +190,40 @@ impl Plan {
             .map(|((_, verdict), outcome)| probe.answer(*outcome == Outcome::Allowed, verdict))
             .collect();
         let endpoint = |(answer, (_, verdict)): (&Answer, &Judged)| EndpointAnswer {
-            endpoint: self.server_name(verdict),
+            client: meant.several.clients.then(|| self.name_of(verdict.packet.source)),
+            endpoint: self.name_of(verdict.packet.destination),
             address: verdict.packet.destination,
             port: verdict.packet.protocol.port(),
             allowed: answer.allowed,
             egress: answer.egress.clone(),
             ingress: answer.ingress.clone(),
         };
-        let is_plain = meant.service.is_none() && answers.len() == 1;
+        let is_plain = meant.service.is_none() && meant.several == Several::default() && answers.len() == 1;
         let endpoints = answers.iter().zip(&meant.flows).map(endpoint).collect();
         let whole = if is_plain { None } else { Answer::of_endpoints(probe, meant.service.clone(), endpoints) };
         let answer = whole.unwrap_or_else(|| answers[0].clone());
         Answer { notes: meant.notes.clone(), ..answer }
     }
 
-    fn server_name(&self, verdict: &Verdict) -> String {
-        let address = verdict.packet.destination;
+    fn name_of(&self, address: IpAddr) -> String {
         short(&self.model.describe(address), address)
     }
 
-    /// What a flow is called in complaints: its probe, and the endpoint where it goes through a Service.
-    fn flow_name(&self, probe: &Probe, service: &Option<String>, verdict: &Verdict) -> String {
-        match service {
-            Some(_) => format!("{probe} at {}", self.server_name(verdict)),
-            None => probe.to_string(),
+    /// What a flow is called in complaints: its probe, and its own ends where the probe means several flows.
+    fn flow_name(&self, probe: &Probe, meant: &Meant, verdict: &Verdict) -> String {
+        let server = || self.name_of(verdict.packet.destination);
+        match (meant.several.clients, meant.service.is_some() || meant.several.servers) {
+            (false, false) => probe.to_string(),
+            (false, true) => format!("{probe} at {}", server()),
+            (true, _) => format!("{probe} from {} at {}", self.name_of(verdict.packet.source), server()),
         }
     }
 
     /// The flows that a probe means, and what the policies say of them.
     fn meant(&self, asked: &Asked) -> Result<Meant, String> {
         let probe = asked.as_ref().map_err(|bad| bad.reason.clone())?;
-        let Question { service, routes, notes } = probe.question(&self.model).map_err(|error| error.to_string())?;
+        let Question { service, several, routes, notes } =
+            probe.question(&self.model).map_err(|error| error.to_string())?;
         let is_outside = |route: &Route| self.model.end(route.flow.source) == End::Outside;
         let through = |route: &Route| route.flow.destination != route.packet.destination;
         if routes.iter().any(|route| is_outside(route) && through(route)) {
@@ -224,7 +231,7 @@ impl Plan {
                         explain says what policies say of it"
                 .to_owned());
         }
-        Ok(Meant { service, notes, flows: self.judge(&routes) })
+        Ok(Meant { service, several, notes, flows: self.judge(&routes) })
     }
 
     fn judge(&self, routes: &[Route]) -> Vec<Judged> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use compiler::api::{self, Doubt, Finding, Item, Object, Protocol};
+use compiler::api::{self, Doubt, Finding, Item, Object, Parsed, Protocol, Workload, WorkloadKey};
 use serde_json::Value;
 
 use super::document::{self, Document};
@@ -13,6 +13,8 @@ use super::{LoadError, Note, Place};
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) objects: Vec<Gathered>,
+    /// Deployments and the like, each with the begin of its document.
+    pub(super) workloads: Vec<(Place, Parsed<Workload>)>,
     /// Policies of others, which nobody here enforces.
     pub(super) findings: Vec<Finding>,
     /// Objects of kinds that are surely misspelt.
@@ -40,6 +42,7 @@ pub(super) struct Gathered {
     pub(super) declared_ports: Vec<(Protocol, u16)>,
     pub(super) has_status: bool,
     pub(super) is_unready: bool,
+    pub(super) owner: Option<WorkloadKey>,
 }
 
 // === impl Content ===
@@ -101,14 +104,16 @@ impl Content {
         }
         for item in values.iter().flat_map(|value| api::parse(value, &stand_in)) {
             match item {
-                Item::Object { parsed, declared_ports, has_status, is_unready } => self.objects.push(Gathered {
+                Item::Object { parsed, declared_ports, has_status, is_unready, owner } => self.objects.push(Gathered {
                     place: place.clone(),
                     object: parsed.value,
                     findings: parsed.findings,
                     declared_ports,
                     has_status,
                     is_unready,
+                    owner,
                 }),
+                Item::Workload(parsed) => self.workloads.push((place.clone(), *parsed)),
                 Item::Skipped(object) => match object.doubt {
                     Some(Doubt::Misspelt(finding)) => self.misspelt.push((place.clone(), finding)),
                     Some(Doubt::OfOthers(finding)) => self.findings.push(finding),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use compiler::api::Object;
 
 use super::content::Content;
-use super::merge::merge;
+use super::merge::{Workloads, merge};
 use super::place::printed;
 use super::tree::{FileKey, Identity};
 use super::{Loaded, Reach, Reading, Stamp, read_with};
@@ -108,7 +108,7 @@ impl Memory {
         let is_kept = |folder: &Path| emptied.iter().any(|(of, is_kept)| *is_kept && folder.starts_with(of));
         // What a folder was when its files were read is what it is held against.
         self.folders.extend(folders.into_iter().filter(|(folder, _)| !is_kept(folder)));
-        let mut loaded = merge(self.files.values());
+        let mut loaded = merge(self.files.values(), Workloads::PassedOver);
         loaded.notes.splice(0..0, notes);
         InForce { loaded, faults, stamps }
     }

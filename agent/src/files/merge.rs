@@ -2,24 +2,44 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use compiler::api::{ApiGeneration, Finding, Labels, Namespace, Object, ObjectRef, Str};
+use compiler::api::{ApiGeneration, Finding, Labels, Namespace, Object, ObjectRef, Str, Workload, WorkloadKey};
 
 use super::content::{Content, Gathered};
+use super::making::{Made, make};
 use super::{Loaded, Note};
 
 /// The label that the API server sets on every Namespace, with its name for a value.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The annotation by which a Namespace of Kubernetes 1.3 isolates its pods.
 const ISOLATION_ANNOTATION: &str = "net.beta.kubernetes.io/network-policy";
 
+/// What becomes of Deployments and the like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Workloads {
+    /// The Pods that a cluster would make of them are made.
+    Run,
+    /// They are passed over, with a note: an agent enforces for Pods that are there.
+    PassedOver,
+}
+
 /// Gathers the objects, the later one of two with one name in the place of the earlier.
-pub(super) fn merge<'a>(contents: impl Iterator<Item = &'a Content>) -> Loaded {
+pub(super) fn merge<'a>(contents: impl Iterator<Item = &'a Content>, workloads: Workloads) -> Loaded {
     let mut loaded = Loaded::default();
     let mut objects: BTreeMap<ObjectRef, (usize, &Gathered)> = BTreeMap::new();
     let mut read = 0;
     let mut doubted = Vec::new();
+    let mut makers: BTreeMap<WorkloadKey, (&Vec<Finding>, &Workload)> = BTreeMap::new();
+    let mut owners = BTreeMap::new();
     for content in contents {
+        for (place, maker) in &content.workloads {
+            let (key, place) = (&maker.value.key, place.clone());
+            if workloads == Workloads::PassedOver {
+                loaded.notes.push(Note::NotRun { place, workload: key.clone() });
+            } else if makers.insert(key.clone(), (&maker.findings, &maker.value)).is_some() {
+                loaded.notes.push(Note::Replaced { place, object: key.reference() });
+            }
+        }
         loaded.notes.extend(content.notes.iter().cloned());
         doubted.extend(content.findings.iter().cloned());
         for gathered in &content.objects {
@@ -32,7 +52,7 @@ pub(super) fn merge<'a>(contents: impl Iterator<Item = &'a Content>) -> Loaded {
     }
     let mut in_order: Vec<_> = objects.into_values().collect();
     in_order.sort_by_key(|(read, _)| *read);
-    for (_, Gathered { place: _, object, findings, declared_ports, has_status, is_unready }) in in_order {
+    for (_, Gathered { place: _, object, findings, declared_ports, has_status, is_unready, owner }) in in_order {
         loaded.findings.extend(findings.iter().cloned());
         if let Object::Pod(pod) = object {
             if !declared_ports.is_empty() {
@@ -44,8 +64,20 @@ pub(super) fn merge<'a>(contents: impl Iterator<Item = &'a Content>) -> Loaded {
             if *is_unready {
                 loaded.unready.insert(pod.key.clone());
             }
+            if let Some(owner) = owner {
+                owners.insert(pod.key.clone(), owner.clone());
+            }
         }
         loaded.objects.push(object.clone());
+    }
+    loaded.findings.extend(makers.values().flat_map(|(findings, _)| findings.iter().cloned()));
+    let makers = makers.into_iter().map(|(key, (_, maker))| (key, maker.clone())).collect();
+    let Made { pods, workloads, notes } = make(&loaded.objects, &owners, &makers);
+    loaded.notes.extend(notes);
+    loaded.workloads = workloads;
+    for (pod, declared_ports) in pods {
+        loaded.declared_ports.insert(pod.key.clone(), declared_ports);
+        loaded.objects.push(Object::Pod(pod));
     }
     complete_namespaces(&mut loaded.objects);
     loaded.findings.extend(without_effect(&loaded.objects));

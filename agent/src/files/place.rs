@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use compiler::api::{InvalidObject, ObjectRef, SkippedKind, escaped};
+use compiler::api::{InvalidObject, ObjectRef, SkippedKind, WorkloadKey, escaped};
 
 /// A place in a file. Prints as `cluster.yaml:12:3`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +68,29 @@ pub enum Note {
         /// The object.
         object: SkippedKind,
     },
+    /// An object whose Pods are not made from it.
+    NotRun {
+        /// The begin of its document.
+        place: Place,
+        /// The object.
+        workload: WorkloadKey,
+    },
+    /// An object that makes no Pods.
+    NoPods {
+        /// The object.
+        workload: WorkloadKey,
+        /// Why not.
+        reason: String,
+    },
+    /// An object of which fewer Pods are made than it says.
+    FewerPods {
+        /// The object.
+        workload: WorkloadKey,
+        /// How many it says.
+        due: u32,
+        /// How many are made.
+        made: u32,
+    },
     /// An object that takes the place of one of the same name that was read before it.
     Replaced {
         /// The begin of the later one's document.
@@ -118,6 +141,13 @@ impl fmt::Display for Note {
                 write!(f, "{}: not read: {}", printed(path), shown.join(", "))
             }
             Note::Skipped { place, object } => write!(f, "{place}: {object}"),
+            Note::NotRun { place, workload } => {
+                write!(f, "{place}: {workload}: its Pods are not made from it, and policies are about Pods; skipped")
+            }
+            Note::NoPods { workload, reason } => write!(f, "{workload} makes no pods: {reason}"),
+            Note::FewerPods { workload, due, made } => {
+                write!(f, "{workload}: of its {due} pods, which are alike, {made} are made")
+            }
             Note::Replaced { place, object } => {
                 write!(f, "{place}: {} again; the one read last counts", escaped(&object.to_string()))
             }

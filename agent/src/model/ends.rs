@@ -20,6 +20,9 @@ pub enum End {
     Outside,
 }
 
+/// The most pairs of pods that one question may be about.
+pub const MOST_PAIRS: usize = 10_000;
+
 /// Why a text names no end, or two ends cannot be probed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndError {
@@ -53,6 +56,15 @@ pub enum EndError {
     /// The ends have no family in common.
     #[error("{0} and {1} have no address family in common")]
     NoCommonFamily(String, String),
+    /// A workload or a namespace without pods, and why it has none.
+    #[error("{0} has no pods: {1}")]
+    NoPods(String, String),
+    /// A question about so many pairs of pods.
+    #[error(
+        "between {0} and {1} there are {2} pairs of pods, and a question may be about {MOST_PAIRS}; postern matrix answers for \
+         all at once"
+    )]
+    TooMany(String, String, usize),
     /// Nobody gets the Service's traffic, for a reason.
     #[error("Service {0} has no endpoint for this: {1}; its traffic goes nowhere")]
     NoEndpoint(String, String),

@@ -70,7 +70,7 @@ const WORDS: [(EndKind, &[&str]); 11] = [
         &["rc", "replicationcontroller", "replicationcontrollers"],
     ),
     (EndKind::Workload(WorkloadKind::Job), &["job", "jobs"]),
-    (EndKind::Workload(WorkloadKind::CronJob), &["cj", "cronjob", "cronjobs"]),
+    (EndKind::Workload(WorkloadKind::CronJob), &["cronjob", "cronjobs", "cj"]),
 ];
 
 impl Named {

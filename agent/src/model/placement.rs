@@ -11,6 +11,9 @@ use compiler::cluster::{Change, Event, PodSource};
 /// The node of pods that name none, where no pod names one.
 const ONLY_NODE: &str = "node";
 
+/// The place in a row of the first address that may be free: the one before it is a gateway's by custom.
+const FIRST_FREE: u16 = 2;
+
 /// What may be invented where objects leave addresses open.
 #[derive(Debug)]
 pub struct Openings<'a> {
@@ -121,16 +124,19 @@ impl Placed {
     }
 
     fn address_pods(&mut self, taken: &mut BTreeSet<IpAddr>, without_address: &BTreeSet<PodKey>) {
+        let mut rows: BTreeMap<usize, [u16; 2]> = BTreeMap::new();
         for pod in &mut self.pods {
             let node = self.nodes.iter().position(|(name, _)| pod.node.as_ref() == Some(name)).unwrap_or_default();
             if pod.host_network {
                 pod.ips = self.nodes.values().nth(node).cloned().unwrap_or_default();
             } else if pod.ips.is_empty() && !pod.phase.is_finished() && !without_address.contains(&pod.key) {
                 let subnet = u16::try_from(node % 256).expect("a number below 256 fits 16 bits");
-                pod.ips.push(free(taken, |n| {
+                // What is taken stays so: each node's row goes on where its last pod is.
+                let [v4, v6] = rows.entry(node).or_insert([FIRST_FREE; 2]);
+                pod.ips.push(free_from(v4, taken, |n| {
                     Ipv4Addr::from(0x0af4_0000 + (u32::from(subnet) << 8) + u32::from(n)).into()
                 }));
-                pod.ips.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet, 0, 0, 0, n).into()));
+                pod.ips.push(free_from(v6, taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet, 0, 0, 0, n).into()));
             }
         }
     }
@@ -168,10 +174,17 @@ fn single_addresses(policy: &NetworkPolicy) -> impl Iterator<Item = IpAddr> {
     networks.filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
 }
 
-/// The first address of a row that nobody has, from the second on: the first is a gateway's by custom.
+/// The first address of a row that nobody has.
 fn free(taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> IpAddr {
-    let address = (2..u16::MAX).map(nth).find(|address| !taken.contains(address));
-    let address = address.expect("a cluster of manifests has fewer than 65,000 pods without an address on one node");
+    let mut place = FIRST_FREE;
+    free_from(&mut place, taken, nth)
+}
+
+/// The first one from this place on, which becomes that of the address.
+fn free_from(place: &mut u16, taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> IpAddr {
+    let free = (*place..u16::MAX).find(|n| !taken.contains(&nth(*n)));
+    *place = free.expect("a cluster of manifests has fewer than 65,000 pods without an address on one node");
+    let address = nth(*place);
     taken.insert(address);
     address
 }
@@ -183,7 +196,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{EndError, Model};
+    use crate::model::{EndError, Model, Workloads};
 
     #[test]
     fn what_is_invented_is_nobody_elses() {
@@ -207,7 +220,7 @@ mod tests {
         let reserved = BTreeSet::from(["10.244.0.4".parse().unwrap(), "fd00:10:244::2".parse().unwrap()]);
         let unready = BTreeSet::new();
         let openings = Openings { without_address: &without_address, reserved: &reserved, unready: &unready };
-        let model = Model::with(&objects, &openings, Deny::default());
+        let model = Model::with(&objects, &openings, Workloads::default(), Deny::default());
         let expected: [IpAddr; 2] = ["10.244.0.5".parse().unwrap(), "fd00:10:244::3".parse().unwrap()];
         assert_eq!(model.addresses("default/open").unwrap(), expected);
         assert_eq!(model.addresses("default/pending"), Err(EndError::NoAddress("default/pending".into())));

@@ -1,23 +1,35 @@
 //! What a probe asks: which packets, once Services are out of the way.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use compiler::api::{NodeName, PodKey, Service};
+use compiler::api::{NodeName, Service};
 use compiler::nft::Family;
 use compiler::policy::{Packet, PacketProtocol};
 
-use super::named::EndKind;
-use super::{Backends, End, EndError, Flow, Model, Named, Wanted, nearest, nobody, wanted};
+use super::meant::Meant;
+use super::{Backends, End, EndError, Flow, MOST_PAIRS, Model, Wanted, nobody, wanted};
 
 /// What a probe asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// `namespace/name` of the Service that is asked about.
     pub service: Option<String>,
-    /// The flows, one for each endpoint of a Service; at least one.
+    /// Which end is a name for several pods.
+    pub several: Several,
+    /// The flows, one for each pair of pods, or of a pod and an endpoint of a Service; at least one.
     pub routes: Vec<Route>,
     /// What is to be said of it besides.
     pub notes: Vec<String>,
+}
+
+/// Which ends of a question are workloads or namespaces, whose pods are asked about one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Several {
+    /// The client.
+    pub clients: bool,
+    /// The server.
+    pub servers: bool,
 }
 
 /// One flow, and where it ends up.
@@ -29,42 +41,56 @@ pub struct Route {
     pub packet: Packet,
 }
 
-/// Whom the name of an end means.
-enum Meant {
-    /// Somebody, with these addresses.
-    One(Vec<IpAddr>),
-    /// A Service, by its index, at this address or at any of its own.
-    Service(usize, Option<IpAddr>),
-}
-
 impl Model {
-    /// What a question between two ends is, by their names.
+    /// What a question between two ends is, by their names. Between pods of workloads and namespaces it is one about each
+    /// pair of them, but for a pod to itself.
     ///
     /// # Errors
     ///
     /// If an end is not there, or they cannot talk, or the Service leads nowhere.
     pub fn question(&self, source: &str, destination: &str, protocol: PacketProtocol) -> Result<Question, EndError> {
         let mut notes = Vec::new();
-        let sources = match self.meant(source, &mut notes)? {
-            Meant::One(addresses) => addresses,
+        let (sources, clients) = match self.meant(source, &mut notes)? {
+            Meant::One(addresses) => (vec![addresses], false),
+            Meant::Many(pods) => (pods, true),
             // Its address is nobody's as a source, and so is judged as such.
-            Meant::Service(_, Some(address)) => vec![address],
+            Meant::Service(_, Some(address)) => (vec![vec![address]], false),
             Meant::Service(index, None) => return Err(EndError::ServiceAsClient(self.service_name(index))),
         };
-        match self.meant(destination, &mut notes)? {
-            Meant::One(destinations) => {
-                let (from, to) = pair(&sources, &destinations)
-                    .ok_or_else(|| EndError::NoCommonFamily(source.to_owned(), destination.to_owned()))?;
-                Ok(Question { service: None, routes: vec![direct(from, to, protocol)], notes })
-            }
+        let (destinations, servers) = match self.meant(destination, &mut notes)? {
+            Meant::One(addresses) => (vec![addresses], false),
+            Meant::Many(pods) => (pods, true),
             Meant::Service(index, address) => {
                 let service = &self.services()[index];
-                let (routes, backends) = self.through(service, &sources, address, protocol)?;
+                let ways = sources.iter().map(|client| self.through(service, client, address, protocol));
+                let (routes, backends) = all(ways, &mut notes)?;
                 let is_outside = routes.iter().any(|route| self.end(route.flow.source) == End::Outside);
-                notes.extend(notes_of(service, address, is_outside, &backends));
-                Ok(Question { service: Some(self.service_name(index)), routes, notes })
+                notes.extend(backends.iter().flat_map(|of_client| notes_of(service, address, is_outside, of_client)));
+                let mut seen = BTreeSet::new();
+                notes.retain(|note| seen.insert(note.clone()));
+                return Ok(Question {
+                    service: Some(self.service_name(index)),
+                    several: Several { clients, servers: false },
+                    routes,
+                    notes,
+                });
             }
+        };
+        let pairs = sources.len() * destinations.len();
+        if pairs > MOST_PAIRS {
+            return Err(EndError::TooMany(source.to_owned(), destination.to_owned(), pairs));
         }
+        let pairs = sources.iter().flat_map(|client| destinations.iter().map(move |server| (client, server)));
+        // A pod always reaches itself, which says nothing about the others.
+        let (own, others): (Vec<_>, Vec<_>) = pairs.partition(|(client, server)| client == server);
+        let pairs = if others.is_empty() { own } else { others };
+        let none = || EndError::NoCommonFamily(source.to_owned(), destination.to_owned());
+        let ways = pairs.into_iter().map(|(client, server)| {
+            let (from, to) = pair(client, server).ok_or_else(none)?;
+            Ok((vec![direct(from, to, protocol)], ()))
+        });
+        let (routes, _) = all(ways, &mut notes)?;
+        Ok(Question { service: None, several: Several { clients, servers }, routes, notes })
     }
 
     /// The packets that a flow between two addresses may become: one, or one for each endpoint of a Service.
@@ -150,96 +176,36 @@ impl Model {
             End::Service(_) | End::Outside => None,
         }
     }
-
-    fn service_name(&self, index: usize) -> String {
-        let Service { namespace, name, .. } = &self.services()[index];
-        format!("{namespace}/{name}")
-    }
-
-    fn meant(&self, text: &str, notes: &mut Vec<String>) -> Result<Meant, EndError> {
-        let service_at = |namespace: &str, name: &str| {
-            self.services().iter().position(|s| &*s.namespace == namespace && &*s.name == name)
-        };
-        let pod_at = |namespace: &str, name: &str| {
-            let key = PodKey { namespace: namespace.into(), name: name.into() };
-            self.pod(&key).map(|pod| (key, pod.ips.clone()))
-        };
-        let addressed = |(key, ips): (PodKey, Vec<IpAddr>)| {
-            if ips.is_empty() { Err(EndError::NoAddress(key.to_string())) } else { Ok(Meant::One(ips)) }
-        };
-        match Named::read(text)? {
-            Named::Address(address) => Ok(match self.end(address) {
-                End::Service(index) => Meant::Service(index, Some(address)),
-                End::Pod(_) | End::Node(_) | End::Outside => Meant::One(vec![address]),
-            }),
-            Named::Plain { namespace, name } => match (pod_at(&namespace, &name), service_at(&namespace, &name)) {
-                (Some(pod), service) => {
-                    if service.is_some() {
-                        notes.push(format!(
-                            "{namespace}/{name} is a pod and a Service; this is the pod, svc/{namespace}/{name} the Service"
-                        ));
-                    }
-                    addressed(pod)
-                }
-                (None, Some(index)) => Ok(Meant::Service(index, None)),
-                (None, None) => {
-                    let key = format!("{namespace}/{name}");
-                    let pods = self.pods().map(|pod| pod.key.to_string());
-                    let services = (0..self.services().len()).map(|index| format!("svc/{}", self.service_name(index)));
-                    let near = nearest(&key, pods.chain(services));
-                    Err(EndError::NoSuchPod(format!("{key}{near}")))
-                }
-            },
-            Named::Of { kind: EndKind::Pod, namespace, name, .. } => {
-                let key = format!("{namespace}/{name}");
-                let near = || nearest(&key, self.pods().map(|pod| pod.key.to_string()));
-                addressed(pod_at(&namespace, &name).ok_or_else(|| EndError::NoSuchPod(format!("{key}{}", near())))?)
-            }
-            Named::Of { kind, namespace, name, is_short } => {
-                // A namespace may have a kind's word for its name.
-                let word = text.split('/').next().unwrap_or_default();
-                let other = if is_short { pod_at(word, &name) } else { None };
-                let found = match kind {
-                    EndKind::Service => service_at(&namespace, &name).map(|index| Meant::Service(index, None)),
-                    EndKind::Node => self.node_named(&name).map(|addresses| Meant::One(addresses.to_vec())),
-                    EndKind::Pod | EndKind::Namespace | EndKind::Workload(_) => None,
-                };
-                match (found, other) {
-                    (Some(_), Some(_)) => Err(EndError::Ambiguous(
-                        text.to_owned(),
-                        format!("{kind} {}", full(&namespace, &name)),
-                        format!("pod/{word}/{name}"),
-                    )),
-                    (Some(found), None) => Ok(found),
-                    (None, Some(pod)) => addressed(pod),
-                    (None, None) => Err(self.no_such(kind, &namespace, &name)),
-                }
-            }
-        }
-    }
-
-    fn node_named(&self, name: &str) -> Option<&[IpAddr]> {
-        self.nodes.get(&NodeName(name.into())).map(|node| &node.addresses[..])
-    }
-
-    fn no_such(&self, kind: EndKind, namespace: &str, name: &str) -> EndError {
-        let names: Vec<String> = match kind {
-            EndKind::Node => self.nodes.keys().map(ToString::to_string).collect(),
-            EndKind::Service => (0..self.services().len()).map(|index| self.service_name(index)).collect(),
-            EndKind::Pod | EndKind::Namespace | EndKind::Workload(_) => Vec::new(),
-        };
-        let name = full(namespace, name);
-        let near = nearest(&name, names.into_iter());
-        EndError::NoSuch(kind.as_str(), format!("{name}{near}"))
-    }
-}
-
-fn full(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
 fn direct(source: IpAddr, destination: IpAddr, protocol: PacketProtocol) -> Route {
     Route { flow: Flow { source, destination, protocol }, packet: Packet { source, destination, protocol } }
+}
+
+/// The routes of all ways that lead anywhere, with what else comes of them; or why the first does not, where none does.
+/// Those that lead nowhere beside others are told, since what is said of the others is not said of them.
+fn all<T>(
+    ways: impl Iterator<Item = Result<(Vec<Route>, T), EndError>>,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Route>, Vec<T>), EndError> {
+    let (mut routes, mut rest, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for way in ways {
+        match way {
+            Ok((of_way, with_it)) => {
+                routes.extend(of_way);
+                rest.push(with_it);
+            }
+            Err(error) => failures.push(error),
+        }
+    }
+    let all = routes.len() + failures.len();
+    let failed = failures.len();
+    match failures.into_iter().next() {
+        Some(error) if routes.is_empty() => return Err(error),
+        Some(error) => notes.push(format!("{failed} of {all} are not answered, and may not pass: {error}")),
+        None => {}
+    }
+    Ok((routes, rest))
 }
 
 /// The first pair of addresses of one family.

@@ -1,5 +1,7 @@
 //! Questions to a cluster of manifests.
 
+mod groups;
+
 use std::collections::BTreeSet;
 
 use compiler::api::{Item, Object, parse};
@@ -47,7 +49,7 @@ fn model(items: Vec<Value>) -> Model {
     }
     let (without_address, reserved) = (BTreeSet::new(), BTreeSet::new());
     let openings = Openings { without_address: &without_address, reserved: &reserved, unready: &unready };
-    Model::with(&objects, &openings, Deny::default())
+    Model::with(&objects, &openings, Workloads::default(), Deny::default())
 }
 
 /// Where a question leads, in one line: `shop/db-0:5432 shop/db-1:5433 (note)`, or why not.

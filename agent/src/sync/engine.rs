@@ -11,6 +11,7 @@
 
 mod bond;
 mod held;
+mod moving;
 mod reviews;
 mod state;
 mod suspects;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use compiler::Compiler;
+use compiler::api::PolicyKey;
 use compiler::cluster::{Change, Event};
 use compiler::diff::Limits;
 use compiler::flows::Reviewed;
@@ -40,6 +42,7 @@ use crate::readiness::Readiness;
 use crate::telemetry::Causes;
 use bond::{Bond, Objects};
 use held::Held;
+use moving::Moving;
 pub(super) use reviews::Begin;
 use reviews::Reviews;
 use state::{Due, FIRST_RETRY, Failing, Start, State, describe};
@@ -67,6 +70,7 @@ pub(super) struct Engine<K> {
     compiler: Compiler,
     sources: Sources,
     held: Held,
+    moving: Moving,
     wanted: Wanted,
     limits: Limits,
     verify_interval: Duration,
@@ -141,6 +145,7 @@ impl<K: Kernel> Engine<K> {
             compiler,
             sources,
             held: Held::default(),
+            moving: Moving::default(),
             wanted: Wanted::default(),
             limits,
             verify_interval,
@@ -172,11 +177,11 @@ impl<K: Kernel> Engine<K> {
             return;
         }
         // Before the first commit there is nothing in force that could stay.
-        let event = match self.start {
-            Some(_) => Some(event),
-            None => self.held.admit(event, arrival, self.compiler.state(), &self.sources),
-        };
-        if let Some(event) = event {
+        if self.start.is_some() {
+            return self.apply(event, Some(arrival));
+        }
+        let Some(event) = self.held.admit(event, arrival, self.compiler.state(), &self.sources) else { return };
+        for (event, arrival) in self.moving.admit(event, arrival, self.compiler.state(), &self.sources) {
             self.apply(event, Some(arrival));
         }
     }
@@ -191,7 +196,10 @@ impl<K: Kernel> Engine<K> {
         self.release(now);
         self.compiler.decide();
         self.reconsider(now);
-        self.subscribe(now);
+        // The first commit waits for what is asked for; later ones do not even wait for the asking.
+        if self.start.is_some() {
+            self.subscribe(now);
+        }
         if self.is_due(now) {
             match self.turn(now) {
                 Ok(turn) => self.went(turn, now),
@@ -200,6 +208,7 @@ impl<K: Kernel> Engine<K> {
                 Err(setback) => self.failed(setback, (self.clock)()),
             }
         }
+        self.subscribe(now);
         self.review(now);
         self.publisher.publish(self.compiler.state(), None);
         Ok(self.wake_at(now))
@@ -237,8 +246,11 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Lets policies take effect that have waited for pods.
+    /// Lets take effect what has waited: policies for pods, and the leaving of pods for their being reported by others.
     fn release(&mut self, now: Instant) {
+        for (event, arrival) in self.moving.release(now) {
+            self.apply(event, Some(arrival));
+        }
         for (policy, arrival) in self.held.release(self.compiler.state(), &self.sources, now) {
             self.apply(Event::Policies(Change::Applied(policy)), Some(arrival));
         }
@@ -359,7 +371,8 @@ impl<K: Kernel> Engine<K> {
             } else {
                 let before = bond.mirror.table.iter();
                 let tables: Vec<&Table> = before.chain([&*desired]).collect();
-                let mut accused = self.suspects.accuse(&error, &transaction, &tables, ir.policies.keys());
+                let policies: Vec<&PolicyKey> = ir.policies.keys().collect();
+                let mut accused = self.suspects.accuse(&error, &transaction, &tables, policies.iter().copied());
                 // What is refused though a policy is left out is not mended by leaving it out again.
                 accused.retain(|policy| !self.compiler.state().quarantined().contains_key(policy));
                 if accused.is_empty() {
@@ -458,7 +471,13 @@ impl<K: Kernel> Engine<K> {
             (Some(reviews), Some(flows), State::InForce) => reviews.due_at(flows.need()),
             _ => None,
         };
-        let due = [self.state.due_at(now, checks_at), self.held.release_at(), self.sources.ends_at(), review_at];
+        let due = [
+            self.state.due_at(now, checks_at),
+            self.held.release_at(),
+            self.moving.release_at(),
+            self.sources.ends_at(),
+            review_at,
+        ];
         due.into_iter().flatten().fold(now + POLL_INTERVAL, Instant::min)
     }
 }

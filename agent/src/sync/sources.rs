@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use compiler::api::Str;
 use compiler::cluster::{Change, Event, Interest, PodQuery, PodSource};
 use tokio::sync::watch::Sender;
 
@@ -172,6 +173,12 @@ impl Sources {
     pub(super) fn cover(&self, interest: &Interest) -> bool {
         let in_sync = self.by_source.values().filter(|subscription| subscription.in_sync);
         interest.missing(in_sync.filter_map(|subscription| subscription.query.as_ref())).is_empty()
+    }
+
+    /// Whether a pod of a namespace that a watch does not bring any more may be one that another watch is about to bring.
+    pub(super) fn may_bring_others(&self, than: &PodQuery, namespace: &Str) -> bool {
+        let mut queries = self.by_source.values().filter_map(|subscription| subscription.query.as_ref());
+        queries.any(|query| query.namespace.as_ref().is_none_or(|of| of == namespace) && !than.covers(query))
     }
 
     fn is_in_sync(&self, source: &PodSource) -> bool {

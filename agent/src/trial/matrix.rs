@@ -1,4 +1,4 @@
-//! Who can talk to whom, as a table: a row a client, a column a server's port, in each cell what became of the packets
+//! Who can talk to whom, as a table: a row a client (a pod, or a workload whose pods are alike), a column a server's port, in each cell what became of the packets
 //! and, where they were refused, which end refused.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,7 @@ use compiler::api::{Direction, PodKey, Protocol};
 use compiler::nft::Family;
 use compiler::policy::PacketProtocol;
 
+use crate::matrix::to_be_tried;
 use crate::model::{End, Flow, Model, Verdict};
 use lab::Outcome;
 
@@ -62,8 +63,8 @@ struct Server {
     service: Option<String>,
 }
 
-/// The flows of all pairs: from every pod and from outside, to every declared port of every pod, and from every pod to
-/// every port of every Service, in both families.
+/// The flows of all pairs of those who [have to be tried](to_be_tried): from each and from outside to every declared port of
+/// each, and from each to every port of every Service, in both families.
 pub fn entries(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>) -> Vec<Entry> {
     let servers = servers(model, declared);
     let mut entries = Vec::new();
@@ -83,26 +84,28 @@ pub fn entries(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>)
     entries
 }
 
-/// The pods that have a network, each with the addresses that are its own.
-fn pods(model: &Model) -> impl Iterator<Item = (&PodKey, Vec<IpAddr>)> {
-    model.pods().filter(|pod| pod.is_policed()).map(|pod| {
-        let own = |address: &IpAddr| model.end(*address) == End::Pod(pod.key.clone());
-        (&pod.key, pod.ips.iter().copied().filter(own).collect())
-    })
+/// The pods that are tried: what each is called, and the addresses that are its own.
+fn pods(model: &Model) -> Vec<(String, PodKey, Vec<IpAddr>)> {
+    let tried = to_be_tried(model).into_iter().filter_map(|(name, key)| {
+        let own = |address: &IpAddr| model.end(*address) == End::Pod(key.clone());
+        let addresses = model.pod(&key)?.ips.iter().copied().filter(own).collect();
+        Some((name, key, addresses))
+    });
+    tried.collect()
 }
 
 fn clients(model: &Model) -> Vec<Client> {
-    let inside = pods(model).map(|(key, addresses)| Client { name: key.to_string(), addresses, is_inside: true });
+    let inside = pods(model).into_iter().map(|(name, _, addresses)| Client { name, addresses, is_inside: true });
     let outside = Client { name: "outside".to_string(), addresses: OUTSIDE.to_vec(), is_inside: false };
     inside.chain([outside]).collect()
 }
 
 fn servers(model: &Model, declared: &BTreeMap<PodKey, Vec<(Protocol, u16)>>) -> Vec<Server> {
     let mut servers = Vec::new();
-    for (key, addresses) in pods(model) {
-        let ports = declared.get(key).filter(|ports| !ports.is_empty());
+    for (client, key, addresses) in pods(model) {
+        let ports = declared.get(&key).filter(|ports| !ports.is_empty());
         for (protocol, port) in ports.map_or(&[STAND_IN][..], Vec::as_slice).iter().copied() {
-            let name = format!("{key} {port}/{protocol}");
+            let name = format!("{client} {port}/{protocol}");
             servers.push(Server { name, addresses: addresses.clone(), protocol, port, service: None });
         }
     }

@@ -14,6 +14,7 @@ mod selector;
 mod service;
 mod syntax;
 mod time;
+mod workload;
 
 use std::fmt;
 
@@ -25,11 +26,13 @@ pub use network_policy::parse_network_policy;
 pub use time::seconds;
 
 use network_policy::parse_network_policy_as;
+use workload::{owner_of, parse_workload};
 
 use super::text::escaped;
 use super::wire::{EndpointSliceWire, NamespaceWire, NodeWire, PodWire, ServiceWire};
 use super::{
-    EndpointSlice, Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Protocol, Service, Str, WorkloadKind,
+    EndpointSlice, Namespace, NetworkPolicy, Node, ObjectRef, Parsed, Pod, Protocol, Service, Str, Workload,
+    WorkloadKey, WorkloadKind,
 };
 
 /// The `apiVersion` of NetworkPolicies.
@@ -69,7 +72,11 @@ pub enum Item {
         /// Whether the object is a Pod whose status says by its conditions that it is not ready. To policies that means
         /// nothing, so the Pod itself does not keep it.
         is_unready: bool,
+        /// The workload that made the object, if it is a Pod. To policies that means nothing.
+        owner: Option<WorkloadKey>,
     },
+    /// An object from which a cluster makes Pods.
+    Workload(Box<Parsed<Workload>>),
     /// An object of another kind.
     Skipped(SkippedKind),
     /// No object at all.
@@ -167,7 +174,9 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
             let has_status =
                 place.value.get("status").and_then(Value::as_object).is_some_and(|status| !status.is_empty());
             let is_unready = is_unready(place.value);
-            Item::Object { parsed: wire.parse_as(&stand_in).map(Object::Pod), declared_ports, has_status, is_unready }
+            let parsed = wire.parse_as(&stand_in);
+            let owner = owner_of(place.value, &parsed.value.key.namespace);
+            Item::Object { parsed: parsed.map(Object::Pod), declared_ports, has_status, is_unready, owner }
         }),
         ("v1", "Namespace") => {
             decoded(place, |wire: NamespaceWire| portless(wire.parse_as(&stand_in).map(Object::Namespace)))
@@ -184,12 +193,15 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
         (api_version, "NetworkPolicy") if is_group_of_policies(api_version) => {
             portless(parse_network_policy_as(place.value, &stand_in).map(Object::NetworkPolicy))
         }
-        _ => Item::Skipped(SkippedKind {
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-            name: place.value.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned),
-            doubt: kind::doubt(api_version, kind, place.value, &stand_in),
-        }),
+        _ => match WorkloadKind::of(kind).filter(|kind| kind.is_in(api_version)) {
+            Some(kind) => Item::Workload(Box::new(parse_workload(kind, place.value, &stand_in))),
+            None => Item::Skipped(SkippedKind {
+                api_version: api_version.to_owned(),
+                kind: kind.to_owned(),
+                name: place.value.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned),
+                doubt: kind::doubt(api_version, kind, place.value, &stand_in),
+            }),
+        },
     };
     Read::Item(Box::new(item))
 }
@@ -207,7 +219,7 @@ fn decoded<W: DeserializeOwned>(place: &Place<'_>, read: impl FnOnce(W) -> Item)
 }
 
 fn portless(parsed: Parsed<Object>) -> Item {
-    Item::Object { parsed, declared_ports: Vec::new(), has_status: false, is_unready: false }
+    Item::Object { parsed, declared_ports: Vec::new(), has_status: false, is_unready: false, owner: None }
 }
 
 /// Whether the conditions of a Pod are there and do not say that it is ready.

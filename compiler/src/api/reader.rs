@@ -108,7 +108,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn type_of(value: &Value) -> &'static str {
+/// The type of a value in words.
+pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -81,6 +81,11 @@ impl Selector {
         self.requirements.is_empty()
     }
 
+    /// The keys of the labels that matter to it, ascending; one may come several times.
+    pub fn keys(&self) -> impl Iterator<Item = &Str> {
+        self.requirements.iter().map(|requirement| &requirement.key)
+    }
+
     /// The requirements, in their canonical order.
     pub(crate) fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.requirements.iter()

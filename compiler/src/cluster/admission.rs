@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use super::budget::{Budget, Cost, Measure, Quarantine, Spender};
 use super::needs::Needs;
 use super::{Memberships, Namespaces, PodPeers, Pods, PortSelector, Selection};
@@ -13,8 +15,10 @@ use crate::api::{NetworkPolicy, PolicyKey, Str};
 pub(super) struct Admission {
     budget: Budget,
     used: BTreeMap<PolicyKey, Used>,
+    /// The same policies, and nothing else.
+    policies: OrdMap<PolicyKey, Arc<NetworkPolicy>>,
     /// The policies that are not enforced as written, and why.
-    quarantined: BTreeMap<PolicyKey, Quarantine>,
+    quarantined: OrdMap<PolicyKey, Quarantine>,
     /// What the kernel has refused: the policy as it was then, and why.
     refused: BTreeMap<PolicyKey, (Arc<NetworkPolicy>, String)>,
     /// What the policies that are kept cost, by namespace; memberships and the longest list of ranges aside.
@@ -56,15 +60,21 @@ impl Admission {
         Admission {
             budget,
             used: BTreeMap::new(),
-            quarantined: BTreeMap::new(),
+            policies: OrdMap::new(),
+            quarantined: OrdMap::new(),
             refused: BTreeMap::new(),
             kept: BTreeMap::new(),
             undecided: BTreeSet::new(),
         }
     }
 
+    /// The policies that are in use.
+    pub(super) fn policies(&self) -> &OrdMap<PolicyKey, Arc<NetworkPolicy>> {
+        &self.policies
+    }
+
     /// The policies that are not enforced as written, and why.
-    pub(super) fn quarantined(&self) -> &BTreeMap<PolicyKey, Quarantine> {
+    pub(super) fn quarantined(&self) -> &OrdMap<PolicyKey, Quarantine> {
         &self.quarantined
     }
 
@@ -72,6 +82,10 @@ impl Admission {
     /// policies that do not fit is decided by [`Admission::decide`].
     pub(super) fn put(&mut self, key: &PolicyKey, policy: Option<&Arc<NetworkPolicy>>, mut keeper: Keeper<'_>) {
         let before = self.used.remove(key);
+        match policy {
+            Some(policy) => _ = self.policies.insert(key.clone(), policy.clone()),
+            None => _ = self.policies.remove(key),
+        }
         if let Some(before) = before.as_ref().filter(|before| before.is_kept) {
             self.spend(&key.namespace, before.needs.cost, Cost::less);
         }
@@ -155,7 +169,7 @@ impl Admission {
     /// is decided depends on the policies and not on the order in which they came.
     fn balance(&mut self, namespace: &Str, retry: Retry, keeper: &mut Keeper<'_>) {
         let keys: Vec<PolicyKey> = self.in_namespace(namespace).map(|(key, _)| key.clone()).collect();
-        let before: BTreeMap<_, _> = keys.iter().filter_map(|key| self.quarantined.remove_entry(key)).collect();
+        let before: BTreeMap<_, _> = keys.iter().filter_map(|key| self.quarantined.remove_with_key(key)).collect();
         let are_too_many = keeper.selection.named(namespace) > self.budget.namespace.jumps;
         let lists = if are_too_many { keeper.selection.lists_naming(namespace) } else { BTreeMap::new() };
         let cost = |key: &PolicyKey, used: &Used| {

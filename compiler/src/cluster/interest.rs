@@ -29,6 +29,8 @@ const MOST_VALUES: usize = 4096;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
     queries: BTreeSet<PodQuery>,
+    /// How many values of labels there are in them.
+    values: usize,
 }
 
 impl Interest {
@@ -107,15 +109,19 @@ impl Interest {
         }
         if query.labels.is_everything() {
             self.queries.retain(|known| !query.covers(known));
+            self.values = self.queries.iter().map(values_in).sum();
         }
-        if self.queries.insert(query) && self.is_large(MOST_QUERIES) {
-            self.widen();
+        let values = values_in(&query);
+        if self.queries.insert(query) {
+            self.values += values;
+            if self.is_large(MOST_QUERIES) {
+                self.widen();
+            }
         }
     }
 
     fn is_large(&self, most_queries: usize) -> bool {
-        let values = self.queries.iter().filter_map(|query| telling(&query.labels));
-        self.queries.len() > most_queries || values.map(|(_, values)| values.len()).sum::<usize>() > MOST_VALUES
+        self.queries.len() > most_queries || self.values > MOST_VALUES
     }
 
     /// Leaves labels out: those of one namespace first, and then all.
@@ -123,8 +129,9 @@ impl Interest {
         let whole = |query: PodQuery| PodQuery { labels: Selector::default(), ..query };
         let queries = std::mem::take(&mut self.queries).into_iter();
         self.queries = queries.map(|query| if query.namespace.is_some() { whole(query) } else { query }).collect();
+        self.values = self.queries.iter().map(values_in).sum();
         if self.is_large(MOST_QUERIES / 2) {
-            self.queries = BTreeSet::from([PodQuery::of_all()]);
+            *self = Interest { queries: BTreeSet::from([PodQuery::of_all()]), values: 0 };
         }
     }
 }
@@ -135,6 +142,11 @@ impl FromIterator<PodQuery> for Interest {
         queries.into_iter().for_each(|query| interest.put(query));
         interest
     }
+}
+
+/// How many values there are of the label that tells most.
+fn values_in(query: &PodQuery) -> usize {
+    telling(&query.labels).map_or(0, |(_, values)| values.len())
 }
 
 /// Whether named ports are looked up in all pods: those of destinations that no selector names.

@@ -6,12 +6,14 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
+use super::labelled::Labelled;
 use super::selector_index::SelectorIndex;
 use super::{Namespaces, PodPeers, PodScope, Pods, PortSelector};
 use crate::api::{Pod, Protocol, Str};
 
-/// The addresses of the pods that are meant, ascending. Shared: a change makes a new list, so that whoever compares two
-/// lists by reference knows whether there was one.
+/// The addresses of the pods that are meant, ascending. Shared: a change makes a new list.
 pub type Members = Arc<Vec<IpAddr>>;
 
 /// An address with a protocol and a number that a named port has there.
@@ -20,12 +22,12 @@ pub type Endpoint = (IpAddr, Protocol, u16);
 /// The endpoints that named ports mean, ascending. A name may stand for several numbers.
 pub type Endpoints = Arc<Vec<Endpoint>>;
 
-/// The members of all pod peers in use. Shared like its values: whoever compares two by reference knows whether
-/// anything in them changed.
-pub type MembersByPeers = Arc<BTreeMap<Arc<PodPeers>, Members>>;
+/// The members of all pod peers in use. A copy shares all that has not changed since, so that what differs between two is
+/// found by a look at just that.
+pub type MembersByPeers = OrdMap<Arc<PodPeers>, Members>;
 
 /// The endpoints of all named ports in use, shared in the same way.
-pub type EndpointsByPort = Arc<BTreeMap<Arc<PortSelector>, Endpoints>>;
+pub type EndpointsByPort = OrdMap<Arc<PortSelector>, Endpoints>;
 
 /// How many policies of each namespace use something; never empty.
 type Users = BTreeMap<Str, usize>;
@@ -43,6 +45,10 @@ pub struct Memberships {
     /// The pod peers by what a pod must have to be one of them, and the named ports by their names.
     by_selector: SelectorIndex<Arc<PodPeers>>,
     by_name: BTreeMap<(Protocol, Str), BTreeSet<Arc<PortSelector>>>,
+    /// The addresses by what the pod peers ask for.
+    labelled: Labelled,
+    /// Grows when pod peers or named ports come or go, and not when they mean something else.
+    version: u64,
     /// How many members and endpoints are kept for each namespace, those that its policies share once.
     elements: BTreeMap<Str, usize>,
     /// The namespaces for which more are kept than when it was last asked.
@@ -58,6 +64,11 @@ impl Memberships {
     /// The endpoints of all named ports in use.
     pub fn endpoints(&self) -> &EndpointsByPort {
         &self.endpoints
+    }
+
+    /// Grows when pod peers or named ports come into use or go out of it.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// How many members and endpoints are kept for the policies of a namespace.
@@ -78,12 +89,22 @@ impl Memberships {
             }
             return;
         }
-        let meant = pods.addresses().filter(|(_, pod)| peers.select(pod, namespaces));
-        let members: Vec<IpAddr> = meant.map(|(address, _)| address).collect();
+        self.labelled.acquire(peers, pods);
+        let members: Vec<IpAddr> = match self.labelled.candidates(peers, pods) {
+            Some(candidates) => {
+                let is_meant = |address: &IpAddr| pods.owner(*address).is_some_and(|pod| peers.select(pod, namespaces));
+                candidates.into_iter().filter(is_meant).collect()
+            }
+            None => {
+                let meant = pods.addresses().filter(|(_, pod)| peers.select(pod, namespaces));
+                meant.map(|(address, _)| address).collect()
+            }
+        };
         count(&mut self.elements, &mut self.grown, user, 0, members.len());
         self.users_of_members.insert(peers.clone(), Users::from([(user.clone(), 1)]));
         peers.selectors().iter().for_each(|selector| self.by_selector.insert(selector, peers));
-        Arc::make_mut(&mut self.members).insert(peers.clone(), Arc::new(members));
+        self.members.insert(peers.clone(), Arc::new(members));
+        self.version += 1;
     }
 
     /// Starts to keep the endpoints of named ports, for one more policy of a namespace.
@@ -100,15 +121,25 @@ impl Memberships {
             }
             return;
         }
-        // Also of pods that linger, whose own ports their policies name.
-        let endpoints: Vec<Endpoint> =
-            pods.claimed().flat_map(|address| endpoints_at(port, address, pods, namespaces)).collect();
+        let addresses = match &port.pods {
+            // Also of pods that linger, whose own ports their policies name.
+            PodScope::Local => Some(pods.local().flat_map(|pod| pod.ips.iter().copied()).collect()),
+            // The peers of named ports are peers of the same rules, for which what is asked for here is kept.
+            PodScope::Peers(peers) => self.labelled.candidates(peers, pods),
+            PodScope::All => None,
+        };
+        let at = |address| endpoints_at(port, address, pods, namespaces);
+        let endpoints: Vec<Endpoint> = match addresses {
+            Some(addresses) => addresses.into_iter().flat_map(at).collect(),
+            None => pods.claimed().flat_map(at).collect(),
+        };
         count(&mut self.elements, &mut self.grown, user, 0, endpoints.len());
         self.users_of_endpoints.insert(port.clone(), Users::from([(user.clone(), 1)]));
         for name in port.names.iter() {
             self.by_name.entry(name.clone()).or_default().insert(port.clone());
         }
-        Arc::make_mut(&mut self.endpoints).insert(port.clone(), Arc::new(endpoints));
+        self.endpoints.insert(port.clone(), Arc::new(endpoints));
+        self.version += 1;
     }
 
     /// Ends one use of pod peers.
@@ -117,8 +148,10 @@ impl Memberships {
         if remove_user(&mut self.users_of_members, peers, user) {
             count(&mut self.elements, &mut self.grown, user, size, 0);
         }
-        if !self.users_of_members.contains_key(peers) && Arc::make_mut(&mut self.members).remove(peers).is_some() {
+        if !self.users_of_members.contains_key(peers) && self.members.remove(peers).is_some() {
+            self.version += 1;
             peers.selectors().iter().for_each(|selector| self.by_selector.remove(selector, peers));
+            self.labelled.release(peers);
         }
     }
 
@@ -128,7 +161,8 @@ impl Memberships {
         if remove_user(&mut self.users_of_endpoints, port, user) {
             count(&mut self.elements, &mut self.grown, user, size, 0);
         }
-        if !self.users_of_endpoints.contains_key(port) && Arc::make_mut(&mut self.endpoints).remove(port).is_some() {
+        if !self.users_of_endpoints.contains_key(port) && self.endpoints.remove(port).is_some() {
+            self.version += 1;
             for name in port.names.iter() {
                 if let Some(ports) = self.by_name.get_mut(name) {
                     ports.remove(port);
@@ -150,8 +184,10 @@ impl Memberships {
         namespaces: &Namespaces,
     ) {
         let owner = pods.owner(address);
+        let others: Vec<&Arc<Pod>> = others.chain(pods.claimants(address)).collect();
+        self.labelled.refresh(address, owner, others.iter().copied());
         let (mut may_mean, mut may_name) = (BTreeSet::new(), BTreeSet::new());
-        for pod in others.chain(pods.claimants(address)) {
+        for pod in others {
             may_mean.extend(self.by_selector.candidates(pod).cloned());
             let names = pod.ports.iter().filter_map(|port| self.by_name.get(&(port.protocol, port.name.clone())));
             may_name.extend(names.flatten().cloned());
@@ -164,7 +200,7 @@ impl Memberships {
             }
         }
         for peers in changed {
-            let members = Arc::make_mut(&mut self.members).get_mut(&peers).expect("the peers were just found");
+            let members = self.members.get_mut(&peers).expect("the peers were just found");
             let members = Arc::make_mut(members);
             let before = members.len();
             match members.binary_search(&address) {
@@ -184,7 +220,7 @@ impl Memberships {
             }
         }
         for (port, now) in changed {
-            let endpoints = Arc::make_mut(&mut self.endpoints).get_mut(&port).expect("the port was just found");
+            let endpoints = self.endpoints.get_mut(&port).expect("the port was just found");
             let place = at_address(endpoints, address);
             let endpoints = Arc::make_mut(endpoints);
             let before = endpoints.len();

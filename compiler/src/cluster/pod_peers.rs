@@ -79,7 +79,7 @@ impl Ord for PodPeers {
 /// Whether a selector means a pod.
 fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
     #[cfg(test)]
-    tried::count();
+    crate::work::count(crate::work::Work::SelectorTried);
     let in_scope = match &selector.namespaces {
         NamespaceScope::Named(name) => *name == pod.key.namespace,
         NamespaceScope::Selected(labels) => {
@@ -87,23 +87,6 @@ fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
         }
     };
     in_scope && selector.pods.matches(&pod.labels)
-}
-
-/// How many selectors have been tried by this thread.
-#[cfg(test)]
-pub(super) mod tried {
-    use std::cell::Cell;
-
-    thread_local!(static TRIED: Cell<usize> = const { Cell::new(0) });
-
-    pub(super) fn count() {
-        TRIED.set(TRIED.get() + 1);
-    }
-
-    /// How many since the last call.
-    pub(in crate::cluster) fn take() -> usize {
-        TRIED.take()
-    }
 }
 
 #[cfg(test)]

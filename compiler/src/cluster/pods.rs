@@ -149,6 +149,11 @@ impl Pods {
         of_source.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Whether a watch reports a pod, and no other one does.
+    pub fn is_only_of(&self, key: &PodKey, source: &PodSource) -> bool {
+        self.by_key.get(key).is_some_and(|known| known.copies.iter().all(|copy| copy.source == *source))
+    }
+
     /// What is reported of a pod, completed by its sandboxes, whether or not one lingers under its name.
     pub(super) fn reported(&self, key: &PodKey) -> Option<Arc<Pod>> {
         let copies = self.by_key.get(key)?.copies.iter().filter(|copy| copy.source != PodSource::Lingering);

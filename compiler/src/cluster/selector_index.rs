@@ -15,7 +15,7 @@ pub(super) struct SelectorIndex<T> {
 }
 
 /// What a pod must have, in the order in which it tells.
-enum Wanted<'a> {
+pub(super) enum Wanted<'a> {
     Value(&'a Str, &'a BTreeSet<Str>),
     Namespace(&'a Str),
     Key(&'a Str),
@@ -79,7 +79,8 @@ fn remove<T: Ord>(by: &mut BTreeMap<Str, BTreeSet<T>>, key: &Str, of: &T) {
     }
 }
 
-fn wanted(selector: &PodSelector) -> Wanted<'_> {
+/// The one thing that tells most of the pods that a selector means.
+pub(super) fn wanted(selector: &PodSelector) -> Wanted<'_> {
     let mut exists = None;
     for Requirement { key, operator } in selector.pods.requirements() {
         match operator {

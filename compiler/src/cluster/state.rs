@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use ipnet::IpNet;
 
 use super::admission::{Admission, Keeper};
@@ -39,6 +40,8 @@ pub struct Versions {
     pub local_pods: u64,
     /// Of the policies that select a local pod.
     pub used_policies: u64,
+    /// Of the pod peers and named ports that these name, whatever they mean.
+    pub selectors: u64,
     /// Of the labels of the Namespaces.
     pub namespaces: u64,
 }
@@ -112,8 +115,13 @@ impl State {
         }
     }
 
+    /// The policies that select a local pod.
+    pub fn used_policies(&self) -> &OrdMap<PolicyKey, Arc<NetworkPolicy>> {
+        self.admission.policies()
+    }
+
     /// The policies in use that are not enforced as they are written, and why.
-    pub fn quarantined(&self) -> &BTreeMap<PolicyKey, Quarantine> {
+    pub fn quarantined(&self) -> &OrdMap<PolicyKey, Quarantine> {
         self.admission.quarantined()
     }
 
@@ -141,7 +149,7 @@ impl State {
 
     /// How often parts of the state have changed.
     pub fn versions(&self) -> Versions {
-        self.versions
+        Versions { selectors: self.memberships.version(), ..self.versions }
     }
 
     /// Decides which policies do not fit into their budgets, after any number of events.

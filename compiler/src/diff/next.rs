@@ -143,10 +143,14 @@ impl<'a> Changes<'a> {
 
 /// The names under which two maps do not hold the same. What they share is not looked at.
 fn differing<'a, N: Ord, T: Eq>(old: &'a OrdMap<N, Arc<T>>, new: &'a OrdMap<N, Arc<T>>) -> Vec<Change<'a, N, T>> {
-    let change = |item| match item {
-        DiffItem::Add(name, new) => Change { name, old: None, new: Some(new) },
-        DiffItem::Update { old: (_, old), new: (name, new) } => Change { name, old: Some(old), new: Some(new) },
-        DiffItem::Remove(name, old) => Change { name, old: Some(old), new: None },
+    let change = |item| {
+        #[cfg(test)]
+        crate::work::count(crate::work::Work::ObjectCompared);
+        match item {
+            DiffItem::Add(name, new) => Change { name, old: None, new: Some(new) },
+            DiffItem::Update { old: (_, old), new: (name, new) } => Change { name, old: Some(old), new: Some(new) },
+            DiffItem::Remove(name, old) => Change { name, old: Some(old), new: None },
+        }
     };
     old.diff(new).map(change).collect()
 }
@@ -186,6 +190,22 @@ fn diff_set(change: &Change<'_, SetName, Set>, ops: &mut Vec<Op>) {
     if !to_add.is_empty() {
         ops.push(Op::AddKeys(name.clone(), to_add));
     }
+}
+
+/// How many keys are in one of two sorted lists and not in the other.
+pub(super) fn differing_keys(have: &[Key], want: &[Key]) -> usize {
+    let (mut differing, mut have, mut want) = (0, have.iter().peekable(), want.iter().peekable());
+    while let (Some(old), Some(new)) = (have.peek(), want.peek()) {
+        let order = old.cmp(new);
+        differing += usize::from(order.is_ne());
+        if order.is_le() {
+            have.next();
+        }
+        if order.is_ge() {
+            want.next();
+        }
+    }
+    differing + have.count() + want.count()
 }
 
 /// What is to be added to and deleted from a sorted list to make it another.

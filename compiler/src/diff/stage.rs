@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::next::{Change, Changes, diff_keys, differing_elements};
+use super::next::{Change, Changes, diff_keys, differing_elements, differing_keys};
 use crate::nft::{Chain, ChainName, Key, Set, SetName, Table, VerdictMap, sets_of};
 
 /// The table to which the next transaction leads, if it is not the desired one because that would weigh more than the
@@ -85,10 +85,15 @@ struct Lacking<'a> {
     weight: usize,
 }
 
-/// Whether the changes cannot weigh more than the limit, by a look at their sizes alone: nearly all are small.
+/// Whether the changes cannot weigh more than the limit, by a look at themselves alone: nearly all are small.
 fn is_surely_light(changes: &Changes<'_>, base: &Table, limit: usize) -> bool {
     let size = |set: Option<&Arc<Set>>| set.map_or(0, |set| set.keys.len());
-    let sets: usize = changes.sets.iter().map(|set| size(set.old) + size(set.new) + of_added_set(base)).sum();
+    let of_set = |set: &Change<'_, SetName, Set>| match (set.old, set.new) {
+        // A large set of which little changes is no reason to look at the whole table.
+        (Some(old), Some(new)) if !new.key_type.is_interval() => differing_keys(&old.keys, &new.keys),
+        (old, new) => size(old) + size(new),
+    };
+    let sets: usize = changes.sets.iter().map(|set| of_set(set) + of_added_set(base)).sum();
     let elements = |map: Option<&Arc<VerdictMap>>| map.map_or(0, |map| map.elements.len());
     let maps: usize = changes.maps.iter().map(|map| elements(map.old) + elements(map.new)).sum();
     sets + maps + changes.chains.iter().map(|chain| of_chain(chain, base)).sum::<usize>() <= limit

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use super::speakers::Speakers;
 use crate::api::{Direction, PodKey, PolicyKey};
-use crate::cluster::{ListId, PodPeers, PortSelector};
-use crate::policy::{Ir, LocalPod, PeerSet, PolicyRules, PortSet};
+use crate::cluster::ListId;
+use crate::policy::{Ir, LocalPod};
 
 /// The addresses of local pods on which the verdict may not be what it was. It errs on the side of too many.
 #[derive(Debug, Default)]
@@ -28,13 +32,14 @@ struct Policies<'a> {
 
 /// What happened to what the selectors mean.
 #[derive(Debug)]
-struct Meanings<K> {
-    touched: BTreeSet<Arc<K>>,
-    narrowed: BTreeSet<Arc<K>>,
+struct Meanings<'a, K> {
+    touched: Vec<&'a Arc<K>>,
+    narrowed: Vec<&'a Arc<K>>,
 }
 
 impl Changes {
-    pub(super) fn between(before: Option<&Ir>, now: &Ir, all_touched: bool) -> Changes {
+    /// What differs between two IRs, of which the second has these `speakers`.
+    pub(super) fn between(before: Option<&Ir>, now: &Ir, speakers: &Speakers, all_touched: bool) -> Changes {
         let Some(before) = before else {
             let addresses =
                 now.pods.iter().filter(|pod| pod.is_isolated()).flat_map(|pod| pod.addresses.iter().copied());
@@ -42,7 +47,7 @@ impl Changes {
             let touched = now.pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
             return Changes { touched, narrowed, pods_changed: true };
         };
-        let policies = Policies::between(before, now, all_touched);
+        let policies = Policies::between(before, now, speakers, all_touched);
         let pods_changed = !Arc::ptr_eq(&before.pods, &now.pods);
         let mut changes = Changes { pods_changed, ..Changes::default() };
         if pods_changed {
@@ -96,54 +101,38 @@ impl Changes {
 
 impl<'a> Policies<'a> {
     /// A policy that comes or goes changes the lists of its pods, and is not among these.
-    fn between(before: &Ir, now: &'a Ir, all_touched: bool) -> Policies<'a> {
+    fn between(before: &Ir, now: &'a Ir, speakers: &'a Speakers, all_touched: bool) -> Policies<'a> {
         let mut policies = Policies::default();
-        if !Arc::ptr_eq(&before.policies, &now.policies) {
-            let is_another = |(key, rules): &(&PolicyKey, &Arc<PolicyRules>)| {
-                before.policies.get(*key).is_some_and(|old| !Arc::ptr_eq(old, rules))
-            };
-            policies.touched.extend(now.policies.iter().filter(is_another).map(|(key, _)| key));
-            policies.narrowed.clone_from(&policies.touched);
+        for item in before.policies.diff(&now.policies) {
+            match item {
+                DiffItem::Update { new: (key, _), .. } => _ = policies.touched.insert(key),
+                DiffItem::Add(..) | DiffItem::Remove(..) => {}
+            }
         }
+        policies.narrowed.clone_from(&policies.touched);
         let members = Meanings::between(&before.members, &now.members);
         let endpoints = Meanings::between(&before.endpoints, &now.endpoints);
-        if all_touched && !(members.touched.is_empty() && endpoints.touched.is_empty()) {
-            let speaks = |(_, rules): &(_, &Arc<_>)| speaks_of(rules, &members.touched, &endpoints.touched);
-            policies.touched.extend(now.policies.iter().filter(speaks).map(|(key, _)| key));
-        }
-        if !(members.narrowed.is_empty() && endpoints.narrowed.is_empty()) {
-            let speaks = |(_, rules): &(_, &Arc<_>)| speaks_of(rules, &members.narrowed, &endpoints.narrowed);
-            let narrowed = now.policies.iter().filter(speaks).map(|(key, _)| key);
-            policies.narrowed.extend(narrowed);
-            policies.touched.extend(policies.narrowed.iter().copied());
+        policies.narrowed.extend(speakers.of(&members.narrowed, &endpoints.narrowed));
+        policies.touched.extend(policies.narrowed.iter().copied());
+        if all_touched {
+            policies.touched.extend(speakers.of(&members.touched, &endpoints.touched));
         }
         policies
     }
 }
 
-impl<K: Ord> Meanings<K> {
+impl<'a, K: Ord> Meanings<'a, K> {
     /// Selectors that come or go do so with policies that change.
-    fn between<T: Ord>(before: &BTreeMap<Arc<K>, Arc<Vec<T>>>, now: &BTreeMap<Arc<K>, Arc<Vec<T>>>) -> Meanings<K> {
-        let mut meanings = Meanings { touched: BTreeSet::new(), narrowed: BTreeSet::new() };
-        if std::ptr::eq(before, now) {
-            return meanings;
-        }
-        // Selectors are long to compare, and mostly the same ones.
-        let same = before.len() == now.len() && before.keys().zip(now.keys()).all(|(old, new)| Arc::ptr_eq(old, new));
-        let changed: Vec<_> = if same {
-            let pairs = before.values().zip(now).filter(|(old, (_, members))| !Arc::ptr_eq(old, members));
-            pairs.map(|(old, (selector, members))| (selector, old, members)).collect()
-        } else {
-            let pair = |(selector, members)| {
-                let old = before.get(selector).filter(|old| !Arc::ptr_eq(old, members))?;
-                Some((selector, old, members))
+    fn between<T: Ord>(before: &OrdMap<Arc<K>, Arc<Vec<T>>>, now: &'a OrdMap<Arc<K>, Arc<Vec<T>>>) -> Meanings<'a, K> {
+        let mut meanings = Meanings { touched: Vec::new(), narrowed: Vec::new() };
+        for item in before.diff(now) {
+            let (old, selector, members) = match item {
+                DiffItem::Update { old: (_, old), new: (selector, members) } => (old, selector, members),
+                DiffItem::Add(..) | DiffItem::Remove(..) => continue,
             };
-            now.iter().filter_map(pair).collect()
-        };
-        for (selector, old, members) in changed {
-            meanings.touched.insert(selector.clone());
+            meanings.touched.push(selector);
             if old.iter().any(|member| members.binary_search(member).is_err()) {
-                meanings.narrowed.insert(selector.clone());
+                meanings.narrowed.push(selector);
             }
         }
         meanings
@@ -157,28 +146,4 @@ fn names_any(list: &[PolicyKey], policies: &BTreeSet<&PolicyKey>) -> bool {
     } else {
         policies.iter().any(|key| list.binary_search(key).is_ok())
     }
-}
-
-/// Whether a rule of the policy names these pods or ports.
-fn speaks_of(rules: &PolicyRules, pods: &BTreeSet<Arc<PodPeers>>, ports: &BTreeSet<Arc<PortSelector>>) -> bool {
-    let of_direction = |direction| {
-        let rules = rules.rules(direction).unwrap_or_default();
-        rules.iter().any(|rule| {
-            let peers = match &rule.peers {
-                PeerSet::Any => None,
-                PeerSet::These { pods, .. } => pods.as_ref(),
-            };
-            let names = match &rule.ports {
-                PortSet::These { names, .. } if !names.is_empty() && !ports.is_empty() => Some(names),
-                PortSet::These { .. } | PortSet::Any => None,
-            };
-            peers.is_some_and(|peers| pods.contains(peers))
-                || names.is_some_and(|names| {
-                    [peers, None]
-                        .into_iter()
-                        .any(|peers| ports.contains(&PortSelector::of_rule(direction, peers, names)))
-                })
-        })
-    };
-    Direction::ALL.into_iter().any(of_direction)
 }

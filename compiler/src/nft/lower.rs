@@ -21,21 +21,23 @@ mod policy_chain;
 mod segments;
 mod sets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use super::skeleton::{self, Deny};
-use super::{Family, LogGroup, Table};
+use super::{Family, LogGroup, SetName, Table};
 use crate::api::{Direction, PolicyKey};
-use crate::cluster::{Endpoints, Members, PodPeers, PortSelector};
-use crate::policy::{Ir, LocalPod, PodLinks, PolicyRules};
+use crate::cluster::{Endpoint, PodPeers, PortSelector};
+use crate::policy::{Ir, LocalPod, PodLinks, RulesByPolicy};
+use crate::shared::changed_keys;
 pub use bridge::{
     refused_destination_counter, refused_link_local_counter, refused_port_source_counter, refused_tag_counter,
 };
 use dispatch::Groups;
-use groups::{GroupPart, MOST_JUMPS};
+use groups::{Changed, GroupPart, MOST_JUMPS};
 use policy_chain::PolicyChain;
 use sets::Followed;
 
@@ -51,17 +53,18 @@ pub struct Lowerer {
     table: Table,
     policies: PolicyPart,
     pods: PodPart,
-    members: Followed<PodPeers, Members>,
-    endpoints: Followed<PortSelector, Endpoints>,
+    members: Followed<PodPeers, IpAddr>,
+    endpoints: Followed<PortSelector, Endpoint>,
     groups: GroupPart,
 }
 
 /// What the policies alone decide: their chains, and the sets of CIDRs and ports.
 #[derive(Debug, Default)]
 struct PolicyPart {
-    from: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
+    from: RulesByPolicy,
     chains: BTreeMap<(PolicyKey, Direction), PolicyChain>,
-    objects: Table,
+    /// How many rules look into each of their sets.
+    users: BTreeMap<SetName, usize>,
 }
 
 /// What the local pods alone decide.
@@ -108,9 +111,9 @@ impl Lowerer {
 
     /// The table that enforces an IR.
     pub fn lower(&mut self, ir: &Ir) -> Table {
-        self.lower_pods(ir);
-        self.lower_policies(ir);
-        let changed =
+        let groups = self.lower_pods(ir);
+        let policies = self.lower_policies(ir);
+        let turned =
             self.members.keep_up(&ir.members, &self.families, sets::declare_pods, sets::pods_keys, &mut self.table);
         self.endpoints.keep_up(
             &ir.endpoints,
@@ -119,14 +122,16 @@ impl Lowerer {
             sets::endpoints_keys,
             &mut self.table,
         );
+        let changed = Changed { groups, policies: &policies, selectors: &turned };
         self.groups.keep_up(ir, &self.pods.groups, &self.families, &changed, &mut self.table);
         self.table.clone()
     }
 
-    fn lower_pods(&mut self, ir: &Ir) {
+    /// Says whether there may be other groups of pods than before.
+    fn lower_pods(&mut self, ir: &Ir) -> bool {
         let is_same = |(pods, links): &(Arc<_>, Arc<_>)| Arc::ptr_eq(pods, &ir.pods) && Arc::ptr_eq(links, &ir.links);
         if self.pods.from.as_ref().is_some_and(is_same) {
-            return;
+            return false;
         }
         // Rules and sets of a family are there only if some local pod has an address of it.
         let has = |family: &Family| {
@@ -142,31 +147,48 @@ impl Lowerer {
         replace(&mut self.table, &self.pods.objects, &objects);
         self.pods.from = Some((ir.pods.clone(), ir.links.clone()));
         self.pods.objects = objects;
+        true
     }
 
-    fn lower_policies(&mut self, ir: &Ir) {
-        if Arc::ptr_eq(&self.policies.from, &ir.policies) {
-            return;
-        }
-        let mut part = PolicyPart { from: ir.policies.clone(), ..PolicyPart::default() };
-        for (key, rules) in ir.policies.iter() {
-            let unchanged = self.policies.from.get(key).is_some_and(|before| Arc::ptr_eq(before, rules));
-            for direction in Direction::ALL {
-                let Some(of_direction) = rules.rules(direction) else { continue };
-                let slot = (key.clone(), direction);
-                let known = self.policies.chains.remove(&slot).filter(|_| unchanged);
-                let chain = known.unwrap_or_else(|| policy_chain::lower(key, direction, of_direction, &self.families));
-                part.objects.chains.insert(chain.name.clone(), chain.chain.clone());
-                for (name, set) in &chain.sets {
-                    // Another policy may have made the same set: it keeps its reference while both are there.
-                    let known = self.policies.objects.sets.get(name).unwrap_or(set);
-                    part.objects.sets.entry(name.clone()).or_insert_with(|| known.clone());
+    /// Gives the policies whose rules are others than before.
+    fn lower_policies(&mut self, ir: &Ir) -> BTreeSet<PolicyKey> {
+        let PolicyPart { from, chains, users } = &mut self.policies;
+        let changed: BTreeSet<PolicyKey> = changed_keys(from, &ir.policies).cloned().collect();
+        let slots = changed.iter().flat_map(|key| Direction::ALL.map(|direction| (key.clone(), direction)));
+        // What comes, comes first: a set that both have stays as it is.
+        for slot in slots {
+            let (key, direction) = &slot;
+            let rules = ir.policies.get(key).and_then(|policy| policy.rules(*direction));
+            let now = rules.map(|rules| policy_chain::lower(key, *direction, rules, &self.families));
+            if let Some(now) = &now {
+                self.table.chains.insert(now.name.clone(), now.chain.clone());
+                for (name, set) in &now.sets {
+                    let users = users.entry(name.clone()).or_default();
+                    *users += 1;
+                    if *users == 1 {
+                        self.table.sets.insert(name.clone(), set.clone());
+                    }
                 }
-                part.chains.insert(slot, chain);
+            }
+            let before = match now {
+                Some(now) => chains.insert(slot, now),
+                None => {
+                    let before = chains.remove(&slot);
+                    before.iter().for_each(|before| _ = self.table.chains.remove(&before.name));
+                    before
+                }
+            };
+            for (name, _) in before.iter().flat_map(|before| &before.sets) {
+                let Some(left) = users.get_mut(name) else { continue };
+                *left -= 1;
+                if *left == 0 {
+                    users.remove(name);
+                    self.table.sets.remove(name);
+                }
             }
         }
-        replace(&mut self.table, &self.policies.objects, &part.objects);
-        self.policies = part;
+        from.clone_from(&ir.policies);
+        changed
     }
 }
 

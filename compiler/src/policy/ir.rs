@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use super::{AddressRange, Gate, PodLinks};
 use crate::api::{Direction, NetworkPolicy, NodeName, PodKey, PolicyKey, PortRange, Protocol, Str};
 use crate::cluster::{EndpointsByPort, MembersByPeers, PodPeers, PolicyList, Quarantine};
@@ -11,7 +13,7 @@ use crate::cluster::{EndpointsByPort, MembersByPeers, PodPeers, PolicyList, Quar
 /// Who may talk to whom on one node.
 ///
 /// Its parts are shared: a part that has not changed since the last [`Resolver::resolve`](super::Resolver::resolve) is the
-/// same by reference.
+/// same by reference, and of a map so is whatever has not changed in it.
 #[derive(Debug, Clone)]
 pub struct Ir {
     /// The node.
@@ -19,7 +21,7 @@ pub struct Ir {
     /// The pods of this node that have a network of their own, by key.
     pub pods: Arc<Vec<LocalPod>>,
     /// The policies that select at least one of them.
-    pub policies: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
+    pub policies: RulesByPolicy,
     /// The addresses of the pods that the rules of those policies name.
     pub members: MembersByPeers,
     /// The endpoints that the named ports of those policies mean.
@@ -29,6 +31,9 @@ pub struct Ir {
     /// What is refused of addresses that none of the pods has.
     pub gate: Arc<Gate>,
 }
+
+/// The rules of policies.
+pub type RulesByPolicy = OrdMap<PolicyKey, Arc<PolicyRules>>;
 
 /// A pod of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -74,8 +74,8 @@ fn is_of_dhcp(direction: Direction, packet: &Packet) -> bool {
     direction == Direction::Ingress && packet.protocol == PacketProtocol::Port(Protocol::Udp, 68)
 }
 
-/// The same, where it is known which local pod is judged, if any.
-pub(crate) fn judge_pod(ir: &Ir, pod: Option<&LocalPod>, direction: Direction, packet: &Packet) -> Judgement {
+/// The same, where it is known which local pod is judged, if any, and the gate is not asked.
+pub fn judge_pod(ir: &Ir, pod: Option<&LocalPod>, direction: Direction, packet: &Packet) -> Judgement {
     let (own, peer) = ends(direction, packet);
     let Some(isolation) = pod.and_then(|pod| pod.isolation(direction)) else { return Judgement::free() };
     let rule = allowing_rule(ir, direction, isolation, peer, packet);

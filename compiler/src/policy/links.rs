@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{LocalPod, OpenToAll, Policies};
+use super::{LocalPod, OpenToAll, RulesByPolicy};
 use crate::api::{Direction, LinkName, PodKey, Str};
 use crate::cluster::{Link, ListId, Port, State};
 
@@ -51,7 +51,12 @@ pub struct PodLinks {
 }
 
 impl PodLinks {
-    pub(super) fn of(state: &State, pods: &[LocalPod], policies: &Policies, own_addresses: &OwnAddresses) -> PodLinks {
+    pub(super) fn of(
+        state: &State,
+        pods: &[LocalPod],
+        policies: &RulesByPolicy,
+        own_addresses: &OwnAddresses,
+    ) -> PodLinks {
         let mut found = PodLinks::default();
         let links = state.links();
         if links.is_empty() {
@@ -118,7 +123,7 @@ impl PodLinks {
         bridge: &Link,
         any_ingress: bool,
         known_behind: Behind<'_>,
-        policies: &Policies,
+        policies: &RulesByPolicy,
         own_addresses: &OwnAddresses,
     ) {
         let mut known: BTreeMap<(Direction, ListId), OpenToAll> = BTreeMap::new();

@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
-use super::{AddressRange, Isolation, PeerSet, PolicyRules, PortSet, merge_ports};
-use crate::api::{Direction, PolicyKey, PortRange, Protocol};
-
-/// The policies of an IR.
-pub(super) type Policies = BTreeMap<PolicyKey, Arc<PolicyRules>>;
+use super::{AddressRange, Isolation, PeerSet, PortSet, RulesByPolicy, merge_ports};
+use crate::api::{Direction, PortRange, Protocol};
 
 /// The ports that the rules of a direction open to everybody, by number: a rule without peers, or with an `ipBlock` of all addresses of
 /// the family and no exceptions.
@@ -40,7 +36,7 @@ impl Default for OpenPorts {
 
 impl OpenToAll {
     /// What the pods that these policies isolate have in common with everybody.
-    pub(super) fn of(direction: Direction, isolation: &Isolation, policies: &Policies) -> OpenToAll {
+    pub(super) fn of(direction: Direction, isolation: &Isolation, policies: &RulesByPolicy) -> OpenToAll {
         let mut open = OpenToAll::default();
         let rules = isolation.policies.iter().filter_map(|key| policies.get(key)?.rules(direction)).flatten();
         for rule in rules {

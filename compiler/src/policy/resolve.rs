@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use super::{
-    Gate, Ir, Isolation, LocalPod, OwnAddresses, PeerSet, PodLinks, PolicyRules, PortSet, ResolvedRule, merge_ports,
-    subtract_and_merge,
+    Gate, Ir, Isolation, LocalPod, OwnAddresses, PeerSet, PodLinks, PolicyRules, PortSet, ResolvedRule, RulesByPolicy,
+    merge_ports, subtract_and_merge,
 };
 use crate::api::{
     ApiGeneration, Direction, IpBlock, NetworkPolicy, Peer, Peers, Pod, PolicyKey, PortMatch, PortRange, Ports, Rule,
 };
 use crate::cluster::{PodPeers, Quarantine, State, Versions, named_ports};
+use crate::shared::changed_keys;
 
 /// Resolves a state to IRs as it changes, and remembers what has not changed.
 ///
@@ -20,9 +23,10 @@ use crate::cluster::{PodPeers, Quarantine, State, Versions, named_ports};
 pub struct Resolver {
     versions: Option<Versions>,
     pods: Arc<Vec<LocalPod>>,
-    policies: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
-    /// What each policy's rules were made of.
-    sources: BTreeMap<PolicyKey, Arc<NetworkPolicy>>,
+    policies: RulesByPolicy,
+    /// What the policies' rules were made of.
+    sources: OrdMap<PolicyKey, Arc<NetworkPolicy>>,
+    quarantined: OrdMap<PolicyKey, Quarantine>,
     own_addresses: OwnAddresses,
     links: Arc<PodLinks>,
     gate: Arc<Gate>,
@@ -66,20 +70,22 @@ impl Resolver {
     }
 
     fn resolve_policies(&mut self, state: &State) {
-        let used = state.selection().used().filter_map(|key| state.policies().get(key));
-        let sources: BTreeMap<_, _> = used.map(|policy| (policy.key.clone(), policy.clone())).collect();
-        let rules = sources.iter().map(|(key, policy)| {
-            let quarantine = state.quarantined().get(key);
-            let unchanged = self.sources.get(key).is_some_and(|before| Arc::ptr_eq(before, policy));
-            let known = self.policies.get(key).filter(|rules| unchanged && rules.quarantine.as_ref() == quarantine);
-            (key.clone(), known.cloned().unwrap_or_else(|| Arc::new(policy_rules(policy, quarantine))))
-        });
-        self.policies = Arc::new(rules.collect());
-        self.sources = sources;
+        let sources = std::mem::replace(&mut self.sources, state.used_policies().clone());
+        let quarantined = std::mem::replace(&mut self.quarantined, state.quarantined().clone());
+        let changed = changed_keys(&sources, &self.sources).chain(changed_keys(&quarantined, &self.quarantined));
+        for key in changed.collect::<BTreeSet<_>>() {
+            match self.sources.get(key) {
+                Some(policy) => {
+                    let rules = policy_rules(policy, self.quarantined.get(key));
+                    self.policies.insert(key.clone(), Arc::new(rules));
+                }
+                None => _ = self.policies.remove(key),
+            }
+        }
     }
 }
 
-fn local_pod(state: &State, pod: &Pod, policies: &BTreeMap<PolicyKey, Arc<PolicyRules>>) -> LocalPod {
+fn local_pod(state: &State, pod: &Pod, policies: &RulesByPolicy) -> LocalPod {
     let isolation = |direction, by_namespace| -> Option<Isolation> {
         let list = state.selection().policies(&pod.key, direction);
         let isolates = |key| policies.get(key).is_some_and(|rules| rules.isolates);
@@ -98,6 +104,8 @@ fn local_pod(state: &State, pod: &Pod, policies: &BTreeMap<PolicyKey, Arc<Policy
 }
 
 fn policy_rules(policy: &Arc<NetworkPolicy>, quarantine: Option<&Quarantine>) -> PolicyRules {
+    #[cfg(test)]
+    crate::work::count(crate::work::Work::PolicyResolved);
     // Many rules of a policy may name the same pods at length.
     let mut peers = BTreeSet::new();
     let mut enforced = |rules: &[Rule]| match quarantine {

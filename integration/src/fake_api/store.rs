@@ -88,25 +88,26 @@ impl Store {
     }
 
     /// What happened to the selected objects after a version, up to another: one that begins to be among them is added,
-    /// and one that ceases to be is deleted.
+    /// and one that ceases to be is deleted, and told as it was before, as the real server does it.
     pub(super) fn since(&self, selection: &Selection, after: u64, until: u64) -> Vec<Event> {
-        let mut selected: BTreeSet<Key> = BTreeSet::new();
+        let mut selected: BTreeMap<Key, &Value> = BTreeMap::new();
         let mut told = Vec::new();
         for event in self.events.iter().take_while(|event| event.version <= until) {
-            let was = selected.contains(&event.key);
             let is = event.kind != "DELETED" && selection.has(&event.key, &event.object);
-            match is {
-                true => _ = selected.insert(event.key.clone()),
-                false => _ = selected.remove(&event.key),
-            }
-            let kind = match (was, is) {
-                (false, true) => "ADDED",
-                (true, true) => "MODIFIED",
-                (true, false) => "DELETED",
-                (false, false) => continue,
+            let was = match is {
+                true => selected.insert(event.key.clone(), &event.object),
+                false => selected.remove(&event.key),
+            };
+            let (kind, object) = match (was, is) {
+                (None, true) => ("ADDED", &event.object),
+                (Some(_), true) => ("MODIFIED", &event.object),
+                (Some(before), false) => ("DELETED", before),
+                (None, false) => continue,
             };
             if event.version > after {
-                told.push(Event { kind, ..event.clone() });
+                let mut object = object.clone();
+                object["metadata"]["resourceVersion"] = json!(event.version.to_string());
+                told.push(Event { kind, object, version: event.version, key: event.key.clone() });
             }
         }
         told

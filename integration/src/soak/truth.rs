@@ -126,6 +126,7 @@ where
         for item in parse(&serde_json::to_value(&object)?, "") {
             match item {
                 Item::Object { parsed, .. } => objects.push(parsed.value),
+                Item::Workload(workload) => bail!("{} was not asked for", workload.value.key),
                 Item::Skipped(skipped) => bail!("{skipped}"),
                 Item::Invalid(invalid) => return Err(invalid).context("the API has an object that is none"),
             }

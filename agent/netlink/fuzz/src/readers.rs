@@ -30,6 +30,7 @@ pub(crate) fn objects(bytes: &[u8]) {
         .into_iter()
         .filter_map(|item| match item {
             Item::Object { parsed, .. } => Some(parsed.value),
+            Item::Workload(workload) => Some(Object::Pod(workload.value.template)),
             Item::Skipped(_) | Item::Invalid(_) => None,
         })
         .collect();

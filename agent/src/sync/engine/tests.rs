@@ -2,6 +2,7 @@
 
 mod commits;
 mod failures;
+mod moving;
 mod policies;
 mod quarantine;
 mod reviews;
@@ -322,7 +323,7 @@ fn objects(yaml: &str) -> Vec<Object> {
     items
         .map(|item| match item {
             Item::Object { parsed, .. } => parsed.value,
-            other @ (Item::Skipped(_) | Item::Invalid(_)) => panic!("not an object: {other:?}"),
+            other @ (Item::Workload(_) | Item::Skipped(_) | Item::Invalid(_)) => panic!("not an object: {other:?}"),
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use compiler::cluster::{Interest, State};
 /// What was of interest at the last look.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// Of the policies in use, and of the labels of the Namespaces.
+    /// Of what the policies in use name, and of the labels of the Namespaces.
     versions: Option<[u64; 2]>,
     interest: Arc<Interest>,
 }
@@ -18,7 +18,7 @@ impl Wanted {
     /// What is of interest now.
     pub(super) fn of(&mut self, state: &State) -> Arc<Interest> {
         let versions = state.versions();
-        let versions = Some([versions.used_policies, versions.namespaces]);
+        let versions = Some([versions.selectors, versions.namespaces]);
         if self.versions != versions {
             self.versions = versions;
             let interest = Interest::of(state);

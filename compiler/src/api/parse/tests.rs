@@ -7,6 +7,7 @@ mod network_policy;
 mod pod;
 mod selector;
 mod small;
+mod workload;
 
 use serde_json::{Value, json};
 

@@ -130,7 +130,7 @@ fn the_order_of_events_does_not_matter() {
             state.apply(event);
         }
         state.decide();
-        state.quarantined().clone()
+        state.quarantined().clone().into_iter().collect()
     };
     let forwards = quarantined_after(events.clone());
     assert_eq!(

@@ -1,8 +1,8 @@
 //! An event costs what it changes: how many selectors are tried, whatever there is.
 
-use crate::cluster::pod_peers::tried;
 use crate::cluster::{Change, Event, PodSource, State};
 use crate::testing::{PodBuilder, namespace, pod, pods_of, pods_where, policy, rule, state};
+use crate::work::{self, Work};
 
 const POLICIES: usize = 1_500;
 const PODS: usize = 15_000;
@@ -51,10 +51,10 @@ fn few_selectors_are_tried_however_many_there_are() {
         ("a namespace without pods", namespace("d", "team=x").into(), 0),
         ("the label of a namespace: two for each of its pods", namespace("b", "team=y").into(), 2 * PODS),
     ];
-    tried::take();
+    work::take();
     for (name, event, most) in cases {
         state.apply(event);
-        let tried = tried::take();
+        let tried = work::take().of(Work::SelectorTried);
         assert!(tried <= most, "{name}: {tried} selectors were tried");
     }
 }

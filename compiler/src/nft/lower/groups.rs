@@ -1,6 +1,9 @@
 //! The chains of groups of pods, and how much there may be of what leads to policies by peer.
 
+mod place;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::super::skeleton::{deny_chain, rule};
@@ -8,9 +11,11 @@ use super::super::{Chain, ChainName, Comment, Family, Stmt, Table, Verdict};
 use super::by_peer::{ByPeer, jump_to};
 use super::dispatch::{Group, Groups, Slot};
 use super::naming::Naming;
+use super::sets::Turned;
 use crate::api::PolicyKey;
 use crate::cluster::PodPeers;
 use crate::policy::{Ir, PolicyRules};
+use place::Place;
 
 /// A group with more policies than this, those in quarantine aside, is led to them by peer.
 ///
@@ -28,10 +33,22 @@ const MOST_MENTIONS_IN_ALL: usize = 2_048;
 #[derive(Debug)]
 pub(super) struct GroupPart {
     most_jumps: usize,
-    policies: Arc<BTreeMap<PolicyKey, Arc<PolicyRules>>>,
     by_slot: BTreeMap<Slot, Lowered>,
+    /// The groups that are led by peer by the words of pods that their policies name.
+    by_selector: BTreeMap<Arc<PodPeers>, BTreeSet<Slot>>,
+    /// The groups that are led by peer as they stand in the table.
+    by_peer: BTreeSet<Slot>,
     /// How many groups lead to the chain of each list.
     lists: BTreeMap<ChainName, usize>,
+}
+
+/// What is not as it was when groups were last lowered.
+pub(super) struct Changed<'a> {
+    /// Whether there may be other groups.
+    pub(super) groups: bool,
+    /// Policies, whatever has changed about them.
+    pub(super) policies: &'a BTreeSet<PolicyKey>,
+    pub(super) selectors: &'a [Turned<PodPeers, IpAddr>],
 }
 
 /// One group.
@@ -56,16 +73,10 @@ enum State {
     Placed,
     /// As it was before some elements changed.
     Behind,
+    /// As it was before others of its policies were broad, so that its elements do not tell what changed.
+    Stale,
     /// Not yet.
     New,
-}
-
-/// Where groups are placed.
-struct Place<'a> {
-    lists: &'a mut BTreeMap<ChainName, usize>,
-    table: &'a mut Table,
-    /// What was taken out, and is put back where it is still the same.
-    spare: Table,
 }
 
 // === impl GroupPart ===
@@ -73,7 +84,8 @@ struct Place<'a> {
 impl GroupPart {
     /// No groups. Those that come are led to their policies by peer if these are more than `most_jumps`.
     pub(super) fn new(most_jumps: usize) -> GroupPart {
-        GroupPart { most_jumps, policies: Arc::default(), by_slot: BTreeMap::new(), lists: BTreeMap::new() }
+        let (by_slot, by_selector, by_peer) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        GroupPart { most_jumps, by_slot, by_selector, by_peer, lists: BTreeMap::new() }
     }
 
     /// How many policies a group may have that asks them in turn.
@@ -82,50 +94,88 @@ impl GroupPart {
     }
 
     /// Brings the chains and maps in the table in line with the groups, their policies, and the selectors that mean
-    /// something else than before.
+    /// something else than before. Groups that none of that concerns are not looked into.
     pub(super) fn keep_up(
         &mut self,
         ir: &Ir,
         groups: &Groups,
         families: &[Family],
-        changed: &[Arc<PodPeers>],
+        changed: &Changed<'_>,
         table: &mut Table,
     ) {
-        let same_policies = Arc::ptr_eq(&self.policies, &ir.policies);
-        self.policies = ir.policies.clone();
-        let mut place = Place { lists: &mut self.lists, table, spare: Table::default() };
-        self.by_slot.retain(|slot, lowered| {
-            let stays = groups.by_slot.contains_key(slot) && (same_policies || lowered.is_made_of(ir));
+        let mut lists = std::mem::take(&mut self.lists);
+        let mut place = Place::new(&mut lists, table);
+        let (mut touched, mut has_room) = (BTreeSet::new(), false);
+        if changed.groups || !changed.policies.is_empty() {
+            has_room = self.take_out_groups(ir, groups, changed, &mut place);
+            touched = self.lower_groups(ir, groups);
+        }
+        for turned in changed.selectors {
+            touched.extend(self.follow(turned));
+        }
+        if has_room || !touched.is_empty() {
+            let by_peer = slots_by_peer(&self.by_slot);
+            touched.extend(by_peer.symmetric_difference(&self.by_peer).cloned());
+            self.by_peer = by_peer;
+        }
+        for slot in &touched {
+            let Some(lowered) = self.by_slot.get_mut(slot) else { continue };
+            place.bring_up(lowered, self.by_peer.contains(slot), families);
+        }
+        self.lists = lists;
+    }
+
+    /// Takes out the groups that go, or that have to be lowered anew, and says whether there are any.
+    fn take_out_groups(&mut self, ir: &Ir, groups: &Groups, changed: &Changed<'_>, place: &mut Place<'_>) -> bool {
+        let mut gone = Vec::new();
+        for (slot, lowered) in &mut self.by_slot {
+            let stays = groups.by_slot.contains_key(slot) && lowered.take_over(changed.policies, ir);
             if !stays {
-                place.take_out(lowered);
-            }
-            stays
-        });
-        for (slot, group) in &groups.by_slot {
-            match self.by_slot.get_mut(slot) {
-                Some(known) => changed.iter().for_each(|selector| known.follow(selector, ir)),
-                None => drop(self.by_slot.insert(slot.clone(), Lowered::new(group, ir, self.most_jumps))),
+                gone.push(slot.clone());
             }
         }
-        let by_peer = slots_by_peer(&self.by_slot);
-        for (slot, lowered) in &mut self.by_slot {
-            let broad = &lowered.broad.0;
-            let naming = lowered.naming.as_ref().filter(|_| by_peer.contains(slot));
-            let stands = match (&lowered.by_peer, naming) {
-                (Some(known), Some(_)) => known.broad() == broad,
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            };
-            if lowered.state != State::New && stands {
-                place.catch_up(lowered);
+        for slot in &gone {
+            let Some(lowered) = self.by_slot.remove(slot) else { continue };
+            place.take_out(&lowered);
+            for selector in lowered.naming.iter().flat_map(Naming::selectors) {
+                if let Some(slots) = self.by_selector.get_mut(selector) {
+                    slots.remove(slot);
+                    if slots.is_empty() {
+                        self.by_selector.remove(selector);
+                    }
+                }
+            }
+        }
+        !gone.is_empty()
+    }
+
+    /// Lowers the groups that come.
+    fn lower_groups(&mut self, ir: &Ir, groups: &Groups) -> BTreeSet<Slot> {
+        let mut come = BTreeSet::new();
+        for (slot, group) in &groups.by_slot {
+            if self.by_slot.contains_key(slot) {
                 continue;
             }
-            let Group { direction, isolated_by, .. } = &*lowered.group;
-            let now = naming.map(|naming| ByPeer::new(*direction, families, isolated_by, naming, broad.clone()));
-            place.take_out(lowered);
-            lowered.by_peer = now;
-            place.put_in(lowered);
+            let lowered = Lowered::new(group, ir, self.most_jumps);
+            for selector in lowered.naming.iter().flat_map(Naming::selectors) {
+                self.by_selector.entry(selector.clone()).or_default().insert(slot.clone());
+            }
+            come.insert(slot.clone());
+            self.by_slot.insert(slot.clone(), lowered);
         }
+        come
+    }
+
+    /// Takes over whom a selector means now, and gives the groups whose policies name it.
+    fn follow(&mut self, turned: &Turned<PodPeers, IpAddr>) -> BTreeSet<Slot> {
+        let Some(slots) = self.by_selector.get(&turned.selector) else { return BTreeSet::new() };
+        let addresses = turned.differing();
+        for slot in slots {
+            if let Some(lowered) = self.by_slot.get_mut(slot) {
+                lowered.follow(turned, &addresses);
+            }
+        }
+        slots.clone()
     }
 }
 
@@ -154,20 +204,40 @@ impl Lowered {
         Lowered { group: group.clone(), policies, naming, broad, by_peer: None, state: State::New }
     }
 
-    /// Whether all its policies are as they were.
-    fn is_made_of(&self, ir: &Ir) -> bool {
-        let same = |rules: &Arc<PolicyRules>| ir.policies.get(&rules.key).is_some_and(|now| Arc::ptr_eq(now, rules));
-        self.policies.len() == self.group.policies.len() && self.policies.iter().all(same)
+    /// Takes over policies that have changed and still name the same. Says no where any of its own has changed otherwise.
+    fn take_over(&mut self, changed: &BTreeSet<PolicyKey>, ir: &Ir) -> bool {
+        let Some(namespace) = self.group.policies.first().map(|first| &first.namespace) else { return true };
+        let first = PolicyKey { namespace: namespace.clone(), name: "".into() };
+        let of_namespace = changed.range(first..).take_while(|key| key.namespace == *namespace);
+        let mut own = of_namespace.filter(|key| self.group.policies.binary_search(key).is_ok());
+        own.all(|key| {
+            let at = self.policies.binary_search_by(|policy| policy.key.cmp(key));
+            let (Ok(at), Some(now)) = (at, ir.policies.get(key)) else { return false };
+            let known = &mut self.policies[at];
+            let is_asked_alike = known.quarantine.is_some() == now.quarantine.is_some();
+            let is_alike = match &mut self.naming {
+                Some(naming) if now.quarantine.is_none() => naming.replace(self.group.direction, now),
+                Some(_) | None => true,
+            };
+            known.clone_from(now);
+            is_asked_alike && is_alike
+        })
     }
 
-    /// Takes over whom a selector means now.
-    fn follow(&mut self, selector: &PodPeers, ir: &Ir) {
-        let (Some(naming), Some(now)) = (&mut self.naming, ir.members.get(selector)) else { return };
-        let Some(addresses) = naming.update(selector, now) else { return };
+    /// Takes over whom a selector means now, which differs by these addresses.
+    fn follow(&mut self, turned: &Turned<PodPeers, IpAddr>, addresses: &[IpAddr]) {
+        let Some(naming) = &mut self.naming else { return };
+        naming.update(&turned.selector, &turned.now);
         self.broad = naming.broad();
-        if let Some(by_peer) = self.by_peer.as_mut().filter(|by_peer| by_peer.broad() == self.broad.0) {
-            by_peer.update(&addresses, naming);
-            self.state = State::Behind;
+        let Some(by_peer) = &mut self.by_peer else { return };
+        match self.state {
+            State::Placed | State::Behind if by_peer.broad() == self.broad.0 => {
+                by_peer.update(addresses, naming);
+                self.state = State::Behind;
+            }
+            // The same ones may be broad again when the next selector has been followed.
+            State::Placed | State::Behind | State::Stale => self.state = State::Stale,
+            State::New => {}
         }
     }
 
@@ -186,77 +256,4 @@ impl Lowered {
 /// The policies that may allow something. To be led to one in quarantine costs, and is of no use.
 fn asked(policies: &[Arc<PolicyRules>]) -> impl Iterator<Item = &Arc<PolicyRules>> {
     policies.iter().filter(|policy| policy.quarantine.is_none())
-}
-
-// === impl Place ===
-
-impl Place<'_> {
-    /// Puts a group into the table.
-    fn put_in(&mut self, lowered: &mut Lowered) {
-        let name = &lowered.group.chain;
-        let chain = lowered.chain();
-        self.put_chain(name, &Arc::new(chain));
-        if let Some(by_peer) = &mut lowered.by_peer {
-            self.put_maps(by_peer);
-            self.put_lists(by_peer);
-        }
-        lowered.state = State::Placed;
-    }
-
-    /// Brings what stands in the table in line with the group's elements.
-    fn catch_up(&mut self, lowered: &mut Lowered) {
-        if let Some(by_peer) = lowered.by_peer.as_mut().filter(|_| lowered.state == State::Behind) {
-            self.put_maps(by_peer);
-            self.put_lists(by_peer);
-        }
-        lowered.state = State::Placed;
-    }
-
-    /// Takes a group out of the table, if it is there.
-    fn take_out(&mut self, lowered: &Lowered) {
-        if lowered.state == State::New {
-            return;
-        }
-        let name = &lowered.group.chain;
-        self.spare.chains.extend(self.table.chains.remove(name).map(|chain| (name.clone(), chain)));
-        let Some(by_peer) = &lowered.by_peer else { return };
-        for name in by_peer.maps().keys() {
-            self.spare.maps.extend(self.table.maps.remove(name).map(|map| (name.clone(), map)));
-        }
-        by_peer.told_lists().for_each(|name| self.drop_list(name));
-    }
-
-    fn put_maps(&mut self, by_peer: &ByPeer) {
-        for (name, map) in by_peer.maps() {
-            let known = self.spare.maps.get(name).filter(|known| *known == map);
-            self.table.maps.insert(name.clone(), known.unwrap_or(map).clone());
-        }
-    }
-
-    fn put_lists(&mut self, by_peer: &mut ByPeer) {
-        let changes = by_peer.take_changes();
-        for (name, chain) in changes.come {
-            let users = self.lists.entry(name.clone()).or_default();
-            *users += 1;
-            if *users == 1 {
-                self.put_chain(&name, &chain);
-            }
-        }
-        changes.gone.iter().for_each(|name| self.drop_list(name));
-    }
-
-    fn put_chain(&mut self, name: &ChainName, chain: &Arc<Chain>) {
-        let known = self.spare.chains.get(name).filter(|known| *known == chain);
-        self.table.chains.insert(name.clone(), known.unwrap_or(chain).clone());
-    }
-
-    /// Ends a group's use of the chain of a list.
-    fn drop_list(&mut self, name: &ChainName) {
-        let Some(users) = self.lists.get_mut(name) else { return };
-        *users -= 1;
-        if *users == 0 {
-            self.lists.remove(name);
-            self.spare.chains.extend(self.table.chains.remove(name).map(|chain| (name.clone(), chain)));
-        }
-    }
 }

@@ -20,13 +20,16 @@ pub(super) const MOST_MENTIONS: usize = 2_048;
 /// Whom each policy of a group names in one direction, where it does not name everybody.
 #[derive(Debug)]
 pub(super) struct Naming {
+    /// By name.
     policies: Vec<Arc<PolicyRules>>,
     /// The policies with a rule for anyone, by their place.
     open: Vec<bool>,
     selectors: BTreeMap<Arc<PodPeers>, Selector>,
     ranges: Vec<segments::Named>,
-    /// How many segments the ranges of each policy take.
-    segments: Vec<usize>,
+    /// How many mentions there are of each policy: the segments that its ranges take, and the pods that it names.
+    mentions: Vec<usize>,
+    /// In all.
+    all: usize,
 }
 
 /// The pods that some policies name by the same words.
@@ -40,16 +43,20 @@ impl Naming {
     /// What the rules of these policies say in one direction. What is not known to be somebody counts as everybody.
     pub(super) fn of(direction: Direction, policies: Vec<Arc<PolicyRules>>, members: &MembersByPeers) -> Naming {
         let count = policies.len();
-        let (selectors, ranges, segments) = (BTreeMap::new(), Vec::new(), vec![0; count]);
-        let mut naming = Naming { policies, open: vec![false; count], selectors, ranges, segments };
+        let (selectors, ranges, mentions) = (BTreeMap::new(), Vec::new(), vec![0; count]);
+        let mut naming = Naming { policies, open: vec![false; count], selectors, ranges, mentions, all: 0 };
         for place in 0..count {
             let policy = naming.policies[place].clone();
             naming.open[place] = !naming.add(place, policy.rules(direction).unwrap_or_default(), members);
         }
-        let Naming { open, selectors, ranges, segments, .. } = &mut naming;
+        let Naming { open, selectors, ranges, mentions, .. } = &mut naming;
         selectors.values_mut().for_each(|selector| selector.policies.retain(|place| !open[*place]));
         ranges.retain(|(place, _)| !open[*place]);
-        segments::count(ranges, segments);
+        segments::count(ranges, mentions);
+        for selector in selectors.values() {
+            selector.policies.iter().for_each(|place| mentions[*place] += selector.members.len());
+        }
+        naming.all = naming.mentions.iter().sum();
         naming
     }
 
@@ -79,27 +86,37 @@ impl Naming {
         &self.policies
     }
 
-    /// Takes over whom a selector means now, and gives the addresses that it did not mean before or does not any more;
-    /// `None` where no policy names it.
-    pub(super) fn update(&mut self, selector: &PodPeers, now: &Members) -> Option<Vec<IpAddr>> {
-        let selector = self.selectors.get_mut(selector)?;
+    /// The pods that are named, by their words.
+    pub(super) fn selectors(&self) -> impl Iterator<Item = &Arc<PodPeers>> {
+        self.selectors.keys()
+    }
+
+    /// Takes over whom a selector means now.
+    pub(super) fn update(&mut self, selector: &PodPeers, now: &Members) {
+        let Some(selector) = self.selectors.get_mut(selector) else { return };
         let before = std::mem::replace(&mut selector.members, now.clone());
-        let gone = before.iter().filter(|address| now.binary_search(address).is_err());
-        let come = now.iter().filter(|address| before.binary_search(address).is_err());
-        Some(gone.chain(come).copied().collect())
+        for place in &selector.policies {
+            self.mentions[*place] = self.mentions[*place] + now.len() - before.len();
+            self.all = self.all + now.len() - before.len();
+        }
+    }
+
+    /// Takes over another version of a policy that names the same, and says whether it does.
+    pub(super) fn replace(&mut self, direction: Direction, now: &Arc<PolicyRules>) -> bool {
+        let Ok(place) = self.policies.binary_search_by(|policy| policy.key.cmp(&now.key)) else { return false };
+        let known = &mut self.policies[place];
+        let is_alike = names_alike(direction, known, now);
+        known.clone_from(now);
+        is_alike
     }
 
     /// Which policies have to be asked about every packet, and how many mentions there are of the others.
     pub(super) fn broad(&self) -> (Vec<bool>, usize) {
-        let mut mentions = self.segments.clone();
-        for selector in self.selectors.values() {
-            selector.policies.iter().for_each(|place| mentions[*place] += selector.members.len());
-        }
-        let all: usize = mentions.iter().sum();
         let mut broad = self.open.clone();
-        if all <= MOST_MENTIONS {
-            return (broad, all);
+        if self.all <= MOST_MENTIONS {
+            return (broad, self.all);
         }
+        let mentions = &self.mentions;
         // Those that name the fewest first: so most are asked by peer.
         let mut order: Vec<usize> = (0..broad.len()).filter(|place| !broad[*place]).collect();
         order.sort_by_key(|place| (mentions[*place], *place));
@@ -152,4 +169,10 @@ impl Naming {
     pub(super) fn ranges(&self, broad: &[bool]) -> Vec<segments::Named> {
         self.ranges.iter().filter(|(place, _)| !broad[*place]).copied().collect()
     }
+}
+
+/// Whether the rules of two versions of a policy name the same, whatever their ports.
+fn names_alike(direction: Direction, one: &PolicyRules, other: &PolicyRules) -> bool {
+    let [one, other] = [one, other].map(|policy| policy.rules(direction).unwrap_or_default());
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.peers == other.peers)
 }

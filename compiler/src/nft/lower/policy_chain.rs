@@ -7,6 +7,8 @@ use super::sets;
 use crate::api::{Direction, PolicyKey, PortRange, Protocol};
 use crate::cluster::{MOST_PORT_RULES, PodPeers, PortSelector};
 use crate::policy::{PeerSet, PortSet, ResolvedRule};
+#[cfg(test)]
+use crate::work::{self, Work};
 
 /// The chain of one policy in one direction, and the sets whose content it alone decides.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub(super) struct PolicyChain {
 
 /// The chain that accepts what the rules of one direction allow, and falls through otherwise.
 pub(super) fn lower(key: &PolicyKey, direction: Direction, rules: &[ResolvedRule], families: &[Family]) -> PolicyChain {
+    #[cfg(test)]
+    work::count(Work::ChainLowered);
     let mut builder = Builder { direction, families, rules: Vec::new(), sets: Vec::new() };
     for rule in rules {
         builder.add(rule);

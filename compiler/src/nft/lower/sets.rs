@@ -5,16 +5,31 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
 use super::super::{Comment, Family, Key, KeyType, Set, SetName, Table};
 use crate::api::{NamespaceScope, PodSelector, PortRange};
 use crate::cluster::{Endpoint, PodPeers, PodScope, PortSelector};
 use crate::policy::AddressRange;
+#[cfg(test)]
+use crate::work::{self, Work};
 
 /// The sets of one kind of selector, which follow the pods of the cluster.
 #[derive(Debug)]
-pub(super) struct Followed<K, M> {
-    /// Each with what it meant, and the sets that were made of that, one a family.
-    lowered: BTreeMap<Arc<K>, (M, Vec<NamedSet>)>,
+pub(super) struct Followed<K: Ord, T> {
+    /// What the selectors meant.
+    meant: OrdMap<Arc<K>, Arc<Vec<T>>>,
+    /// The sets of each as they are declared, one a family.
+    declared: BTreeMap<Arc<K>, Vec<NamedSet>>,
+}
+
+/// A selector that is new, or means something else than before.
+#[derive(Debug)]
+pub(super) struct Turned<K, T> {
+    pub(super) selector: Arc<K>,
+    pub(super) before: Option<Arc<Vec<T>>>,
+    pub(super) now: Arc<Vec<T>>,
 }
 
 /// How many characters of names of ports stand in the name of a set.
@@ -23,60 +38,71 @@ const MOST_NAMES: usize = 64;
 /// A set and its name.
 pub(super) type NamedSet = (SetName, Arc<Set>);
 
-impl<K, M> Default for Followed<K, M> {
+impl<K: Ord, T> Default for Followed<K, T> {
     fn default() -> Self {
-        Followed { lowered: BTreeMap::new() }
+        Followed { meant: OrdMap::new(), declared: BTreeMap::new() }
     }
 }
 
-impl<K: Ord, T> Followed<K, Arc<Vec<T>>> {
+impl<K: Ord, T: Eq> Followed<K, T> {
     /// Brings the sets in the table in line with what the selectors mean now. `declare` makes the empty set of one
     /// family, and `keys` what is in it. Gives the selectors that mean something else than before, or are new.
     pub(super) fn keep_up(
         &mut self,
-        now: &BTreeMap<Arc<K>, Arc<Vec<T>>>,
+        now: &OrdMap<Arc<K>, Arc<Vec<T>>>,
         families: &[Family],
         declare: impl Fn(&K, Family) -> NamedSet,
         keys: impl Fn(&[T], Family) -> Vec<Key>,
         table: &mut Table,
-    ) -> Vec<Arc<K>> {
-        let same_selectors = now.len() == self.lowered.len()
-            && now.keys().zip(self.lowered.keys()).all(|(new, old)| Arc::ptr_eq(new, old));
-        if !same_selectors {
-            self.forget_gone(now, table);
-        }
-        let changed: Vec<_> = if same_selectors {
-            let pairs = now.iter().zip(self.lowered.values());
-            pairs.filter(|((_, new), (old, _))| !Arc::ptr_eq(new, old)).map(|(pair, _)| pair).collect()
-        } else {
-            let known = |selector, new| self.lowered.get(selector).is_some_and(|(old, _)| Arc::ptr_eq(new, old));
-            now.iter().filter(|(selector, new)| !known(*selector, new)).collect()
-        };
-        for (selector, members) in &changed {
-            let (selector, members) = (*selector, *members);
+    ) -> Vec<Turned<K, T>> {
+        let before = std::mem::replace(&mut self.meant, now.clone());
+        let mut turned = Vec::new();
+        for item in before.diff(now) {
+            let (selector, before, now) = match item {
+                DiffItem::Add(selector, now) => (selector, None, now),
+                DiffItem::Update { old: (_, before), new: (selector, now) } => (selector, Some(before.clone()), now),
+                DiffItem::Remove(selector, _) => {
+                    let sets = self.declared.remove(selector).into_iter().flatten();
+                    sets.for_each(|(name, _)| drop(table.sets.remove(&name)));
+                    continue;
+                }
+            };
             // A declaration may be long, and does not change.
-            let declared = self.lowered.remove(selector).map(|(_, sets)| sets);
-            let declared =
-                declared.unwrap_or_else(|| families.iter().map(|family| declare(selector, *family)).collect());
-            let filled = declared.into_iter().zip(families).map(|((name, set), family)| {
-                let keys = Arc::new(keys(members, *family));
-                (name, Arc::new(Set { keys, key_type: set.key_type, comment: set.comment.clone(), filled: None }))
-            });
-            let sets: Vec<NamedSet> = filled.collect();
-            table.sets.extend(sets.iter().cloned());
-            self.lowered.insert(selector.clone(), (members.clone(), sets));
-        }
-        changed.into_iter().map(|(selector, _)| selector.clone()).collect()
-    }
-
-    fn forget_gone(&mut self, now: &BTreeMap<Arc<K>, Arc<Vec<T>>>, table: &mut Table) {
-        self.lowered.retain(|selector, (_, sets)| {
-            let stays = now.get_key_value(selector).is_some_and(|(same, _)| Arc::ptr_eq(same, selector));
-            if !stays {
-                sets.iter().for_each(|(name, _)| drop(table.sets.remove(name)));
+            let declared = self
+                .declared
+                .entry(selector.clone())
+                .or_insert_with_key(|selector| families.iter().map(|family| declare(selector, *family)).collect());
+            for ((name, set), family) in declared.iter().zip(families) {
+                #[cfg(test)]
+                work::count(Work::SetFilled);
+                let keys = Arc::new(keys(now, *family));
+                let filled = Set { keys, key_type: set.key_type, comment: set.comment.clone(), filled: None };
+                table.sets.insert(name.clone(), Arc::new(filled));
             }
-            stays
-        });
+            turned.push(Turned { selector: selector.clone(), before, now: now.clone() });
+        }
+        turned
+    }
+}
+
+impl<K, T: Ord + Copy> Turned<K, T> {
+    /// What the selector did not mean before, or does not any more.
+    pub(super) fn differing(&self) -> Vec<T> {
+        let (mut before, mut now) =
+            (self.before.iter().flat_map(|of| of.iter()).peekable(), self.now.iter().peekable());
+        let mut differing = Vec::new();
+        loop {
+            match (before.peek(), now.peek()) {
+                (None, None) => return differing,
+                (Some(old), Some(new)) if old == new => {
+                    before.next();
+                    now.next();
+                }
+                (Some(old), Some(new)) if old < new => differing.extend(before.next()),
+                (Some(_), None) => differing.extend(before.next()),
+                (_, Some(_)) => differing.extend(now.next()),
+            }
+        }
     }
 }
 

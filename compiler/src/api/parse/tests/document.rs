@@ -9,6 +9,7 @@ use crate::api::{Item, Object, parse};
 fn lines(document: &Value) -> Vec<String> {
     let line = |item: &Item| match item {
         Item::Object { parsed, .. } => parsed.value.reference().to_string(),
+        Item::Workload(workload) => format!("workload {}", workload.value.key),
         Item::Skipped(skipped) => skipped.to_string(),
         Item::Invalid(invalid) => format!("invalid: {invalid}"),
     };
@@ -29,9 +30,17 @@ fn kinds() {
     assert_eq!(named("networking.k8s.io/v1beta1", "NetworkPolicy"), ["NetworkPolicy prod/x"]);
     let skipped = "not of a kind that policies are about, skipped";
     assert_eq!(named("v1", "ConfigMap"), [format!("ConfigMap x (v1): {skipped}")]);
+    for (api_version, kind) in [
+        ("apps/v1", "Deployment"),
+        ("extensions/v1beta1", "DaemonSet"),
+        ("batch/v1", "CronJob"),
+        ("v1", "ReplicationController"),
+    ] {
+        assert_eq!(named(api_version, kind), [format!("workload {kind} prod/x")]);
+    }
     assert_eq!(
-        named("apps/v1", "Deployment"),
-        [format!("Deployment x (apps/v1): {skipped}; its Pods are not made from it")]
+        named("batch.volcano.sh/v1alpha1", "Job"),
+        [format!("Job x (batch.volcano.sh/v1alpha1): {skipped}; its Pods are not made from it")]
     );
     assert_eq!(lines(&json!({"apiVersion": "v1", "kind": "Secret"})), [format!("Secret (v1): {skipped}")]);
 }

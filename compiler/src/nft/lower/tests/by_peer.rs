@@ -246,3 +246,24 @@ fn whoever_names_very_many_is_asked_about_everybody() {
     let again = lowering.after(peer("crowd", "10.2.0.1"));
     assert_eq!(chain(&again, "ingress-pods")[2..4], jumps);
 }
+
+#[test]
+fn what_passes_the_bound_and_comes_back_in_one_turn_is_led_to() {
+    let member = |i: usize| {
+        let mut pod = peer("crowd", &format!("10.1.{}.{}", i / 256, i % 256)).build();
+        pod.key = crate::testing::pod_key(&format!("b/crowd-{i}"));
+        Event::Pods(crate::cluster::PodSource::Cluster, Change::Applied(pod))
+    };
+    // The other policies have seven mentions.
+    let members = MOST_MENTIONS - 8;
+    let policies = [naming("a/crowd", [pods_of("b", "app=crowd")])];
+    let mut lowering = Lowering::of(0, story().into_iter().chain(policies).chain((0..members).map(member)));
+    let before = lowering.table();
+    assert_eq!(chain(&before, "ingress-pods")[2..], ["jump ingress-np-a/open", "goto deny-ingress"], "nobody is broad");
+    // The crowd alone would be too many, and is not with those that go.
+    (members..members + 3).for_each(|i| _ = lowering.state.apply(member(i)));
+    let now = lowering.after(peer("two", "10.0.0.12").labels("app=nobody"));
+    assert_eq!(chain(&now, "ingress-pods"), chain(&before, "ingress-pods"));
+    let last = format!("10.1.{}.{} -> ingress-np-a/crowd", (members + 2) / 256, (members + 2) % 256);
+    assert!(leads(&now).iter().any(|line| line.contains(&last)));
+}

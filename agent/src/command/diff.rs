@@ -1,0 +1,83 @@
+//! `postern diff`: which connections would open or close.
+
+use std::io::{self, Write as _};
+
+use compiler::nft::Deny;
+use serde::Serialize;
+
+use super::matrix::{filter, parts, tell};
+use super::{Exit, input};
+use crate::args::{DiffArgs, ReportArg};
+use crate::files::{Loaded, applied};
+use crate::lookup::Lookup;
+use crate::matrix::changes::{Change, arrivals, changes};
+use crate::matrix::{Matrix, text};
+
+pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
+    let DiffArgs { paths, against, recursive, strict, kubeconfig, output: format, end } = args;
+    let filter = filter(end.as_deref())?;
+    let Some(files) = input::manifests(&paths, recursive, strict) else { return Ok(Exit::BadInput) };
+    let (before, after) = if against.is_empty() {
+        let before = Lookup::new(kubeconfig)?.cluster();
+        let before = before.map_err(|missing| {
+            anyhow::anyhow!("the running cluster cannot be read (give --against to compare with files): {missing}")
+        })?;
+        let after = applied(&before, &files);
+        (before, after)
+    } else {
+        let Some(before) = input::manifests(&against, recursive, strict) else { return Ok(Exit::BadInput) };
+        (before, files)
+    };
+    if !input::has_pods(&before, "note") & !input::has_pods(&after, "note") {
+        eprintln!("error: there is nobody between whom anything could open or close");
+        return Ok(Exit::BadInput);
+    }
+    let [before, after] = [before, after].map(|loaded: Loaded| input::model(&loaded, &[], Deny::default()));
+    let matrix = Matrix::of(&[&before, &after], &filter)?;
+    tell(&matrix);
+    let changes = changes(&matrix);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match format {
+        ReportArg::Text => out.write_all(text::changes(&matrix, &changes).as_bytes())?,
+        ReportArg::Markdown => out.write_all(text::markdown(&matrix, &changes).as_bytes())?,
+        ReportArg::Json => json(&mut out, &matrix, &changes)?,
+    }
+    out.flush()?;
+    let is_same = changes.is_empty() && arrivals(&matrix).next().is_none();
+    Ok(if is_same { Exit::Done } else { Exit::Unexpected })
+}
+
+/// A pair between which something changes, in JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    from: &'a str,
+    to: &'a str,
+    opens: Vec<String>,
+    closes: Vec<String>,
+    /// The same by IPv6, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens_v6: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closes_v6: Option<Vec<String>>,
+}
+
+/// Somebody who is there before or after only.
+#[derive(Serialize)]
+struct Arrival<'a> {
+    end: &'a str,
+    change: &'a str,
+}
+
+fn json(out: &mut impl io::Write, matrix: &Matrix, changes: &[Change]) -> anyhow::Result<()> {
+    for change in changes {
+        let (from, to) = (&*matrix.parties[change.from].name, &*matrix.parties[change.to].name);
+        let ((opens, opens_v6), (closes, closes_v6)) = (parts(&change.opens), parts(&change.closes));
+        serde_json::to_writer(&mut *out, &Line { from, to, opens, closes, opens_v6, closes_v6 })?;
+        writeln!(out)?;
+    }
+    for (change, party) in arrivals(matrix) {
+        serde_json::to_writer(&mut *out, &Arrival { end: &party.name, change })?;
+        writeln!(out)?;
+    }
+    Ok(())
+}

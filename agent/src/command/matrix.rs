@@ -1,0 +1,82 @@
+//! `postern matrix`: who may talk to whom, by workload and port.
+
+use std::io::{self, Write as _};
+
+use compiler::nft::Deny;
+use serde::Serialize;
+
+use super::{Exit, input, output};
+use crate::args::{MatrixArgs, OutputArg};
+use crate::lookup::Lookup;
+use crate::matrix::{Filter, Matrix, Open, text};
+use crate::model::Named;
+
+pub(super) fn run(args: MatrixArgs) -> anyhow::Result<Exit> {
+    let MatrixArgs { paths, recursive, strict, kubeconfig, output: format, end } = args;
+    let filter = filter(end.as_deref())?;
+    let loaded = if paths.is_empty() {
+        Lookup::new(kubeconfig)?
+            .cluster()
+            .map_err(|missing| anyhow::anyhow!("the cluster cannot be read: {missing}"))?
+    } else {
+        let Some(loaded) = input::manifests(&paths, recursive, strict) else { return Ok(Exit::BadInput) };
+        loaded
+    };
+    if !input::has_pods(&loaded, "error") {
+        return Ok(Exit::BadInput);
+    }
+    let model = input::model(&loaded, &[], Deny::default());
+    let matrix = Matrix::of(&[&model], &filter)?;
+    tell(&matrix);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match format {
+        OutputArg::Text => out.write_all(text::matrix(&matrix, output::wants_colour()).as_bytes())?,
+        OutputArg::Json => {
+            for cell in &matrix.cells {
+                let (from, to) = (&*matrix.parties[cell.from].name, &*matrix.parties[cell.to].name);
+                let (ports, ports_v6) = parts(&cell.open[0]);
+                serde_json::to_writer(&mut out, &Line { from, to, ports, ports_v6 })?;
+                writeln!(out)?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// A pair in JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// As [`crate::matrix::Ports::parts`] gives them; empty where nothing is open.
+    ports: Vec<String>,
+    /// The same by IPv6, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports_v6: Option<Vec<String>>,
+}
+
+/// What is open in JSON: in both families or the only one; and by IPv6, where that differs.
+pub(super) fn parts(open: &Open) -> (Vec<String>, Option<Vec<String>>) {
+    let parts =
+        |ports: &Option<crate::matrix::Ports>| ports.as_ref().map(crate::matrix::Ports::parts).unwrap_or_default();
+    match open.alike() {
+        Some(ports) => (ports.parts(), None),
+        None => (parts(&open.v4), open.v6.is_some().then(|| parts(&open.v6))),
+    }
+}
+
+/// The pairs that the name of an end leaves.
+pub(super) fn filter(end: Option<&str>) -> anyhow::Result<Filter> {
+    Ok(match end {
+        Some(end) => Filter::Of(Named::read(end)?),
+        None => Filter::All,
+    })
+}
+
+/// Says what is to be said besides.
+pub(super) fn tell(matrix: &Matrix) {
+    for note in &matrix.notes {
+        eprintln!("note: {note}");
+    }
+}

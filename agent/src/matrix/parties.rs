@@ -1,0 +1,181 @@
+//! Who is asked about: pods that are alike to policies as one, and the addresses outside that policies tell apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use compiler::api::{ContainerPort, Peer, Peers, Pod, PodKey, Str, WorkloadKey};
+use ipnet::IpNet;
+
+use super::blocks;
+use crate::model::{End, EndKind, Model};
+
+/// The most CIDRs that are parties of their own.
+const MOST_BLOCKS: usize = 200;
+/// The party of all addresses that no other has.
+pub(super) const OUTSIDE: &str = "outside";
+
+/// A client, or a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// How questions name it: `deploy/shop/web`, and of a workload whose pods are not alike, or where there is none, the
+    /// first of the pods that are, `pod/shop/web-0`; `outside`, or a CIDR for the addresses of it that are in no smaller one.
+    pub name: String,
+    /// The namespace of its pods; `None` outside.
+    pub namespace: Option<Str>,
+    /// The workload that its pods are of.
+    pub workload: Option<WorkloadKey>,
+    /// What it is in each of the clusters that are looked at; `None` where it is not there.
+    pub(super) members: Vec<Option<Members>>,
+}
+
+/// What a party is in one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Members {
+    /// All its pods.
+    pub(super) pods: Vec<PodKey>,
+    /// One or two of them, who stand for all; two, so that the one can be asked about the other.
+    pub(super) some: Vec<Member>,
+}
+
+/// Somebody with addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    /// The pod, if it is one.
+    pub(super) pod: Option<PodKey>,
+    /// The addresses.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Party {
+    /// Its pods in the cluster with this place.
+    pub fn pods(&self, index: usize) -> &[PodKey] {
+        self.members.get(index).and_then(Option::as_ref).map_or(&[], |members| &members.pods)
+    }
+}
+
+/// What policies tell pods and addresses apart by.
+struct Terms {
+    labels: BTreeSet<Str>,
+    blocks: BTreeSet<IpNet>,
+}
+
+/// All that policies can tell a pod from another of its namespace by.
+type Signature = (Vec<(Str, Str)>, Vec<ContainerPort>, Vec<(bool, Option<IpNet>)>);
+
+/// Pods by their namespace and workload, and among these by what they are to policies.
+type Groups<'a> = BTreeMap<(Str, Option<WorkloadKey>), BTreeMap<Signature, Vec<&'a Pod>>>;
+
+/// The parties of several clusters, those in namespaces first, and what is to be said of who is none.
+pub(super) fn parties(models: &[&Model]) -> (Vec<Party>, Vec<String>) {
+    let mut notes = Vec::new();
+    let terms = Terms::of(models, &mut notes);
+    let groups: Vec<Groups<'_>> = models.iter().map(|model| terms.groups(model)).collect();
+    let is_whole = |of: &(Str, Option<WorkloadKey>)| {
+        of.1.is_some() && groups.iter().all(|groups| groups.get(of).is_none_or(|alike| alike.len() == 1))
+    };
+    let mut parties: BTreeMap<(bool, Option<Str>, String), Party> = BTreeMap::new();
+    let mut add = |index: usize, party: Party, members: Members| {
+        let key = (party.namespace.is_none(), party.namespace.clone(), party.name.clone());
+        let of_party = parties.entry(key).or_insert(party);
+        of_party.members[index] = Some(members);
+    };
+    for (index, (model, groups)) in models.iter().zip(&groups).enumerate() {
+        for (of, alike) in groups {
+            for pods in alike.values() {
+                let name = match &of.1 {
+                    Some(workload) if is_whole(of) => name_of(workload),
+                    Some(_) | None => format!("pod/{}", pods[0].key),
+                };
+                let members = vec![None; models.len()];
+                let party = Party { name, namespace: Some(of.0.clone()), workload: of.1.clone(), members };
+                add(index, party, of_pods(model, pods));
+            }
+        }
+        for (name, addresses) in outside(model, &terms) {
+            let members = vec![None; models.len()];
+            let party = Party { name, namespace: None, workload: None, members };
+            add(index, party, Members { pods: Vec::new(), some: vec![Member { pod: None, addresses }] });
+        }
+    }
+    notes.extend(on_host_network(models));
+    (parties.into_values().collect(), notes)
+}
+
+/// How questions name a workload.
+fn name_of(workload: &WorkloadKey) -> String {
+    format!("{}/{}/{}", EndKind::Workload(workload.kind).word(), workload.namespace, workload.name)
+}
+
+fn of_pods(model: &Model, pods: &[&Pod]) -> Members {
+    let member = |pod: &&Pod| Member { pod: Some(pod.key.clone()), addresses: own_addresses(model, pod).collect() };
+    Members { pods: pods.iter().map(|pod| pod.key.clone()).collect(), some: pods.iter().take(2).map(member).collect() }
+}
+
+/// The addresses of a pod that no other has the better claim to.
+fn own_addresses<'a>(model: &'a Model, pod: &'a Pod) -> impl Iterator<Item = IpAddr> + 'a {
+    pod.ips.iter().copied().filter(|address| model.end(*address) == End::Pod(pod.key.clone()))
+}
+
+/// The addresses that stand for everybody outside, and for each CIDR.
+fn outside(model: &Model, terms: &Terms) -> BTreeMap<String, Vec<IpAddr>> {
+    let mut outside: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for (network, address) in blocks::representatives(&terms.blocks, |address| model.end(address) != End::Outside) {
+        let name = if network.prefix_len() == 0 { OUTSIDE.to_owned() } else { network.to_string() };
+        outside.entry(name).or_default().push(address);
+    }
+    outside
+}
+
+fn on_host_network(models: &[&Model]) -> Option<String> {
+    let on_host = models.iter().flat_map(|model| model.pods()).filter(|pod| pod.host_network);
+    let on_host: BTreeSet<&PodKey> = on_host.map(|pod| &pod.key).collect();
+    let first = on_host.first()?;
+    let (many, verb) = if on_host.len() == 1 { ("pod", "is") } else { ("pods", "are") };
+    let all = on_host.len();
+    Some(format!(
+        "{all} {many} on the host network {verb} left out, such as {first}: policies see the node in their place"
+    ))
+}
+
+impl Terms {
+    fn of(models: &[&Model], notes: &mut Vec<String>) -> Terms {
+        let policies = || models.iter().flat_map(|model| model.policies());
+        let peers = policies().flat_map(|policy| [&policy.ingress, &policy.egress]).flatten().flatten();
+        let peers = peers.flat_map(|rule| match &rule.peers {
+            Peers::These(peers) => &peers[..],
+            Peers::Any => &[],
+        });
+        let mut labels: BTreeSet<Str> = policies().flat_map(|policy| policy.pod_selector.keys().cloned()).collect();
+        for selector in peers.filter_map(Peer::pods) {
+            // Labels of namespaces tell no pods of one namespace apart.
+            labels.extend(selector.pods.keys().cloned());
+        }
+        let mut blocks: Vec<IpNet> = models.iter().flat_map(|model| blocks::named(model.policies())).collect();
+        blocks.sort_by_key(|network| (network.prefix_len(), network.network()));
+        blocks.dedup();
+        if blocks.len() > MOST_BLOCKS {
+            let others = blocks.len() - MOST_BLOCKS;
+            notes.push(format!("the {MOST_BLOCKS} largest CIDRs have rows of their own; {others} others have none"));
+            blocks.truncate(MOST_BLOCKS);
+        }
+        Terms { labels, blocks: blocks.into_iter().collect() }
+    }
+
+    fn groups<'a>(&self, model: &'a Model) -> Groups<'a> {
+        let mut groups = Groups::new();
+        for pod in model.pods().filter(|pod| pod.is_policed() && own_addresses(model, pod).next().is_some()) {
+            let of = (pod.key.namespace.clone(), model.workloads().of_pod(&pod.key).cloned());
+            groups.entry(of).or_default().entry(self.signature(model, pod)).or_default().push(pod);
+        }
+        groups
+    }
+
+    fn signature(&self, model: &Model, pod: &Pod) -> Signature {
+        let named = pod.labels.iter().filter(|(key, _)| self.labels.contains(*key));
+        let mut ports = pod.ports.clone();
+        ports.sort();
+        let places =
+            own_addresses(model, pod).map(|address| (address.is_ipv6(), blocks::innermost(&self.blocks, address)));
+        (named.map(|(key, value)| (key.clone(), value.clone())).collect(), ports, places.collect())
+    }
+}
