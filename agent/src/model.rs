@@ -142,10 +142,10 @@ impl Model {
 
     /// The policies. None, where the model is of one node.
     pub fn policies(&self) -> &[NetworkPolicy] {
-        let lists = self.events.iter().filter_map(|event: &Event| {
+        let mut lists = self.events.iter().filter_map(|event: &Event| {
             if let Event::Policies(Change::Reset(policies)) = event { Some(&policies[..]) } else { None }
         });
-        lists.last().unwrap_or_default()
+        lists.next_back().unwrap_or_default()
     }
 
     /// A pod as its node polices it, with the policies of that node.

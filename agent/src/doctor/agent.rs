@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn each_thing_that_may_be_amiss() {
-        let ill: [(fn(&mut Status), &[&str]); 8] = [
+        type Case = (fn(&mut Status), &'static [&'static str]);
+        let ill: [Case; 8] = [
             (|_| {}, &[]),
             (|status| status.version = "0.0.1".to_owned(), &["agent: note"]),
             (|status| status.waiting_for.push("waiting for the list of Pods".to_owned()), &["ready: wrong"]),
