@@ -1,6 +1,7 @@
 //! Tests of the whole agent, and what they stand on: a real API server, the manifests, the image.
 
 pub mod agent;
+pub mod answers;
 pub mod container;
 pub mod control_plane;
 pub mod denials;

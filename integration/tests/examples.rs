@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use integration::agent;
+use integration::answers::without_nearest;
 use integration::examples::{self, Example};
 use postern::probes::Answer;
 use tempfile::TempDir;
@@ -67,19 +68,11 @@ fn complaints(example: &Example, attachment: &str) -> Vec<String> {
     }
     for ((probe, tried), explained) in example.probes.iter().zip(tried.lines()).zip(explained.lines()) {
         let answer: Answer = serde_json::from_str(tried).unwrap();
-        if tried != without_nearest(explained) || Some(answer.allowed) != probe.allowed {
+        if tried != without_nearest(explained).unwrap() || Some(answer.allowed) != probe.allowed {
             complaints.push(format!("{probe}, expected {:?}: tried\n{tried}\nexplained\n{explained}", probe.allowed));
         }
     }
     complaints
-}
-
-/// An answer of `explain` without the rules that come nearest, of which packets tell nothing.
-fn without_nearest(explained: &str) -> String {
-    let mut answer: Answer = serde_json::from_str(explained).unwrap();
-    let of_endpoints = answer.endpoints.iter_mut().flat_map(|endpoint| [&mut endpoint.egress, &mut endpoint.ingress]);
-    of_endpoints.chain([&mut answer.egress, &mut answer.ingress]).for_each(|side| side.nearest = None);
-    serde_json::to_string(&answer).unwrap()
 }
 
 /// Tries all examples, some at a time.
