@@ -8,13 +8,15 @@ SAVE =
 KERNELS = 5.10 6.1 6.12
 # How many changes `make soak` makes; what they are is drawn from SEED too.
 EVENTS = 100000
+# How many pods `make starts` starts by each plugin.
+STARTS = 250
 # For how long `make fuzz` runs each target.
 SECONDS = 1200
 FUZZERS = decode answers flows manifests objects watched
 
 # What is missing is said before anything is built.
 .NOTPARALLEL:
-.PHONY: demo test kernels proof fuzz soak lint lint-go fmt doc bench image setup manifests
+.PHONY: demo test kernels proof fuzz soak starts lint lint-go fmt doc bench image setup manifests
 
 demo: ## Enforces a policy set on real packets, without root and without a cluster.
 	cargo run --locked --release --package postern -- try -f manifests/examples/13-three-tiers
@@ -35,6 +37,10 @@ fuzz: ## Searches for bytes on which the decoders and readers break, and leaves 
 
 soak: ## Changes a cluster at random under an agent, with random faults and packets that flow all the time: some 15 minutes.
 	cargo run --locked --release --package integration --bin soak -- $(EVENTS) $(SEED)
+
+starts: ## Starts pods by the CNI library and real plugins, which send from their first moment on: some minutes.
+	cargo run --locked --release --package integration --bin starts -- ptp $(STARTS)
+	cargo run --locked --release --package integration --bin starts -- bridge $(STARTS)
 
 lint:
 	.ci/deny

@@ -186,6 +186,7 @@ mod tests {
                 is_bridge: true,
                 prefixes: vec![range],
                 ports: vec![],
+                is_cable: false,
             }])]));
             sleep(PAUSE * 2).await;
             assert_eq!(notes(), [""; 0]);

@@ -5,7 +5,7 @@
 
 mod ports;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -41,10 +41,12 @@ const SHARE: u32 = 5;
 /// What is told where the kernel has no tables for bridges.
 const UNJUDGED: &str = "what pods of one bridge send to many at once, or in tagged frames, is not judged: that needs \
     nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)";
+/// Of `fe80::/10` (RFC 4291, section 2.5.6), as far as routes go: `fe80::/64`.
+const LINK_LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
 /// How long the kernel may take to list them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The links of the network namespace of the calling thread that may lead to pods, by name.
+/// The links of the network namespace of the calling thread, by name, with what is routed there.
 ///
 /// # Errors
 ///
@@ -95,7 +97,7 @@ async fn follow_once(
         *note = None;
         if told.as_ref() != Some(&links) {
             intervals.reset();
-            debug!(links = links.len(), "links that may lead to pods");
+            debug!(links = links.len(), "links of the node");
             let is_unjudged = !routes.reads_ports && links.iter().any(|link| link.is_bridge);
             unjudged = is_unjudged.then(|| unjudged.take().unwrap_or_else(|| readiness.note(UNJUDGED.to_owned())));
             sync.event(Event::Links(links.clone()));
@@ -129,7 +131,7 @@ impl Routes {
         Ok(Routes { handle, driver, changes: changes.map(drop).boxed(), ports: Ports::default(), reads_ports })
     }
 
-    /// The links that may lead to pods, by name.
+    /// The links, by name.
     pub(crate) async fn read(&mut self) -> Result<Vec<Link>> {
         let read = async {
             let (mut leading, mut heard) = (Leading::default(), Heard::default());
@@ -194,42 +196,48 @@ impl Drop for Routes {
     }
 }
 
-/// The links to which something is routed directly: to a bridge whatever it is, to others a single address.
+/// The links, with what is routed there directly: to a bridge whatever it is, to others a single address.
 #[derive(Default)]
 struct Leading {
-    /// By index: the name, whether it is a bridge, and the destinations.
-    by_index: BTreeMap<u32, (LinkName, bool, BTreeSet<IpNet>)>,
+    by_index: BTreeMap<u32, Link>,
 }
 
 impl Leading {
     fn add_link(&mut self, link: &LinkMessage, name: LinkName) {
-        self.by_index.insert(link.header.index, (name, is_bridge(link), BTreeSet::new()));
+        let (is_bridge, is_cable) = (is_kind(link, &InfoKind::Bridge), is_kind(link, &InfoKind::Veth));
+        let link_of_node = Link { name, is_bridge, prefixes: Vec::new(), ports: Vec::new(), is_cable };
+        self.by_index.insert(link.header.index, link_of_node);
     }
 
     fn add_route(&mut self, route: &RouteMessage) {
-        let Some((index, prefix)) = direct(route) else { return };
-        if let Some((_, is_bridge, prefixes)) = self.by_index.get_mut(&index)
-            && (*is_bridge || prefix.prefix_len() == prefix.max_prefix_len())
-        {
-            prefixes.insert(prefix);
+        let Some(Way { link, destination, is_direct }) = Way::of(route) else { return };
+        let Some(link) = self.by_index.get_mut(&link) else { return };
+        let single = destination.filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
+        match if link.is_bridge { destination } else { single } {
+            Some(prefix) if is_direct => link.prefixes.push(prefix),
+            // Every link has those.
+            _ if destination.is_some_and(|prefix| prefix.addr() == LINK_LOCAL || prefix.addr().is_multicast()) => {}
+            Some(_) | None => link.is_cable = false,
         }
     }
 
     fn into_links(self, ports: &Ports) -> Vec<Link> {
-        let leading = self.by_index.into_iter().filter(|(_, (.., prefixes))| !prefixes.is_empty());
-        let mut links: Vec<Link> = leading
-            .map(|(index, (name, is_bridge, prefixes))| {
-                let ports = if is_bridge { ports.of(index) } else { Vec::new() };
-                Link { name, is_bridge, prefixes: prefixes.into_iter().collect(), ports }
-            })
-            .collect();
+        let link = |(index, mut link): (u32, Link)| {
+            link.prefixes.sort_unstable();
+            link.prefixes.dedup();
+            if link.is_bridge {
+                link.ports = ports.of(index);
+            }
+            link
+        };
+        let mut links: Vec<Link> = self.by_index.into_iter().map(link).collect();
         links.sort();
         links
     }
 }
 
-fn is_bridge(link: &LinkMessage) -> bool {
-    let is_kind = |info: &LinkInfo| matches!(info, LinkInfo::Kind(InfoKind::Bridge));
+fn is_kind(link: &LinkMessage, kind: &InfoKind) -> bool {
+    let is_kind = |info: &LinkInfo| matches!(info, LinkInfo::Kind(found) if found == kind);
     let is_info =
         |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(is_kind));
     link.attributes.iter().any(is_info)
@@ -242,24 +250,35 @@ fn name(link: &LinkMessage) -> Option<LinkName> {
     })
 }
 
-/// The link and the destination of a route whose destination is a neighbour.
-fn direct(route: &RouteMessage) -> Option<(u32, IpNet)> {
-    if route.header.kind != RouteType::Unicast {
-        return None;
-    }
-    let (mut link, mut destination, mut has_router) = (None, None, false);
-    for attribute in &route.attributes {
-        if let RouteAttribute::Oif(index) = attribute {
-            link = Some(*index);
-        } else if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
-            destination = Some(IpAddr::V4(*address));
-        } else if let RouteAttribute::Destination(RouteAddress::Inet6(address)) = attribute {
-            destination = Some(IpAddr::V6(*address));
+/// A route over a link.
+struct Way {
+    link: u32,
+    /// `None` is everywhere.
+    destination: Option<IpNet>,
+    /// Whether the destination is a neighbour.
+    is_direct: bool,
+}
+
+impl Way {
+    fn of(route: &RouteMessage) -> Option<Way> {
+        if route.header.kind != RouteType::Unicast {
+            return None;
         }
-        has_router |= matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+        let (mut link, mut destination, mut has_router) = (None, None, false);
+        for attribute in &route.attributes {
+            if let RouteAttribute::Oif(index) = attribute {
+                link = Some(*index);
+            } else if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
+                destination = Some(IpAddr::V4(*address));
+            } else if let RouteAttribute::Destination(RouteAddress::Inet6(address)) = attribute {
+                destination = Some(IpAddr::V6(*address));
+            }
+            has_router |= matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+        }
+        let length = route.header.destination_prefix_length;
+        let destination = destination.and_then(|address| IpNet::new(address, length).ok());
+        link.map(|link| Way { link, destination, is_direct: !has_router })
     }
-    let prefix = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
-    link.filter(|_| !has_router).map(|link| (link, prefix))
 }
 
 #[cfg(test)]
@@ -290,7 +309,7 @@ mod tests {
             let prefixes = link.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             format!("{}{}: {prefixes}", link.name, if link.is_bridge { " (bridge)" } else { "" })
         };
-        links.iter().map(line).collect()
+        links.iter().filter(|link| !link.prefixes.is_empty()).map(line).collect()
     }
 
     #[test]
@@ -324,7 +343,10 @@ mod tests {
                 })
                 .unwrap()
                 .unwrap();
-            let found = text(&routes.read().await.unwrap());
+            let links = routes.read().await.unwrap();
+            let cables = links.iter().filter(|link| link.is_cable).map(|link| link.name.to_string());
+            assert_eq!(cables.collect::<Vec<_>>(), ["p1", "p2"], "routes lead away by the others");
+            let found = text(&links);
             assert_eq!(found.len(), 2, "{found:?}");
             assert!(found[0].starts_with("cni0 (bridge): 10.1.0.0/24 "), "{found:?}");
             assert!(found[0].contains("fd01::/64") && !found[0].contains("0.0.0.0/0"), "{found:?}");
@@ -338,7 +360,7 @@ mod tests {
                 "link set cni0 address 02:00:00:00:00:01
                  link set v2 master cni0",
             );
-            let port = |links: &[Link]| links[0].ports.clone();
+            let port = |links: &[Link]| links.iter().find(|link| link.is_bridge).unwrap().ports.clone();
             assert_eq!(port(&routes.read().await.unwrap()).len(), 1, "the other end of v1 is no port");
             assert!(port(&routes.read().await.unwrap())[0].addresses.is_empty(), "nothing was heard of it");
             ip(

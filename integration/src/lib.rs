@@ -16,4 +16,5 @@ pub mod repository;
 pub mod scene;
 pub mod series;
 pub mod soak;
+pub mod starts;
 pub mod usage;

@@ -42,6 +42,15 @@ pub fn render(folder: &Path) -> Result<String> {
     String::from_utf8(output.stdout).context("the renderer printed something that is not UTF-8")
 }
 
+/// What makes networks of pods by the CNI library of container runtimes, built as the API server is.
+///
+/// # Errors
+///
+/// As for [`control_plane`].
+pub fn sandbox() -> Result<PathBuf> {
+    go_program("sandbox")
+}
+
 fn go_program(name: &str) -> Result<PathBuf> {
     let program = target().join("control-plane").join(name);
     locked("control-plane.lock", || {

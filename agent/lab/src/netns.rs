@@ -6,7 +6,8 @@ use std::{
     fs::{self, File},
     io,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
+    process,
     sync::Arc,
     thread,
 };
@@ -84,6 +85,12 @@ impl Netns {
     /// Says whether the kernel offers this sysctl in the namespace.
     pub(super) fn has_sysctl(&self, key: &str) -> io::Result<bool> {
         self.run(|| Path::new("/proc/sys").join(key).exists())
+    }
+
+    /// A path at which other processes can enter the namespace, as long as this value and this process live.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", process::id(), self.raw_fd()))
     }
 
     /// The descriptor's number, as a netlink message wants it.

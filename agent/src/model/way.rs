@@ -68,7 +68,8 @@ impl Model {
     /// What is to be said of a pod of the node of which it is not known how it is linked, by the address in a packet.
     pub fn link_unknown(&self, address: IpAddr) -> Option<String> {
         let pod = self.pods.local_owner(address)?;
-        let node = self.nodes.get(self.pods.node()).filter(|_| !self.links.is_empty())?;
+        let node =
+            self.nodes.get(self.pods.node()).filter(|_| self.links.iter().any(|link| !link.prefixes.is_empty()))?;
         let leads_there = |key: &PodKey| node.ir.links.own.values().any(|own| own == key);
         if leads_there(&pod.key) || self.port_of(address).is_some() {
             return None;
@@ -135,6 +136,7 @@ mod tests {
             is_bridge,
             prefixes: vec![prefix.parse().unwrap()],
             ports: ports.iter().map(port).collect(),
+            is_cable: !is_bridge,
         }
     }
 

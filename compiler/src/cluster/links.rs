@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::api::LinkName;
 
-/// A link of the node, and what the node routes there.
+/// A link of the node, and what the node routes there. The ports of bridges are links too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Link {
     /// Its name.
@@ -18,6 +18,9 @@ pub struct Link {
     pub prefixes: Vec<IpNet>,
     /// The ports of a bridge that may lead to pods, by name.
     pub ports: Vec<Port>,
+    /// Whether a network plugin may have made it for a pod: a virtual cable over which the node routes nothing but to single
+    /// addresses.
+    pub is_cable: bool,
 }
 
 /// A port of a bridge.
@@ -29,7 +32,7 @@ pub struct Port {
     pub addresses: Vec<IpAddr>,
 }
 
-/// All links that may lead to pods, by name.
+/// All links, by name.
 pub type Links = Arc<Vec<Link>>;
 
 /// Whether one of these addresses is routed to a link that leads there alone.

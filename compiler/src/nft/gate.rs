@@ -3,6 +3,7 @@
 //! ```text
 //! base chain -> pod-ranges -> gate -> known-pods: return
 //!                                 \-> refused
+//!            -> link-local, and not of known-links -> gate-link-local -> refused
 //! ```
 //!
 //! It stands at the end of the base chains, so that isolated pods, whose addresses lead elsewhere, do not pay for it. It is
@@ -15,13 +16,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::denials::{add_log, refuse};
-use super::skeleton::{neighbour_discovery, rule};
+use super::skeleton::{DHCPV6_SERVER, LISTENERS, neighbour_discovery, rule};
 use super::{
     Chain, ChainName, Comment, CounterName, Family, Field, Key, KeyType, LogGroup, Match, Refusal, Rule, Set, SetName,
     Stmt, Table, Verdict,
 };
 use crate::api::{Direction, IpBlock, LinkName, PortRange, Protocol};
-use crate::policy::{AddressRange, Gate, LocalPod, subtract_and_merge};
+use crate::policy::{AddressRange, Gate, LocalPod, PodLinks, subtract_and_merge};
 
 /// The port of DHCP clients (RFC 2131, section 4.1).
 const DHCP_CLIENT: u16 = 68;
@@ -32,7 +33,7 @@ pub fn refused_gate_counter() -> CounterName {
 }
 
 /// Adds the gate to a table that has the base chains, if there is anything to refuse.
-pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod], log: Option<LogGroup>) {
+pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod], links: &PodLinks, log: Option<LogGroup>) {
     let mut ranges: BTreeMap<Family, Vec<Key>> = BTreeMap::new();
     let blocks: Vec<IpBlock> = gate.ranges().iter().map(|cidr| IpBlock { cidr: *cidr, except: Vec::new() }).collect();
     for range in subtract_and_merge(blocks.iter()) {
@@ -56,6 +57,10 @@ pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod], log: O
             let is_of_range = Match::In(local_end(direction, *family), ranges_set(*family));
             rule([Stmt::Match(is_of_range), Stmt::Verdict(Verdict::Jump(gate_chain(direction)))], None)
         }));
+        if direction == Direction::Egress && !links.settled.is_empty() {
+            let is_unknown = [Match::LinkLocalSource, Match::NotIn(Field::InputLink, known_links())].map(Stmt::Match);
+            rules.push(rule(is_unknown.into_iter().chain([Stmt::Verdict(Verdict::Jump(link_local_chain()))]), None));
+        }
         table.chains.insert(name, Arc::new(Chain { rules, ..Chain::clone(chain) }));
     }
     for direction in Direction::ALL {
@@ -78,6 +83,11 @@ pub(super) fn add_gate(table: &mut Table, gate: &Gate, pods: &[LocalPod], log: O
         let keys = known.remove(&family).unwrap_or_default();
         add(known_set(family), KeyType::Address(family), "addresses that a pod of this node is known to have", keys);
     }
+    if !links.settled.is_empty() {
+        let keys = links.settled.iter().copied().map(Key::Link).collect();
+        add(known_links(), KeyType::Link, "links of which it is known which pod is behind them, or that none is", keys);
+        table.chains.insert(link_local_chain(), Arc::new(link_local_rules(log)));
+    }
     let loopback = LinkName::new("lo").map(Key::Link).into_iter().collect();
     add(loopback_set(), KeyType::Link, "the link from the node to itself", loopback);
 }
@@ -98,6 +108,23 @@ fn gate_rules(direction: Direction, families: &[Family], log: Option<LogGroup>) 
     });
     rules.push(rule(refuse(Refusal::Gate(direction), log), None));
     let comment = Some(Comment::new("an address of this node's pods, and no pod is known to have it"));
+    Chain { base: None, comment, rules }
+}
+
+/// What a link needs to work, as long as it is not known whose it is.
+fn link_local_rules(log: Option<LogGroup>) -> Chain {
+    let mut rules = vec![(neighbour_discovery().to_vec(), "neighbour discovery")];
+    rules.extend(
+        LISTENERS
+            .map(|(first, last)| (vec![Match::HopLimit(1), Match::Icmpv6Type(first, last)], "multicast listeners")),
+    );
+    rules.push((vec![Match::Port(Protocol::Udp, PortRange::single(DHCPV6_SERVER))], "DHCPv6"));
+    let back = |(conditions, why): (Vec<Match>, _)| {
+        rule(conditions.into_iter().map(Stmt::Match).chain([Stmt::Verdict(Verdict::Return)]), Some(why))
+    };
+    let mut rules: Vec<Rule> = rules.into_iter().map(back).collect();
+    rules.push(rule(refuse(Refusal::Gate(Direction::Egress), log), None));
+    let comment = Some(Comment::new("a link-local address by a link that is new: a pod may be behind it"));
     Chain { base: None, comment, rules }
 }
 
@@ -144,6 +171,14 @@ fn known_set(family: Family) -> SetName {
     SetName::fixed(&format!("known-pods-{family}"))
 }
 
+fn link_local_chain() -> ChainName {
+    ChainName::fixed("gate-link-local")
+}
+
+fn known_links() -> SetName {
+    SetName::fixed("known-links")
+}
+
 fn loopback_set() -> SetName {
     SetName::fixed("loopback")
 }
@@ -151,7 +186,8 @@ fn loopback_set() -> SetName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Event;
+    use crate::cluster::{Event, Link};
+    use crate::nft::trace::{Payload, TracedPacket, trace_in};
     use crate::nft::{Deny, Lowerer};
     use crate::testing::{ir, pod, policy};
 
@@ -211,6 +247,53 @@ mod tests {
         assert_eq!(keys("known-pods-v6").len(), 1);
         assert!(table.counters.contains(&refused_gate_counter()));
         assert_eq!(ranges_of(&table), ["10.1.0.0/24", "fd00::/64"].map(|range| range.parse::<IpNet>().unwrap()));
+    }
+
+    #[test]
+    fn a_link_of_which_nothing_is_known_is_a_new_pods() {
+        let link = |name: &str, prefixes: &[&str]| Link {
+            name: LinkName::new(name).unwrap(),
+            is_bridge: false,
+            prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+            ports: vec![],
+            is_cable: true,
+        };
+        let ir = ir([
+            Event::PodRanges(vec!["10.1.0.0/24".parse().unwrap()]),
+            pod("a/free").ip("10.1.0.2").into(),
+            Event::Links(vec![link("veth-free", &["10.1.0.2/32"]), link("veth-new", &[])]),
+        ]);
+        let table = Lowerer::new(Deny::Drop).logging(None).lower(&ir);
+        let asks = "ip6 saddr fe80::/10 iifname != @known-links jump gate-link-local";
+        for name in ["egress", "to-node"] {
+            assert_eq!(chain(&table, name).last().unwrap(), asks, "{name}");
+        }
+        assert!(!chain(&table, "ingress").iter().any(|rule| rule == asks));
+        let passes = |name: &str, payload, hop_limit| {
+            let packet = TracedPacket {
+                source: "fe80::9".parse().unwrap(),
+                destination: "fe80::1".parse().unwrap(),
+                payload,
+                hop_limit,
+                state: None,
+                is_reply: false,
+                source_port: None,
+                link: LinkName::new(name),
+                is_astray: false,
+                exit: None,
+                tag: None,
+            };
+            trace_in(&table, &ChainName::fixed("to-node"), &packet).unwrap().accepted
+        };
+        let kubelet = Payload::Port(Protocol::Tcp, 10250);
+        assert!(passes("veth-free", kubelet, 64));
+        for name in ["veth-new", "veth-newer"] {
+            assert!(!passes(name, kubelet, 64), "{name}");
+            assert!(!passes(name, Payload::Icmpv6(128, 0), 255), "{name}");
+            assert!(!passes(name, Payload::Icmpv6(135, 0), 64), "{name}: forged");
+            assert!(passes(name, Payload::Icmpv6(135, 0), 255) && passes(name, Payload::Icmpv6(143, 0), 1), "{name}");
+            assert!(passes(name, Payload::Port(Protocol::Udp, 547), 64), "{name}");
+        }
     }
 
     #[test]

@@ -127,8 +127,12 @@ pub(super) fn own_source(log: Option<LogGroup>) -> (ChainName, Arc<Chain>) {
     (own_source_chain(), Arc::new(Chain { base: None, comment, rules }))
 }
 
-/// The port of DHCP servers (RFC 2131, section 4.1).
+/// The ports of DHCP servers (RFC 2131, section 4.1, and RFC 8415, section 7.2).
 pub(super) const DHCP_SERVER: u16 = 67;
+pub(super) const DHCPV6_SERVER: u16 = 547;
+/// The listeners of multicast say what they want to hear, to their own link, with a hop limit of 1, by these types of ICMPv6
+/// (RFC 2710, section 3, RFC 3810, section 5).
+pub(super) const LISTENERS: [(u8, u8); 2] = [(130, 132), (143, 143)];
 
 fn own_source_chain() -> ChainName {
     ChainName::fixed("own-source")

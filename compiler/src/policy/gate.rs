@@ -157,6 +157,7 @@ mod tests {
             is_bridge: true,
             prefixes: vec!["10.1.0.0/24".parse().unwrap()],
             ports: vec![],
+            is_cable: false,
         };
         assert_eq!(gate([ranges(&["10.1.0.0/24"]), Event::Links(vec![bridge])]).open_because(), None);
     }

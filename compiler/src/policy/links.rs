@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{LocalPod, OpenToAll, RulesByPolicy};
+use super::{Gate, LocalPod, OpenToAll, RulesByPolicy};
 use crate::api::{Direction, LinkName, PodKey, Str};
 use crate::cluster::{Link, ListId, Port, State};
 
@@ -48,6 +48,11 @@ pub struct PodLinks {
     /// The ports of bridges by which nothing may leave but what the rules of the node judge, and what anybody may send
     /// there. Those of pods that are isolated for ingress, and those that could be.
     pub closed: BTreeMap<LinkName, OpenToAll>,
+    /// Where the gate stands, the links that are no riddle: it is known which pod is behind them, or no pod can be. What is
+    /// missing here is new, or was never heard of. Empty where the gate is open.
+    pub settled: BTreeSet<LinkName>,
+    /// Whether ports that are not settled are gated, too: a bridge of the ranges is there, and its ports are known.
+    pub gates_ports: bool,
 }
 
 impl PodLinks {
@@ -56,6 +61,7 @@ impl PodLinks {
         pods: &[LocalPod],
         policies: &RulesByPolicy,
         own_addresses: &OwnAddresses,
+        gate: &Gate,
     ) -> PodLinks {
         let mut found = PodLinks::default();
         let links = state.links();
@@ -102,15 +108,38 @@ impl PodLinks {
                 }
             }
         }
+        if !gate.ranges().is_empty() {
+            found.settle(links, Behind { by_address: &by_address, by_port: &by_port }, gate);
+        }
         found
+    }
+
+    /// Finds the links that are no riddle.
+    fn settle(&mut self, links: &[Link], known_behind: Behind<'_>, gate: &Gate) {
+        let mut gated = BTreeMap::new();
+        for bridge in links.iter().filter(|link| link.is_bridge) {
+            let is_gated = bridge.prefixes.iter().any(|prefix| gate.guards(prefix.addr()));
+            self.gates_ports |= is_gated && !bridge.ports.is_empty();
+            gated.extend(bridge.ports.iter().map(|port| (port.name, is_gated.then_some(port))));
+        }
+        let is_settled = |link: &&Link| match gated.get(&link.name) {
+            Some(Some(port)) => !known_behind.port(port).is_empty(),
+            Some(None) => true,
+            None => {
+                let is_plain = |address| known_behind.by_address.contains_key(&address) || !gate.guards(address);
+                !link.is_cable || link.prefixes.iter().any(|prefix| is_plain(prefix.addr()))
+            }
+        };
+        self.settled = links.iter().filter(is_settled).map(|link| link.name).collect();
     }
 }
 
 impl PodLinks {
     /// Whether anything is decided by the ports of bridges.
     pub fn has_ports(&self) -> bool {
-        let PodLinks { own: _, checked: _, shared: _, tagless, sources, jailed, closed } = self;
-        !(tagless.is_empty() && sources.is_empty() && jailed.is_empty() && closed.is_empty())
+        let PodLinks { own: _, checked: _, shared: _, tagless, sources, jailed, closed, settled: _, gates_ports } =
+            self;
+        *gates_ports || !(tagless.is_empty() && sources.is_empty() && jailed.is_empty() && closed.is_empty())
     }
 
     /// The ports of a bridge behind which there is an isolated pod, one that is isolated for ingress if `any_ingress`.
@@ -225,7 +254,7 @@ mod tests {
 
     fn link(name: &str, is_bridge: bool, prefixes: &[&str]) -> Link {
         let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
-        Link { name: LinkName::new(name).unwrap(), is_bridge, prefixes, ports: vec![] }
+        Link { name: LinkName::new(name).unwrap(), is_bridge, prefixes, ports: vec![], is_cable: !is_bridge }
     }
 
     fn names(links: &BTreeSet<LinkName>) -> Vec<String> {
@@ -260,6 +289,42 @@ mod tests {
         let own: Vec<String> = found.own.iter().map(|(link, pod)| format!("{link} {pod}")).collect();
         assert_eq!(own, ["veth1 a/shut", "veth2 b/free"]);
         assert_eq!((names(&found.shared), names(&found.checked)), (vec!["cni0".into(), "veth3".into()], vec![]));
+    }
+
+    /// A node with an uplink, a bridge of the ranges and one of others, cables, and ports.
+    fn settled(ranges: &str) -> (Vec<String>, bool) {
+        let port = |name: &str, address: Option<&str>| Port {
+            name: LinkName::new(name).unwrap(),
+            addresses: address.into_iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        let (free, new) = (port("free", Some("10.1.0.1")), port("new", None));
+        let uplink = Link { is_cable: false, ..link("eth0", false, &[]) };
+        let state = state([
+            Event::PodRanges(vec![ranges.parse().unwrap()]),
+            pod("a/free").ip("10.1.0.1").into(),
+            pod("a/routed").ip("10.1.0.2").into(),
+            Event::Links(vec![
+                uplink,
+                Link { ports: vec![free, new], ..link("cni0", true, &["10.1.0.0/24"]) },
+                Link { ports: vec![port("container", None)], ..link("docker0", true, &["172.17.0.0/16"]) },
+                link("container", false, &[]),
+                link("free", false, &[]),
+                link("new", false, &[]),
+                link("veth-new", false, &[]),
+                link("veth-other", false, &["172.18.0.2/32"]),
+                link("veth-pod", false, &["10.1.0.2/32"]),
+                link("veth-soon", false, &["10.1.0.3/32"]),
+            ]),
+        ]);
+        let links = Resolver::default().resolve(&state).links;
+        (names(&links.settled), links.gates_ports)
+    }
+
+    #[test]
+    fn a_cable_is_a_riddle_until_it_is_known_who_is_behind_it() {
+        let due = ["cni0", "container", "docker0", "eth0", "free", "veth-other", "veth-pod"];
+        assert_eq!(settled("10.1.0.0/24"), (due.map(str::to_owned).to_vec(), true));
+        assert_eq!(settled("10.9.0.0/24"), (vec![], false), "the gate is open");
     }
 
     #[test]

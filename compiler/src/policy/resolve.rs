@@ -53,7 +53,7 @@ impl Resolver {
         }
         // What anybody may send to the port of a bridge is for the rules of the policies to say.
         if !same_pods || (!same_policies && self.links.has_ports()) {
-            let links = PodLinks::of(state, &self.pods, &self.policies, &self.own_addresses);
+            let links = PodLinks::of(state, &self.pods, &self.policies, &self.own_addresses, &self.gate);
             if *self.links != links {
                 self.links = Arc::new(links);
             }

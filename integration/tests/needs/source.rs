@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// What stands for a program of this repository, or for the cargo that runs the test.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "&script",
     "agent::binary().unwrap()",
     "binary()?",
@@ -11,6 +11,7 @@ const OWN: [&str; 7] = [
     "go_program(\"render\")?",
     "repository::control_plane()?",
     "repository::root().join(\".ci/setup\")",
+    "repository::sandbox()?",
 ];
 /// Programs whose arguments name another one.
 const WRAPPERS: [&str; 2] = ["unshare", "nsenter"];

@@ -11,6 +11,7 @@ fn links(names: &[(&str, &str)]) -> Event {
         is_bridge: *name == "cni0",
         prefixes: vec![prefix.parse().unwrap()],
         ports: vec![],
+        is_cable: *name != "cni0",
     };
     Event::Links(names.iter().map(link).collect())
 }

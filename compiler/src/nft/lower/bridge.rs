@@ -12,6 +12,9 @@
 //! forward:    to-port   -> closed-ports by port -> closed: what is for a pod's address goes on to the rules of the node
 //! ```
 //!
+//! Where the gate stands, a port that is new is taken for that of a pod that is isolated in both directions, until it is known
+//! who is behind it: whatever port is not among `known-ports`.
+//!
 //! Frames from the node to its pods meet neither: they do not pass from port to port.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::super::denials::{add_log, add_shares, refuse};
-use super::super::skeleton::{DHCP_SERVER, neighbour_discovery, rule};
+use super::super::skeleton::{DHCP_SERVER, DHCPV6_SERVER, LISTENERS, neighbour_discovery, rule};
 use super::super::{
     BaseChain, Chain, ChainName, ChainPolicy, Comment, CounterName, EtherType, Family, Field, Hook, Key, KeyType,
     LogGroup, MapElement, Match, Refusal, Rule, Set, SetName, Stmt, Table, TableFamily, Verdict, VerdictMap,
@@ -29,10 +32,9 @@ use crate::api::{LinkName, PortRange, Protocol};
 use crate::cluster::MOST_PORT_RULES;
 use crate::policy::{LocalPod, OpenPorts, OpenToAll, PodLinks};
 
-/// The ports of DHCP (RFC 2131, section 4.1, and RFC 8415, section 7.2).
+/// The ports of clients of DHCP (RFC 2131, section 4.1, and RFC 8415, section 7.2).
 const DHCP_CLIENT: u16 = 68;
 const DHCPV6_CLIENT: u16 = 546;
-const DHCPV6_SERVER: u16 = 547;
 /// `NF_BR_PRI_NAT_DST_BRIDGED` and `NF_BR_PRI_FILTER_BRIDGED` of `linux/netfilter_bridge.h`: both before `br_netfilter`.
 const BEFORE_ROUTING: i32 = -300;
 const FILTER: i32 = -200;
@@ -62,7 +64,7 @@ pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks, log
     if !links.has_ports() {
         return;
     }
-    let PodLinks { tagless, sources, jailed, closed, .. } = links;
+    let PodLinks { tagless, sources, jailed, closed, settled, gates_ports, .. } = links;
     let mut add_ports = |name: &str, ports: &BTreeSet<LinkName>, text| {
         let keys = Arc::new(ports.iter().copied().map(Key::Link).collect());
         let of_ports = Set { key_type: KeyType::Link, comment: comment(text), keys, filled: None };
@@ -70,14 +72,17 @@ pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks, log
     };
     add_ports(TAGLESS_PORTS, tagless, "ports by which no tagged frame may come");
     add_ports(JAILED_PORTS, jailed, "ports by which nothing may come from link-local addresses");
+    if *gates_ports {
+        add_ports(KNOWN_PORTS, settled, "ports of which it is known which pod is behind them, or that none is");
+    }
     add_sources(table, sources, log);
     table.counters.extend([refused_tag_counter(), refused_link_local_counter()]);
-    table.chains.insert(chain("from-port"), Arc::new(from_port(!sources.is_empty(), log)));
+    table.chains.insert(chain("from-port"), Arc::new(from_port(!sources.is_empty(), *gates_ports, log)));
     table.chains.insert(chain(LINK_LOCAL), Arc::new(link_local(log)));
     add_shares(table, TableFamily::Bridge, log);
     add_log(table, Refusal::Tag, log);
     add_log(table, Refusal::LinkLocal, log);
-    if closed.is_empty() {
+    if closed.is_empty() && !gates_ports {
         return;
     }
     table.counters.insert(refused_destination_counter());
@@ -97,7 +102,7 @@ pub(super) fn add_to(table: &mut Table, pods: &[LocalPod], links: &PodLinks, log
     let comment = comment("ports of pods that are isolated for ingress, and those that could be");
     let map = VerdictMap { key_type: KeyType::Link, comment, elements: Arc::new(elements) };
     table.maps.insert(set(CLOSED_PORTS), Arc::new(map));
-    table.chains.insert(chain("to-port"), Arc::new(to_port()));
+    table.chains.insert(chain("to-port"), Arc::new(to_port(*gates_ports)));
 }
 
 /// The chain of what is for no pod's address.
@@ -106,6 +111,7 @@ const CLOSED_PORTS: &str = "closed-ports";
 const TAGLESS_PORTS: &str = "tagless-ports";
 const JAILED_PORTS: &str = "jailed-ports";
 const OWN_PORTS: &str = "own-ports";
+const KNOWN_PORTS: &str = "known-ports";
 /// The chain of what comes from a link-local address.
 const LINK_LOCAL: &str = "link-local";
 
@@ -138,21 +144,35 @@ fn addresses(pods: &[LocalPod]) -> BTreeMap<Family, Vec<Key>> {
     by_family
 }
 
-fn from_port(has_sources: bool, log: Option<LogGroup>) -> Chain {
+fn from_port(has_sources: bool, is_gated: bool, log: Option<LogGroup>) -> Chain {
     let base = Some(BaseChain { hook: Hook::Prerouting, priority: BEFORE_ROUTING, policy: ChainPolicy::Accept });
     let from = |ports| Match::In(Field::InputLink, set(ports));
+    let is_unknown = || Match::NotIn(Field::InputLink, set(KNOWN_PORTS));
     let mut rules = tags().map(|tag| refused([tag, from(TAGLESS_PORTS)], Refusal::Tag, log)).to_vec();
+    if is_gated {
+        rules.extend(tags().map(|tag| refused([tag, is_unknown()], Refusal::Tag, log)));
+    }
     if has_sources {
         rules.push(rule([Stmt::VerdictMap(Field::InputLink, set(OWN_PORTS))], None));
     }
-    let link_local = [of(Family::V6), Match::LinkLocalSource, from(JAILED_PORTS)].map(Stmt::Match);
-    rules.push(rule(link_local.into_iter().chain([Stmt::Verdict(Verdict::Goto(chain(LINK_LOCAL)))]), None));
+    let mut by = |port| {
+        let link_local = [of(Family::V6), Match::LinkLocalSource, port].map(Stmt::Match);
+        rules.push(rule(link_local.into_iter().chain([Stmt::Verdict(Verdict::Goto(chain(LINK_LOCAL)))]), None));
+    };
+    by(from(JAILED_PORTS));
+    if is_gated {
+        by(is_unknown());
+    }
     Chain { base, comment: comment("what ports may send"), rules }
 }
 
-fn to_port() -> Chain {
+fn to_port(is_gated: bool) -> Chain {
     let base = Some(BaseChain { hook: Hook::Forward, priority: FILTER, policy: ChainPolicy::Accept });
-    let rules = vec![rule([Stmt::VerdictMap(Field::OutputLink, set(CLOSED_PORTS))], None)];
+    let mut rules = vec![rule([Stmt::VerdictMap(Field::OutputLink, set(CLOSED_PORTS))], None)];
+    if is_gated {
+        let is_unknown = Stmt::Match(Match::NotIn(Field::OutputLink, set(KNOWN_PORTS)));
+        rules.push(rule([is_unknown, Stmt::Verdict(Verdict::Goto(chain(CLOSED)))], None));
+    }
     Chain { base, comment: comment("what may reach ports"), rules }
 }
 
@@ -221,9 +241,8 @@ fn link_local(log: Option<LogGroup>) -> Chain {
     Chain { base: None, comment: comment("a link-local address is nobody's in particular"), rules }
 }
 
-/// The listeners of multicast say what they want to hear, to their own link (RFC 2710, section 3, RFC 3810, section 5).
 fn listeners() -> [Rule; 2] {
-    [(130, 132), (143, 143)].map(|(first, last)| {
+    LISTENERS.map(|(first, last)| {
         let conditions = [of(Family::V6), Match::HopLimit(1), Match::Icmpv6Type(first, last)];
         accept(conditions, Some("multicast listeners"))
     })

@@ -60,7 +60,7 @@ pub(super) fn lower(ir: &Ir, groups: &mut Groups, log: Option<LogGroup>) -> Tabl
         table.chains.extend([own_source(log)]);
         add_log(&mut table, Refusal::Source, log);
     }
-    add_gate(&mut table, gate, pods, log);
+    add_gate(&mut table, gate, pods, links, log);
     table
 }
 

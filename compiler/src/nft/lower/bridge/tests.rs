@@ -25,7 +25,13 @@ fn events() -> Vec<Event> {
         known("to-shut", "10.1.0.2"),
         Port { name: name("to-whom"), addresses: vec![] },
     ];
-    let link = Link { name: name("cni0"), is_bridge: true, prefixes: vec!["10.1.0.0/24".parse().unwrap()], ports };
+    let link = Link {
+        name: name("cni0"),
+        is_bridge: true,
+        prefixes: vec!["10.1.0.0/24".parse().unwrap()],
+        ports,
+        is_cable: false,
+    };
     vec![
         pod("a/shut").labels("app=shut").ip("10.1.0.2").ip("fd01::2").into(),
         pod("a/jail").labels("app=jail").ip("10.1.0.3").into(),
@@ -280,4 +286,42 @@ fn a_port_opens_and_closes_with_its_policies_and_what_is_heard() {
     let table = lowerer.lower(&resolver.resolve(&state));
     assert!(!table.has_bridge());
     assert_eq!(table, lower(&Resolver::default().resolve(&state), Deny::Drop));
+}
+
+#[test]
+fn where_the_gate_stands_a_port_that_is_new_is_shut() {
+    let ports = vec![
+        Port { name: name("to-free"), addresses: vec!["10.1.0.4".parse().unwrap()] },
+        Port { name: name("to-whom"), addresses: vec![] },
+    ];
+    let port = |text: &str| Link {
+        name: name(text),
+        is_bridge: false,
+        prefixes: vec![],
+        ports: vec![],
+        is_cable: text != "uplink",
+    };
+    let bridge = Link {
+        is_bridge: true,
+        prefixes: vec!["10.1.0.0/24".parse().unwrap()],
+        ports,
+        is_cable: false,
+        ..port("cni0")
+    };
+    let gated = vec![
+        Event::PodRanges(vec!["10.1.0.0/24".parse().unwrap()]),
+        pod("a/free").ip("10.1.0.4").into(),
+        Event::Links(vec![bridge, port("to-free"), port("to-whom"), port("uplink")]),
+    ];
+    let table = table(gated, OwnAddresses::Off);
+    let tagged = || TracedPacket { tag: Some(EtherType::CustomerTag), ..packet("fe80::9", "ff02::1", UDP) };
+    for (port, is_known) in [("to-free", true), ("uplink", true), ("to-whom", false), ("to-newer", false)] {
+        assert_eq!(is_taken(&table, port, packet("fe80::9", "ff02::1", UDP)), is_known, "{port}");
+        assert_eq!(is_taken(&table, port, tagged()), is_known, "{port}");
+        assert_eq!(reaches(&table, port, packet("10.1.0.4", "224.0.0.251", UDP)), is_known, "{port}");
+        assert!(is_taken(&table, port, packet("10.1.0.9", "10.1.0.4", UDP)), "{port}: judged in table inet");
+        assert!(reaches(&table, port, packet("10.9.0.9", "10.1.0.4", UDP)), "{port}: judged in table inet");
+        let solicits = || TracedPacket { hop_limit: 255, ..packet("fe80::9", "ff02::1", Payload::Icmpv6(135, 0)) };
+        assert!(is_taken(&table, port, solicits()) && reaches(&table, port, solicits()), "{port}");
+    }
 }
