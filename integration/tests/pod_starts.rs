@@ -19,7 +19,6 @@ async fn start_pods(network: Network) {
     let record = run(Plan { network, starts: 20, at_once: 10 }).await.unwrap();
     assert!(record.forbidden > 5_000 && record.allowed == 80, "{record}");
     record.is_right().unwrap();
-    println!("{record}");
 }
 
 #[test]

@@ -1,10 +1,13 @@
-//! The structure of the workspace: which crate may depend on which, and on what else it may not.
+//! The structure of the workspace: which crate may depend on which, and on what else it may not; and that what the README
+//! says is tested has a test.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::Command;
 
+use integration::repository;
 use serde_json::Value;
 
 /// Each crate with the crates of the workspace that it may depend on.
@@ -50,6 +53,32 @@ fn crates_depend_on_each_other_in_one_direction() {
         let ours = dependencies[name].iter().map(String::as_str).filter(|d| crates.contains(d));
         let others: Vec<_> = ours.filter(|dependency| !allowed.contains(dependency)).collect();
         assert!(others.is_empty(), "{name} must not depend on {others:?}");
+    }
+}
+
+/// The rows of the table below a heading of the README, without its head, as cells.
+fn rows(heading: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(repository::root().join("README.md")).unwrap();
+    let (_, below) = text.split_once(&format!("\n## {heading}\n")).unwrap();
+    let table = below.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+    table.skip(2).map(cells).collect()
+}
+
+#[test]
+fn every_path_has_its_hook_its_judge_and_a_test_that_exists() {
+    let rows = rows("Paths");
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let [path, hook, judge, tests] = &row[..] else { panic!("{row:?} has not four columns") };
+        assert!(!path.is_empty() && !hook.is_empty() && !judge.is_empty(), "{row:?}");
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert_eq!(named.is_empty(), tests == "-", "{path}: {tests} names no test, and `-` says that there is none");
+        for test in named {
+            let folders = ["agent/tests", "compiler/tests", "integration/tests"];
+            let is_there = |folder| repository::root().join(folder).join(format!("{test}.rs")).exists();
+            assert!(folders.into_iter().any(is_there), "{path}: there is no test {test}");
+        }
     }
 }
 
