@@ -10,11 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use compiler::api::{EndpointSlice, Item, Node, Object, Pod, PodKey, Service, parse};
+use compiler::api::{EndpointSlice, Item, Json, Node, Object, Pod, PodKey, Service, parse};
 use kube::Error;
 use kube::api::ListParams;
 use kube::core::request::Request;
-use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::telemetry::Causes;
@@ -136,7 +135,7 @@ impl Lookup {
     }
 
     /// What the server answers to a list.
-    fn get(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Value, Missing> {
+    fn get(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Json, Missing> {
         let kubeconfig = &self.kubeconfig;
         let runtime = &self.runtime;
         let seat = self.seat.get_or_insert_with(|| {
@@ -158,7 +157,7 @@ impl Lookup {
         let ask = async {
             let client = seat.client(false).await.map_err(|error| Missing::Failure(format!("{error:#}")))?;
             let request = Request::new(path).list(&params).map_err(|error| Missing::Failure(error.to_string()))?;
-            client.request::<Value>(request).await.map_err(|error| collection.missing(&error))
+            client.request::<Json>(request).await.map_err(|error| collection.missing(&error))
         };
         let patience = self.patience;
         let answer = self.runtime.block_on(async { tokio::time::timeout(patience, ask).await });

@@ -1,5 +1,6 @@
 //! `postern matrix`: who may talk to whom, by workload and port.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 
 use compiler::nft::Deny;
@@ -7,9 +8,10 @@ use serde::Serialize;
 
 use super::{Exit, input, output};
 use crate::args::{MatrixArgs, OutputArg};
+use crate::files::Loaded;
 use crate::lookup::Lookup;
 use crate::matrix::{Filter, Matrix, Open, text};
-use crate::model::Named;
+use crate::model::{Model, Named};
 
 pub(super) fn run(args: MatrixArgs) -> anyhow::Result<Exit> {
     let MatrixArgs { paths, recursive, strict, kubeconfig, output: format, end } = args;
@@ -25,7 +27,7 @@ pub(super) fn run(args: MatrixArgs) -> anyhow::Result<Exit> {
     if !input::has_pods(&loaded, "error") {
         return Ok(Exit::BadInput);
     }
-    let model = input::model(&loaded, &[], Deny::default());
+    let model = placed(loaded);
     let matrix = Matrix::of(&[&model], &filter)?;
     tell(&matrix);
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -72,6 +74,12 @@ pub(super) fn filter(end: Option<&str>) -> anyhow::Result<Filter> {
         Some(end) => Filter::Of(Named::read(end)?),
         None => Filter::All,
     })
+}
+
+/// The model of what was read, in which also pods without an address have one: what policies mean for them when they run.
+pub(super) fn placed(loaded: Loaded) -> Model {
+    let loaded = Loaded { without_address: BTreeSet::new(), ..loaded };
+    input::model(&loaded, &[], Deny::default())
 }
 
 /// Says what is to be said besides.
