@@ -117,7 +117,7 @@ fn a_flow_through_a_service_is_judged_by_its_endpoint() {
                 [(80, 8080), (82, 8082)].map(to_port).concat()
             };
             let rules = format!(
-                "table inet services {{ chain translate {{ type nat hook prerouting priority dstnat; {} {} }} }}",
+                "table inet services {{ chain translate {{ type nat hook prerouting priority dstnat; {} {} }}; }}",
                 translate("ip daddr 10.96.0.10", &format!("ip to {v4}")),
                 translate("ip6 daddr fd00:96::10", &format!("ip6 to [{v6}]")),
             );
