@@ -9,7 +9,7 @@ use crate::api::findings::{Broken, Findings, quoted};
 use crate::api::lenient::{Lenient, Record};
 use crate::api::reader::{Fields, Reader};
 use crate::api::wire::MetaWire;
-use crate::api::{ApiGeneration, Direction, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Rule, Selector};
+use crate::api::{ApiGeneration, Direction, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Revision, Rule, Selector};
 
 use super::meta::{Scope, meta};
 use super::rule::{RuleContext, rules};
@@ -30,6 +30,8 @@ pub(super) fn parse_network_policy_as(object: &Value, stand_in: &str) -> Parsed<
     });
     let (meta, mut findings) = meta("NetworkPolicy", Scope::Namespaced, metadata, stand_in);
     let api = generation(object, &mut findings);
+    let generation = object["metadata"]["generation"].as_u64().unwrap_or_default();
+    let revision = Revision { uid: meta.uid, generation };
     let key = PolicyKey { namespace: meta.namespace, name: meta.name };
     let spec = Reader::root(object).fields(&mut findings).and_then(|fields| {
         let unknown = fields.unknown(&["apiVersion", "kind", "metadata", "spec", "status"]);
@@ -45,10 +47,10 @@ pub(super) fn parse_network_policy_as(object: &Value, stand_in: &str) -> Parsed<
         }
     });
     let value = match spec {
-        Ok(fields) => policy(&fields, api, key, &mut findings),
+        Ok(fields) => NetworkPolicy { revision, ..policy(&fields, api, key, &mut findings) },
         Err(Broken) => {
             findings.add("spec", isolates_all(api));
-            all_isolated(api, key)
+            NetworkPolicy { revision, ..all_isolated(api, key) }
         }
     };
     Parsed { value, findings: findings.into_vec() }
@@ -119,7 +121,7 @@ fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut 
     };
     let ingress = read(Direction::Ingress, directions.ingress);
     let egress = read(Direction::Egress, directions.egress);
-    NetworkPolicy { key, api, pod_selector, ingress, egress }
+    NetworkPolicy { key, revision: Revision::default(), api, pod_selector, ingress, egress }
 }
 
 /// The directions that a policy is about.
@@ -191,6 +193,7 @@ const IN_DOUBT: &str = "the policy isolates in both directions, and allows nothi
 fn all_isolated(api: ApiGeneration, key: PolicyKey) -> NetworkPolicy {
     NetworkPolicy {
         key,
+        revision: Revision::default(),
         api,
         pod_selector: Selector::default(),
         ingress: Some(Vec::new()),
