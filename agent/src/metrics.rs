@@ -336,6 +336,11 @@ impl SyncMetrics {
         self.failing.set(failing.into());
     }
 
+    /// Whether the kernel does not take what it should.
+    pub fn is_failing(&self) -> bool {
+        self.failing.get() != 0
+    }
+
     /// How many policies are not enforced as they are written.
     pub fn set_quarantined(&self, policies: usize) {
         self.quarantined.set(i64::try_from(policies).unwrap_or(i64::MAX));
@@ -437,6 +442,7 @@ mod tests {
             epoch: 1,
             objects: vec![("Pod", 3)],
             pods,
+            policies: Default::default(),
             namespaces: Default::default(),
             links: Default::default(),
             enforced: None,

@@ -23,7 +23,7 @@ use tokio::sync::oneshot::error::RecvError;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin, socket};
-use crate::args::{AgentArgs, DenialsArg, EstablishedArg, GateArg, LogFormatArg, OwnAddressesArg};
+use crate::args::{AgentArgs, DenialsArg, EstablishedArg, FoldersArgs, GateArg, LogFormatArg, OwnAddressesArg};
 use crate::cni;
 use crate::denials;
 use crate::gate::{self, PodRanges};
@@ -97,7 +97,7 @@ impl From<AgentArgs> for Config {
             node_name,
             kubeconfig,
             paths,
-            recursive,
+            folders: FoldersArgs { recursive },
             deny,
             admin_address,
             socket,
