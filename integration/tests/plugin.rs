@@ -104,9 +104,8 @@ fn each_side_is_said_by_the_node_that_decides_it() {
 
             // As kubectl finds it.
             let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("kubectl-postern");
-            symlink(binary().unwrap(), &path).unwrap();
-            let plugin = Command::new(path)
+            symlink(binary().unwrap(), folder.path().join("kubectl-postern")).unwrap();
+            let plugin = Command::new(folder.path().join("kubectl-postern"))
                 .args(["explain", "shop/web", "shop/db", "5432", "--context", "test"])
                 .env("KUBECONFIG", fleet.api.kubeconfig())
                 .output()

@@ -9,6 +9,7 @@ use compiler::nft::LogGroup;
 use ipnet::IpNet;
 
 use super::{ADMIN, CNI_RESULTS, DenyArg, FoldersArgs, SOCKET};
+use crate::metrics::MOST_POLICIES;
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,6 +83,9 @@ pub struct AgentArgs {
     /// Seconds between two comparisons of the kernel's table with what it should be
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub verify_interval: u64,
+    /// Policies of the node's pods up to which each has metrics of its own; 0 for none
+    #[arg(long, value_name = "NUMBER", default_value_t = MOST_POLICIES)]
+    pub policy_metrics: usize,
     /// The most that one policy may cost; one that costs more isolates its pods and allows nothing. Parts may be left out
     #[arg(long, value_name = "COST", value_parser = policy_budget, default_value_t = Budget::default().policy)]
     pub policy_budget: Cost,
