@@ -296,7 +296,7 @@ mod tests {
         compiler.apply(Event::Pods(PodSource::Cluster, Change::Applied(pod)));
         for (name, ingress) in [("large", json!([{"from": [{"podSelector": {}}]}])), ("small", json!([]))] {
             let policy = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"ingress": ingress}});
-            compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy).value)));
+            compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy.into()).value)));
         }
         let (pods, ir) = (compiler.state().pods().clone(), compiler.ir());
         let model = Model::of_node(pods, ir, Arc::new(compiler.table()));

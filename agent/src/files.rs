@@ -8,7 +8,7 @@
 //! ```text
 //! tree     paths           -> files
 //! source   a file          -> bytes
-//! document bytes           -> values (json: those of JSON, fast)
+//! document bytes           -> values (those of JSON by a reader that is several times as fast)
 //! content  values          -> what the file says
 //! merge    several files   -> objects, findings
 //! making   workloads       -> the Pods that a cluster would make of them, for commands
@@ -20,7 +20,6 @@
 mod applied;
 mod content;
 mod document;
-mod json;
 mod making;
 pub mod memory;
 mod merge;

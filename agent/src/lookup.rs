@@ -13,11 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use compiler::api::{EndpointSlice, Item, Node, Object, Pod, PodKey, Service, parse};
+use compiler::api::{EndpointSlice, Item, Json, Node, Object, Pod, PodKey, Service, parse};
 use kube::Error;
 use kube::api::ListParams;
 use kube::core::request::Request;
-use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::telemetry::Causes;
@@ -172,7 +171,7 @@ impl Lookup {
     }
 
     /// What the server answers to a list.
-    fn get(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Value, Missing> {
+    fn get(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Json, Missing> {
         let patience = self.patience;
         let (runtime, _, seat) = self.reach()?;
         let Collection { group, version, plural, namespace } = collection;
@@ -184,7 +183,7 @@ impl Lookup {
         let ask = async {
             let client = seat.client(false).await.map_err(|error| Missing::Failure(format!("{error:#}")))?;
             let request = Request::new(path).list(&params).map_err(|error| Missing::Failure(error.to_string()))?;
-            client.request::<Value>(request).await.map_err(|error| collection.missing(&error))
+            client.request::<Json>(request).await.map_err(|error| collection.missing(&error))
         };
         let answer = runtime.block_on(async { tokio::time::timeout(patience, ask).await });
         answer.unwrap_or_else(|_| {

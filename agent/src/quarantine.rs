@@ -158,7 +158,9 @@ mod tests {
             })
         });
         for value in std::iter::once(pod).chain(policies) {
-            let Some(Item::Object { parsed, .. }) = parse(&value, "test").into_iter().next() else { panic!("{value}") };
+            let Some(Item::Object { parsed, .. }) = parse(&(&value).into(), "test").into_iter().next() else {
+                panic!("{value}")
+            };
             compiler.apply(match parsed.value {
                 Object::Pod(pod) => ClusterEvent::Pods(PodSource::Cluster, Change::Applied(pod)),
                 Object::NetworkPolicy(policy) => ClusterEvent::Policies(Change::Applied(policy)),

@@ -71,7 +71,7 @@ async fn judge(seed: u64, deny: Deny, refusal: Outcome) {
 }
 
 fn objects(cluster: &Cluster) -> Vec<Object> {
-    let items = cluster.objects.iter().flat_map(|object| parse(object, "unnamed"));
+    let items = cluster.objects.iter().flat_map(|object| parse(&object.into(), "unnamed"));
     let object = |item| match item {
         Item::Object { parsed, .. } => Some(parsed.value),
         Item::Workload(_) | Item::Skipped(_) | Item::Invalid(_) => None,

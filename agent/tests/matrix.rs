@@ -25,7 +25,7 @@ type Asked = Option<(Protocol, u16)>;
 
 /// The model of a cluster. With `in_workloads` the pods of each namespace are those of one Deployment.
 fn model(cluster: &Cluster, in_workloads: bool) -> Model {
-    let items = cluster.objects.iter().flat_map(|object| parse(object, "unnamed"));
+    let items = cluster.objects.iter().flat_map(|object| parse(&object.into(), "unnamed"));
     let object = |item| if let Item::Object { parsed, .. } = item { Some(parsed.value) } else { None };
     let objects: Vec<Object> = items.filter_map(object).collect();
     let mut workloads = Workloads::default();

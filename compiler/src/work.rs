@@ -15,6 +15,8 @@ pub(crate) enum Work {
     SetFilled,
     /// What leads to policies by peer was worked out for a group of pods.
     GroupLowered,
+    /// One policy of those to which an element leads was written out.
+    PolicyLedTo,
     /// An object of the desired table was found not to be as it is in the kernel's.
     ObjectCompared,
 }
@@ -25,8 +27,13 @@ thread_local!(static DONE: Cell<[usize; KINDS]> = const { Cell::new([0; KINDS]) 
 
 /// Counts one piece.
 pub(crate) fn count(work: Work) {
+    count_many(work, 1);
+}
+
+/// Counts so many.
+pub(crate) fn count_many(work: Work, pieces: usize) {
     let mut done = DONE.get();
-    done[work as usize] += 1;
+    done[work as usize] += pieces;
     DONE.set(done);
 }
 

@@ -23,7 +23,7 @@ fn pod(namespace: &str, name: &str, address: String, node: &str) -> Event {
 fn policy(namespace: &str, name: &str, spec: &Value) -> Event {
     let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": name, "namespace": namespace}, "spec": spec});
-    Event::Policies(Change::Applied(parse_network_policy(&policy).value))
+    Event::Policies(Change::Applied(parse_network_policy(&policy.into()).value))
 }
 
 /// A node with a pod of a victim and one of a tenant, and many pods of the tenant elsewhere.

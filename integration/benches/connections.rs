@@ -145,7 +145,7 @@ fn table(place: usize, policies: u32, way: Way) -> Table {
             "metadata": {"name": format!("policy-{index:04}"), "namespace": "a"},
             "spec": {"podSelector": {"matchLabels": {"app": "web"}},
                 "ingress": [{"from": from, "ports": [{"port": PORT, "protocol": "UDP"}]}]}});
-        compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy).value)));
+        compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy.into()).value)));
     }
     let mut table = compiler.table();
     if way == Way::Empty {

@@ -97,7 +97,7 @@ fn load(node: usize, log: Option<LogGroup>) {
     compiler.apply(Event::Pods(PodSource::Cluster, Change::Applied(pod)));
     let policy = json!({"metadata": {"name": "jail", "namespace": "a"},
         "spec": {"podSelector": {}, "policyTypes": ["Egress"]}});
-    compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy).value)));
+    compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy.into()).value)));
     let mut connection = Connection::open(Ownership::Plain).unwrap();
     let mut mirror = connection.dump().unwrap();
     let table = compiler.table();

@@ -107,7 +107,7 @@ fn policy(index: usize, selector: &Value, from: usize) -> Event {
             "from": [{"podSelector": {"matchLabels": {"app": format!("app-{from}")}}}], "ports": [{"port": 80}],
         }]},
     });
-    Event::Policies(Change::Applied(api::parse_network_policy(&json).value))
+    Event::Policies(Change::Applied(api::parse_network_policy(&json.into()).value))
 }
 
 fn main() {

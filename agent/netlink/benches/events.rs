@@ -178,7 +178,7 @@ fn of_small(index: usize) -> api::Pod {
 }
 
 fn policy_of(json: &Value) -> api::NetworkPolicy {
-    api::parse_network_policy(json).value
+    api::parse_network_policy(&json.into()).value
 }
 
 /// A policy of one local pod.

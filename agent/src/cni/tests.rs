@@ -177,7 +177,7 @@ fn a_pod_is_policed_by_its_file_alone() {
     let mut compiler = Compiler::new(compiler::api::NodeName("n1".into()), compiler::nft::Deny::Drop);
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "a", "name": "web"},
         "spec": {"nodeName": "n1"}, "status": {"phase": "Pending"}});
-    for item in compiler::api::parse(&pod, "test") {
+    for item in compiler::api::parse(&pod.into(), "test") {
         let compiler::api::Item::Object { parsed, .. } = item else { panic!("not an object") };
         let compiler::api::Object::Pod(pod) = parsed.value else { panic!("not a pod") };
         compiler.apply(Event::Pods(compiler::cluster::PodSource::Node, compiler::cluster::Change::Applied(pod)));

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use compiler::api::{self, Doubt, Finding, Item, Object, Parsed, Protocol, Workload, WorkloadKey};
-use serde_json::Value;
+use compiler::api::{self, Doubt, Finding, Item, Json, Object, Parsed, Protocol, Workload, WorkloadKey};
 
 use super::document::{self, Document};
 use super::tree::Stamp;
@@ -95,7 +94,7 @@ impl Content {
     }
 
     /// Takes over the values of a document.
-    fn gather(&mut self, path: &Path, number: usize, document: &Document<'_>, values: &[Value]) {
+    fn gather(&mut self, path: &Path, number: usize, document: &Document<'_>, values: &[Json]) {
         // With the whole path, so that nameless objects of files of one name stay apart.
         let stand_in = format!("{}-document-{number}", path.to_string_lossy());
         let place = Place { path: path.to_owned(), line: document.first_line, column: 1 };
@@ -135,7 +134,7 @@ impl Content {
 }
 
 /// Whether it is a list that does not say that it is empty. Programs write `null` for one that they have not filled.
-fn is_without_items(value: &Value) -> bool {
-    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-    is_list && value.get("items").is_none_or(Value::is_null)
+fn is_without_items(value: &Json) -> bool {
+    let is_list = value.get("kind").and_then(Json::as_str).is_some_and(|kind| kind.ends_with("List"));
+    is_list && value.get("items").is_none_or(Json::is_null)
 }

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 use std::thread;
 
+use compiler::api::Json;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_saphyr::{Options, UserMessageFormatter};
 
-use super::{LoadError, Place, json};
+use super::{LoadError, Place};
 
 /// The deepest nesting that is read. Objects of the API stay far below it.
 const DEEPEST: usize = 128;
@@ -133,9 +133,10 @@ impl<'a> Document<'a> {
     }
 
     /// Reads the document: its value, or none where there is only `null`.
-    pub(super) fn values(&self) -> Result<Vec<Value>, SyntaxError> {
+    pub(super) fn values(&self) -> Result<Vec<Json>, SyntaxError> {
+        // What is no JSON after all is said by the reader of YAML, with the place.
         if self.text.trim_start().starts_with('{')
-            && let Some(value) = json::value(self.text)
+            && let Ok(value) = serde_json::from_str(self.text)
         {
             return Ok(vec![value]);
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use compiler::api::Json;
 use kube::Client;
 use kube::api::ListParams;
-use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::{Collection, Lookup, Missing};
@@ -45,7 +45,7 @@ impl Lookup {
     pub fn agents(&mut self, namespace: &str) -> Result<Agents, Missing> {
         let collection = Collection { group: "", version: "v1", plural: "pods", namespace: Some(namespace) };
         let listed = self.get(&collection, ListParams::default().labels(LABELS))?;
-        let pods = listed["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let pods = listed.get("items").and_then(Json::as_list).unwrap_or_default();
         let agents = of_pods(pods);
         if agents.is_empty() {
             return Err(Missing::Failure(format!(
@@ -73,15 +73,15 @@ impl Lookup {
 impl Missing {
     /// Why no program can be run in a pod.
     pub(crate) fn of_exec(error: &kube::Error, namespace: &str) -> Missing {
-        match error {
+        let kube::Error::Api(status) = error else { return Missing::Failure(Causes(error).to_string()) };
+        match status.code {
             // A stream is begun by GET; since 1.35 the API server asks for `create` besides.
-            kube::Error::Api(status) if status.code == 403 => Missing::Rights {
+            403 => Missing::Rights {
                 verb: "get and create",
                 resource: "pods/exec".to_owned(),
                 namespace: Some(namespace.to_owned()),
             },
-            kube::Error::Api(status) => Missing::Failure(status.message.clone()),
-            other => Missing::Failure(Causes(other).to_string()),
+            _ => Missing::Failure(status.message.clone()),
         }
     }
 
@@ -91,12 +91,12 @@ impl Missing {
 }
 
 /// By node. While an agent is replaced a node has two pods, of which one runs.
-fn of_pods(pods: &[Value]) -> Agents {
+fn of_pods(pods: &[Json]) -> Agents {
     let mut agents = Agents::new();
     for pod in pods {
-        let Some(node) = pod["spec"]["nodeName"].as_str() else { continue };
-        let phase = pod["status"]["phase"].as_str().unwrap_or("Unknown");
-        let found = match (phase, pod["metadata"]["deletionTimestamp"].is_null()) {
+        let Some(node) = text(pod, &["spec", "nodeName"]) else { continue };
+        let phase = text(pod, &["status", "phase"]).unwrap_or("Unknown");
+        let found = match (phase, text(pod, &["metadata", "deletionTimestamp"]).is_none()) {
             ("Running", true) => agent_pod(pod).ok_or_else(|| "its agent's pod has no container".to_owned()),
             (_, false) => Err("its agent is ending".to_owned()),
             (phase, true) => Err(format!("its agent does not run: {phase}")),
@@ -109,18 +109,24 @@ fn of_pods(pods: &[Value]) -> Agents {
     agents
 }
 
-fn agent_pod(pod: &Value) -> Option<AgentPod> {
-    let containers = pod["spec"]["containers"].as_array()?;
+fn agent_pod(pod: &Json) -> Option<AgentPod> {
+    let containers = pod.at(&["spec", "containers"])?.as_list()?;
     // A mesh or an admission plugin may have put others beside it.
-    let own = containers.iter().find(|container| container["name"] == "postern").or(containers.first())?;
-    let words = |field: &str| own[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let own =
+        containers.iter().find(|container| text(container, &["name"]) == Some("postern")).or(containers.first())?;
+    let words = |field: &str| own.get(field).and_then(Json::as_list).into_iter().flatten().filter_map(Json::as_str);
     Some(AgentPod {
-        namespace: pod["metadata"]["namespace"].as_str()?.to_owned(),
-        name: pod["metadata"]["name"].as_str()?.to_owned(),
-        container: own["name"].as_str()?.to_owned(),
+        namespace: text(pod, &["metadata", "namespace"])?.to_owned(),
+        name: text(pod, &["metadata", "name"])?.to_owned(),
+        container: text(own, &["name"])?.to_owned(),
         program: words("command").next().unwrap_or(PROGRAM).to_owned(),
         places: places(words("command").chain(words("args"))),
     })
+}
+
+/// The text to which these keys lead, if it is one.
+fn text<'a>(object: &'a Json, keys: &[&str]) -> Option<&'a str> {
+    object.at(keys)?.as_str()
 }
 
 /// `--socket=/a` and `--socket /a`
@@ -154,7 +160,7 @@ impl AgentPod {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -173,16 +179,16 @@ mod tests {
         let mut old = pod("postern-a", "n1", "Running", &[]);
         old["metadata"]["deletionTimestamp"] = json!("2026-01-31T12:00:00Z");
         let pods = [old, pod("postern-b", "n1", "Running", &[]), pod("postern-c", "n1", "Pending", &[])];
-        let agents = of_pods(&pods);
+        let agents = of_pods(&pods.map(Json::from));
         assert_eq!(agents["n1"].as_ref().map(|agent| &*agent.name), Ok("postern-b"));
-        let agents = of_pods(&[pod("postern-c", "n1", "Pending", &[])]);
+        let agents = of_pods(&[pod("postern-c", "n1", "Pending", &[]).into()]);
         assert_eq!(agents["n1"].as_ref().map_err(String::as_str), Err("its agent does not run: Pending"));
     }
 
     #[test]
     fn an_agent_is_asked_where_it_was_told_to_be() {
         let args = ["agent", "--admin-address=127.0.0.1:9", "--socket", "/s", "--gate=off"];
-        let agent = agent_pod(&pod("postern-a", "n1", "Running", &args)).unwrap();
+        let agent = agent_pod(&pod("postern-a", "n1", "Running", &args).into()).unwrap();
         assert_eq!(agent.container, "postern");
         let words = agent.command("denials", &["--socket"], ["-o".to_owned(), "json".to_owned()]);
         assert_eq!(words, ["/postern", "denials", "--socket=/s", "-o", "json"]);

@@ -96,7 +96,7 @@ mod tests {
             ("all", 1, json!({"podSelector": {}})),
         ] {
             let metadata = json!({"name": name, "namespace": "shop", "generation": generation});
-            let policy = parse_network_policy(&json!({"metadata": metadata, "spec": spec})).value;
+            let policy = parse_network_policy(&json!({"metadata": metadata, "spec": spec}).into()).value;
             compiler.apply(Event::Policies(Change::Applied(policy)));
         }
         let (ir, table) = (compiler.ir(), Arc::new(compiler.table()));

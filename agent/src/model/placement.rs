@@ -210,7 +210,7 @@ mod tests {
                 ]}]}},
         ]});
         let (mut objects, mut without_address) = (Vec::new(), BTreeSet::new());
-        for item in parse(&document, "nameless") {
+        for item in parse(&document.into(), "nameless") {
             let Item::Object { parsed, has_status, .. } = item else { panic!("{item:?}") };
             if let (Object::Pod(pod), true) = (&parsed.value, has_status) {
                 without_address.insert(pod.key.clone());

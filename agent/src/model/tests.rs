@@ -39,7 +39,7 @@ fn slice(of: &str, name: &str, endpoints: Value) -> Value {
 
 fn model(items: Vec<Value>) -> Model {
     let (mut objects, mut unready): (Vec<Object>, _) = (Vec::new(), BTreeSet::new());
-    for item in items.iter().flat_map(|item| parse(item, "nameless")) {
+    for item in items.iter().flat_map(|item| parse(&item.into(), "nameless")) {
         let Item::Object { parsed, is_unready, .. } = item else { panic!("{item:?}") };
         assert_eq!(parsed.findings, []);
         if let (Object::Pod(pod), true) = (&parsed.value, is_unready) {

@@ -118,7 +118,7 @@ mod tests {
         }
         let policy =
             json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"ingress": [{"ports": [{"port": 80}]}]}});
-        compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy).value)));
+        compiler.apply(Event::Policies(Change::Applied(parse_network_policy(&policy.into()).value)));
         compiler.apply(Event::Links(links));
         let (table, ir) = (Arc::new(compiler.table()), compiler.ir());
         let state = compiler.state();

@@ -1,10 +1,9 @@
 //! The kinds that are watched, and how their objects are decoded.
 
 use compiler::api::{
-    Namespace, NamespaceWire, NetworkPolicy, Parsed, Pod, PodKey, PodWire, PolicyKey, Str, parse_network_policy,
+    Json, Namespace, NamespaceWire, NetworkPolicy, Parsed, Pod, PodKey, PodWire, PolicyKey, Str, parse_network_policy,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 /// A kind of the API, as it is watched.
 pub(super) trait Kind: Sized + Send + Sync + 'static {
@@ -88,7 +87,7 @@ impl Kind for Namespaces {
 }
 
 impl Kind for NetworkPolicies {
-    type Wire = Value;
+    type Wire = Json;
     type Model = NetworkPolicy;
     type Key = PolicyKey;
 
@@ -98,15 +97,11 @@ impl Kind for NetworkPolicies {
         path("/apis/networking.k8s.io/v1", namespace, "networkpolicies")
     }
 
-    fn resource_version(wire: &Value) -> Option<&str> {
-        wire.pointer("/metadata/resourceVersion")?.as_str()
+    fn resource_version(wire: &Json) -> Option<&str> {
+        wire.at(&["metadata", "resourceVersion"])?.as_str()
     }
 
-    fn parse(mut wire: Value) -> Parsed<NetworkPolicy> {
-        // The server's book-keeping is most of a small object.
-        if let Some(Value::Object(metadata)) = wire.get_mut("metadata") {
-            metadata.remove("managedFields");
-        }
+    fn parse(wire: Json) -> Parsed<NetworkPolicy> {
         parse_network_policy(&wire)
     }
 

@@ -19,7 +19,6 @@ mod workload;
 use std::fmt;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 pub use kind::Doubt;
 pub use network_policy::parse_network_policy;
@@ -28,6 +27,7 @@ pub use time::seconds;
 use network_policy::parse_network_policy_as;
 use workload::{owner_of, parse_workload};
 
+use super::json::Json;
 use super::text::escaped;
 use super::wire::{EndpointSliceWire, NamespaceWire, NodeWire, PodWire, ServiceWire};
 use super::{
@@ -110,7 +110,7 @@ pub struct InvalidObject {
 ///
 /// Lists are taken apart, also lists in lists. Objects without `metadata.namespace` are in `default`. An object
 /// without a name goes by `stand_in`, so that a policy without one still isolates; in a list with its place there.
-pub fn parse(document: &Value, stand_in: &str) -> Vec<Item> {
+pub fn parse(document: &Json, stand_in: &str) -> Vec<Item> {
     let mut items = Vec::new();
     // A stack and no recursion: how deep lists are nested is up to the document.
     let mut rest = vec![Place { value: document, path: String::new(), kind_by_list: None }];
@@ -125,7 +125,7 @@ pub fn parse(document: &Value, stand_in: &str) -> Vec<Item> {
 
 /// A value that should be an object, and where it stands.
 struct Place<'a> {
-    value: &'a Value,
+    value: &'a Json,
     path: String,
     /// `apiVersion` and `kind` of the items of a list such as PodList, which leave them out.
     kind_by_list: Option<(&'a str, &'a str)>,
@@ -140,10 +140,10 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
     let invalid = |reason: &str| {
         Read::Item(Box::new(Item::Invalid(InvalidObject { path: place.path.clone(), reason: reason.to_owned() })))
     };
-    if !place.value.is_object() {
+    if place.value.as_object().is_none() {
         return invalid("is not an object");
     }
-    let text = |name: &str| place.value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text = |name: &str| place.value.get(name).and_then(Json::as_str).filter(|text| !text.is_empty());
     let Some(kind) = text("kind").or(place.kind_by_list.map(|(_, kind)| kind)) else {
         return invalid("has no kind");
     };
@@ -154,15 +154,15 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
         let kind_by_list = (!kind_of_items.is_empty()).then_some((api_version, kind_of_items));
         let prefix = if place.path.is_empty() { String::new() } else { format!("{}.", place.path) };
         return match place.value.get("items") {
-            None | Some(Value::Null) => Read::List(Vec::new()),
-            Some(Value::Array(values)) => Read::List(
+            None | Some(Json::Null) => Read::List(Vec::new()),
+            Some(Json::List(values)) => Read::List(
                 values
                     .iter()
                     .enumerate()
                     .map(|(i, value)| Place { value, path: format!("{prefix}items[{i}]"), kind_by_list })
                     .collect(),
             ),
-            Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+            Some(Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_)) => {
                 invalid("has items that are not a list")
             }
         };
@@ -172,7 +172,7 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
         ("v1", "Pod") => decoded(place, |wire: PodWire| {
             let declared_ports = wire.declared_ports();
             let has_status =
-                place.value.get("status").and_then(Value::as_object).is_some_and(|status| !status.is_empty());
+                place.value.get("status").and_then(Json::as_object).is_some_and(|status| !status.is_empty());
             let is_unready = is_unready(place.value);
             let parsed = wire.parse_as(&stand_in);
             let owner = owner_of(place.value, &parsed.value.key.namespace);
@@ -185,7 +185,7 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
             decoded(place, |wire: ServiceWire| portless(wire.parse_as(&stand_in).map(Object::Service)))
         }
         ("discovery.k8s.io/v1", "EndpointSlice") => decoded(place, |wire: EndpointSliceWire| {
-            let has_names = place.value.get("addressType").and_then(Value::as_str) == Some("FQDN");
+            let has_names = place.value.get("addressType").and_then(Json::as_str) == Some("FQDN");
             portless(wire.parse_as(&stand_in, has_names).map(Object::EndpointSlice))
         }),
         ("v1", "Node") => decoded(place, |wire: NodeWire| portless(wire.parse_as(&stand_in).map(Object::Node))),
@@ -198,7 +198,7 @@ fn object<'a>(place: &Place<'a>, stand_in: &str) -> Read<'a> {
             None => Item::Skipped(SkippedKind {
                 api_version: api_version.to_owned(),
                 kind: kind.to_owned(),
-                name: place.value.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned),
+                name: place.value.at(&["metadata", "name"]).and_then(Json::as_str).map(str::to_owned),
                 doubt: kind::doubt(api_version, kind, place.value, &stand_in),
             }),
         },
@@ -223,10 +223,10 @@ fn portless(parsed: Parsed<Object>) -> Item {
 }
 
 /// Whether the conditions of a Pod are there and do not say that it is ready.
-fn is_unready(pod: &Value) -> bool {
-    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-    let text = |condition: &Value, name: &str| condition.get(name).and_then(Value::as_str).map(str::to_owned);
-    let is_ready = |condition: &Value| {
+fn is_unready(pod: &Json) -> bool {
+    let conditions = pod.at(&["status", "conditions"]).and_then(Json::as_list);
+    let text = |condition: &Json, name: &str| condition.get(name).and_then(Json::as_str).map(str::to_owned);
+    let is_ready = |condition: &Json| {
         text(condition, "type").as_deref() == Some("Ready") && text(condition, "status").as_deref() == Some("True")
     };
     conditions.is_some_and(|conditions| !conditions.is_empty() && !conditions.iter().any(is_ready))

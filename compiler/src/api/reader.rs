@@ -1,28 +1,27 @@
 //! A place in an object, which knows its path.
 
-use serde_json::{Map, Value};
-
 use super::findings::{Broken, Findings, wrong_type};
+use super::json::{Entries, Json};
 
 /// A value with the path that leads to it.
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
     path: String,
-    value: &'a Value,
+    value: &'a Json,
 }
 
 /// The fields of an object, with the path that leads to it.
 pub(super) struct Fields<'a> {
     path: String,
     /// `None` where nothing stands for the object, which to the API is one without fields.
-    map: Option<&'a Map<String, Value>>,
+    map: Option<&'a Entries>,
 }
 
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
     /// The object as a whole.
-    pub(super) fn root(value: &'a Value) -> Self {
+    pub(super) fn root(value: &'a Json) -> Self {
         Reader { path: String::new(), value }
     }
 
@@ -32,7 +31,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The value as it is.
-    pub(super) fn value(&self) -> &'a Value {
+    pub(super) fn value(&self) -> &'a Json {
         self.value
     }
 
@@ -57,7 +56,7 @@ impl<'a> Reader<'a> {
 
     /// The value as a list, each item with its own path.
     pub(super) fn items(&self, findings: &mut Findings) -> Result<Vec<Reader<'a>>, Broken> {
-        match self.value.as_array() {
+        match self.value.as_list() {
             Some(list) => Ok(list
                 .iter()
                 .enumerate()
@@ -99,23 +98,25 @@ impl<'a> Fields<'a> {
 
     /// All fields, as a map of any keys such as `matchLabels` has them.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Reader<'a>)> {
-        self.map.into_iter().flatten().map(|(key, value)| (key.as_str(), Reader { path: self.path_of(key), value }))
+        let entries = self.map.into_iter().flat_map(Entries::iter);
+        entries.map(|(key, value)| (key, Reader { path: self.path_of(key), value }))
     }
 
     /// The fields that are not among the known ones, null or not.
     pub(super) fn unknown(&self, known: &[&str]) -> Vec<&'a str> {
-        self.map.into_iter().flat_map(Map::keys).map(String::as_str).filter(|name| !known.contains(name)).collect()
+        let names = self.map.into_iter().flat_map(Entries::iter).map(|(name, _)| name);
+        names.filter(|name| !known.contains(name)).collect()
     }
 }
 
 /// The type of a value in words.
-pub(super) fn type_of(value: &Value) -> &'static str {
+pub(super) fn type_of(value: &Json) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::List(_) => "a list",
+        Json::Object(_) => "an object",
     }
 }

@@ -8,6 +8,7 @@
 //! elements change, and then those go that lead to too much. All that is met on the way are jumps to the chains of
 //! policies, which check everything themselves: to be led to one too many changes no verdict.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ahead::{chain_of, chains_of};
@@ -70,7 +71,8 @@ fn lost<'a>(name: &'a SetName, base: &'a Table, target: &Table) -> Option<(&'a S
 /// The rules of a chain, and in front of the last one, which refuses, those that are to come.
 fn with_more(old: &Chain, new: &Chain) -> Vec<Rule> {
     let Some((last, rules)) = old.rules.split_last() else { return new.rules.clone() };
-    let more = new.rules.iter().filter(|rule| !old.rules.contains(rule));
+    let known: BTreeSet<&Rule> = old.rules.iter().collect();
+    let more = new.rules.iter().filter(|rule| !known.contains(rule));
     rules.iter().chain(more).chain([last]).cloned().collect()
 }
 

@@ -9,7 +9,7 @@ use super::{ChainName, Comment, CounterName, Family, KeyType, LogGroup, Refusal,
 use crate::api::{PortRange, Protocol};
 
 /// One rule: statements from left to right; the first match that fails ends it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// Matches first, then counters, then what ends the rule.
     pub stmts: Vec<Stmt>,
@@ -18,7 +18,7 @@ pub struct Rule {
 }
 
 /// One statement of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stmt {
     /// Goes on only if the packet matches.
     Match(Match),
@@ -37,7 +37,7 @@ pub enum Stmt {
 }
 
 /// A condition on a packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Match {
     /// `ct state established,related`, or whichever of them are listed. Never empty, in the order of the enum.
     CtState(Vec<CtState>),
@@ -155,7 +155,7 @@ impl Field {
 }
 
 /// How a refused packet is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reject {
     /// `reject with tcp reset`
     TcpReset,

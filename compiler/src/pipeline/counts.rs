@@ -142,6 +142,28 @@ fn story() -> Vec<(&'static str, Event, [usize; 7])> {
     ]
 }
 
+/// One label of one pod, which the selectors of all policies of a group ask for.
+#[test]
+fn a_label_that_many_selectors_ask_for_costs_what_they_are() {
+    let cost = |policies: usize| {
+        let mut node = Node::new(0);
+        for number in 0..policies {
+            let named = pods_of("b", &format!("client=yes,!x{number}"));
+            node.compiler.apply(policy(&format!("a/p{number:03}")).ingress([rule().peers([named])]).into());
+        }
+        let peer = |labels: &str| pod("b/peer").labels(labels).ip("10.9.9.9").elsewhere();
+        node.compiler.apply(peer("").into());
+        node.turns();
+        node.review();
+        work::take();
+        node.compiler.apply(peer("client=yes").into());
+        node.turns();
+        let done = work::take();
+        [Work::GroupLowered, Work::PolicyLedTo].map(|work| done.of(work))
+    };
+    assert_eq!([cost(20), cost(200)], [[0, 20], [0, 200]]);
+}
+
 #[test]
 fn an_event_costs_the_same_among_ten_times_as_many() {
     let [mut few, mut many] = [80, 800].map(Node::new);

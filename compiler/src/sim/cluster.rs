@@ -73,7 +73,7 @@ impl Cluster {
     pub fn parse(&self) -> ParsedCluster {
         let mut read =
             ParsedCluster { sandboxes: self.of_kind("Sandbox").filter_map(sandbox).collect(), ..Default::default() };
-        for item in self.objects.iter().flat_map(|object| parse(object, "unnamed")) {
+        for item in self.objects.iter().flat_map(|object| parse(&object.into(), "unnamed")) {
             let Item::Object { parsed, .. } = item else { continue };
             read.findings.extend(parsed.findings);
             match parsed.value {

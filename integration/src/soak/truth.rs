@@ -123,7 +123,7 @@ where
 {
     let mut objects = Vec::new();
     for object in Api::<K>::all(client.clone()).list(&ListParams::default()).await? {
-        for item in parse(&serde_json::to_value(&object)?, "") {
+        for item in parse(&serde_json::to_value(&object)?.into(), "") {
             match item {
                 Item::Object { parsed, .. } => objects.push(parsed.value),
                 Item::Workload(workload) => bail!("{} was not asked for", workload.value.key),

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use compiler::api::{Item, NamespaceWire, Object, PodWire, parse};
+use compiler::api::{Item, Json, NamespaceWire, Object, PodWire, parse};
 use compiler::nft::Deny;
 use postern::files;
 use postern::model::Model;
@@ -25,7 +25,7 @@ pub(crate) fn manifests(bytes: &[u8]) {
 
 /// Reads bytes as one object in JSON, of whatever kind it says it is, and compiles it.
 pub(crate) fn objects(bytes: &[u8]) {
-    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
+    let Ok(value) = serde_json::from_slice::<Json>(bytes) else { return };
     let objects: Vec<Object> = parse(&value, "stand-in")
         .into_iter()
         .filter_map(|item| match item {

@@ -59,7 +59,9 @@ mod tests {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "kube-system", "name": "a"},
             "spec": {"nodeName": node, "hostNetwork": true}, "status": {"podIPs": [{"ip": "192.0.2.1"}]},
         });
-        let Some(Item::Object { parsed, .. }) = parse(&pod, "test").into_iter().next() else { panic!("not an object") };
+        let Some(Item::Object { parsed, .. }) = parse(&pod.into(), "test").into_iter().next() else {
+            panic!("not an object")
+        };
         let Object::Pod(pod) = parsed.value else { panic!("not a pod") };
         let mut compiler = Compiler::new(NodeName("node-1".into()), Deny::Drop);
         compiler.apply(Event::Pods(PodSource::Cluster, Change::Applied(pod)));

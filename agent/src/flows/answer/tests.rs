@@ -25,7 +25,7 @@ fn pod(name: &str, namespace: &str, node: &str, ips: &[&str], more: &Value) -> E
 
 fn policy(name: &str, spec: &Value) -> Event {
     let policy = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
-    Event::Policies(Change::Applied(parse_network_policy(&policy).value))
+    Event::Policies(Change::Applied(parse_network_policy(&policy.into()).value))
 }
 
 /// A node with two pods, a peer elsewhere, and a policy for each direction.

@@ -318,7 +318,7 @@ impl Bench {
 }
 
 fn objects(yaml: &str) -> Vec<Object> {
-    let values: Vec<serde_json::Value> = serde_saphyr::from_multiple(yaml).unwrap();
+    let values: Vec<compiler::api::Json> = serde_saphyr::from_multiple(yaml).unwrap();
     let items = values.iter().flat_map(|value| compiler::api::parse(value, "test"));
     items
         .map(|item| match item {

@@ -2,10 +2,8 @@
 //!
 //! Passing one over in silence would leave open what its author means to be shut.
 
-use serde_json::Value;
-
 use crate::api::findings::{Findings, quoted};
-use crate::api::{Finding, ObjectRef, Str};
+use crate::api::{Finding, Json, ObjectRef, Str};
 
 use super::CURRENT;
 
@@ -35,9 +33,9 @@ const ENFORCERS: [(&str, &str); 7] = [
 ];
 
 /// What is to be said of an object of none of the kinds that matter; nothing of most.
-pub(super) fn doubt(api_version: &str, kind: &str, object: &Value, stand_in: &str) -> Option<Doubt> {
+pub(super) fn doubt(api_version: &str, kind: &str, object: &Json, stand_in: &str) -> Option<Doubt> {
     let found = |field: &str, reason: String| {
-        let text = |name: &str| object.pointer(&format!("/metadata/{name}")).and_then(Value::as_str);
+        let text = |name: &str| object.at(&["metadata", name]).and_then(Json::as_str);
         let name = Str::from(text("name").unwrap_or(stand_in));
         let mut findings =
             Findings::new(ObjectRef { kind: Str::from(kind), namespace: text("namespace").map(Str::from), name });
@@ -126,7 +124,7 @@ mod tests {
     /// What is said, without what the object is called.
     fn said(api_version: &str, kind: &str) -> String {
         let object = json!({"metadata": {"name": "x", "namespace": "a"}});
-        match doubt(api_version, kind, &object, "nameless") {
+        match doubt(api_version, kind, &object.into(), "nameless") {
             None => "nothing".to_owned(),
             Some(Doubt::Misspelt(finding)) => format!("misspelt {}: {}", finding.field, finding.reason),
             Some(Doubt::OfOthers(finding)) => format!("others: {}", finding.reason),

@@ -3,13 +3,15 @@
 //! What is broken in one isolates rather more pods, and allows rather less, than was meant.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Number;
 
 use crate::api::findings::{Broken, Findings, quoted};
 use crate::api::lenient::{Lenient, Record};
 use crate::api::reader::{Fields, Reader};
 use crate::api::wire::MetaWire;
-use crate::api::{ApiGeneration, Direction, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Revision, Rule, Selector};
+use crate::api::{
+    ApiGeneration, Direction, Json, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Revision, Rule, Selector,
+};
 
 use super::meta::{Scope, meta};
 use super::rule::{RuleContext, rules};
@@ -18,20 +20,20 @@ use super::{CURRENT, FIRST_GENERATION};
 
 /// Reads a NetworkPolicy of either generation, as a watch delivers it: an object without `apiVersion` is of
 /// `networking.k8s.io/v1`, and so is, with a finding, one of a version that no API server has served.
-pub fn parse_network_policy(object: &Value) -> Parsed<NetworkPolicy> {
+pub fn parse_network_policy(object: &Json) -> Parsed<NetworkPolicy> {
     parse_network_policy_as(object, "unnamed")
 }
 
 /// The same; a policy without a name goes by `stand_in`.
-pub(super) fn parse_network_policy_as(object: &Value, stand_in: &str) -> Parsed<NetworkPolicy> {
-    // A lenient field takes every value, and only a key that stands twice could fail it: a Value has none.
+pub(super) fn parse_network_policy_as(object: &Json, stand_in: &str) -> Parsed<NetworkPolicy> {
+    // A lenient field takes every value, and only a key that stands twice could fail it: here is none.
     let metadata = object.get("metadata").map_or(Lenient::Absent, |metadata| {
         Lenient::<Record<MetaWire>>::deserialize(metadata).unwrap_or(Lenient::Wrong("an object that cannot be read"))
     });
     let (meta, mut findings) = meta("NetworkPolicy", Scope::Namespaced, metadata, stand_in);
     let api = generation(object, &mut findings);
-    let generation = object["metadata"]["generation"].as_u64().unwrap_or_default();
-    let revision = Revision { uid: meta.uid, generation };
+    let generation = object.at(&["metadata", "generation"]).and_then(Json::as_number).and_then(Number::as_u64);
+    let revision = Revision { uid: meta.uid, generation: generation.unwrap_or_default() };
     let key = PolicyKey { namespace: meta.namespace, name: meta.name };
     let spec = Reader::root(object).fields(&mut findings).and_then(|fields| {
         let unknown = fields.unknown(&["apiVersion", "kind", "metadata", "spec", "status"]);
@@ -60,10 +62,10 @@ pub(super) fn parse_network_policy_as(object: &Value, stand_in: &str) -> Parsed<
 ///
 /// From Kubernetes 1.7 on, until 1.16 served it no more, `extensions/v1beta1` meant what `networking.k8s.io/v1` means. A
 /// policy with a field of that time is of that time, so that what it isolates is isolated.
-fn generation(object: &Value, findings: &mut Findings) -> ApiGeneration {
-    match object.get("apiVersion").and_then(Value::as_str) {
+fn generation(object: &Json, findings: &mut Findings) -> ApiGeneration {
+    match object.get("apiVersion").and_then(Json::as_str) {
         Some(FIRST_GENERATION) => {
-            let has = |name: &&str| object["spec"].get(name).is_some_and(|value| !value.is_null());
+            let has = |name: &&str| object.at(&["spec", name]).is_some_and(|value| !value.is_null());
             let Some(later) = ["policyTypes", "egress"].into_iter().find(has) else { return ApiGeneration::First };
             let reason = format!("was not yet in {FIRST_GENERATION} of Kubernetes 1.3; read as {CURRENT}");
             findings.add(format!("spec.{later}"), reason);
@@ -146,7 +148,7 @@ enum Meaning {
 fn policy_types(spec: &Fields<'_>, findings: &mut Findings) -> Directions {
     // What is no list may have been meant as one with entries.
     let has_egress =
-        spec.get("egress").is_some_and(|egress| egress.value().as_array().is_none_or(|list| !list.is_empty()));
+        spec.get("egress").is_some_and(|egress| egress.value().as_list().is_none_or(|list| !list.is_empty()));
     let by_default =
         Directions { ingress: Meaning::Meant, egress: if has_egress { Meaning::Meant } else { Meaning::Unsaid } };
     let Some(field) = spec.get("policyTypes") else {

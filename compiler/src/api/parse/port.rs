@@ -128,12 +128,11 @@ fn port_match(port: &Reader<'_>, end_port: Option<&Reader<'_>>, findings: &mut F
 }
 
 fn policy_port_number(field: &Reader<'_>, due: &str, findings: &mut Findings) -> Result<u16, Broken> {
-    if !field.value().is_number() {
-        return Err(field.wrong_type(due, findings));
-    }
-    field.value().as_i64().and_then(port_number).ok_or_else(|| {
-        findings.broken(field.path(), format!("{}; the entry matches nothing", not_a_port(field.value())))
-    })
+    let Some(number) = field.value().as_number() else { return Err(field.wrong_type(due, findings)) };
+    number
+        .as_i64()
+        .and_then(port_number)
+        .ok_or_else(|| findings.broken(field.path(), format!("{}; the entry matches nothing", not_a_port(number))))
 }
 
 fn not_a_protocol(text: &str) -> String {

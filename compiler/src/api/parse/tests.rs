@@ -29,7 +29,7 @@ fn check_as(api_version: &str, cases: &[Case<'_>]) {
         let object = json!({
             "apiVersion": api_version, "kind": "NetworkPolicy", "metadata": {"name": "x"}, "spec": spec,
         });
-        let parsed = parse_network_policy(&object);
+        let parsed = parse_network_policy(&object.into());
         assert_eq!(show(&parsed.value), *read, "{name}");
         assert_eq!(texts(&parsed.findings, "NetworkPolicy default/x: "), *told, "{name}");
     }
@@ -48,7 +48,7 @@ fn texts(findings: &[Finding], object: &str) -> Vec<String> {
 /// Reads a document that holds one object.
 #[track_caller]
 fn parse_one(document: &Value) -> Parsed<Object> {
-    match parse(document, "nameless").as_slice() {
+    match parse(&document.into(), "nameless").as_slice() {
         [Item::Object { parsed, .. }] => parsed.clone(),
         other => panic!("one object is expected, not {other:?}"),
     }

@@ -1,15 +1,15 @@
 //! Objects from which a cluster makes Pods. Their `spec.template` is read as the Pod that it describes.
 
 use serde::Deserialize as _;
-use serde_json::{Map, Value, json};
+use serde_json::Number;
 
 use crate::api::findings::{Findings, wrong_type};
 use crate::api::lenient::{Lenient, Record};
 use crate::api::reader::{Fields, Reader, type_of};
 use crate::api::wire::{MetaWire, PodWire};
 use crate::api::{
-    Finding, ObjectRef, Operator, Parsed, Pod, PodCount, Protocol, Requirement, Selector, Str, Workload, WorkloadKey,
-    WorkloadKind,
+    Finding, Json, ObjectRef, Operator, Parsed, Pod, PodCount, Protocol, Requirement, Selector, Str, Workload,
+    WorkloadKey, WorkloadKind,
 };
 
 use super::meta::{Scope, meta};
@@ -19,7 +19,7 @@ use super::selector::selector;
 const DEFAULT_COUNT: i64 = 1;
 
 /// Reads a workload; one without a name goes by `stand_in`.
-pub(super) fn parse_workload(kind: WorkloadKind, object: &Value, stand_in: &str) -> Parsed<Workload> {
+pub(super) fn parse_workload(kind: WorkloadKind, object: &Json, stand_in: &str) -> Parsed<Workload> {
     let wire = object.get("metadata").map_or(Ok(Lenient::Absent), Lenient::<Record<MetaWire>>::deserialize);
     let (meta, mut findings) = meta(kind.as_str(), Scope::Namespaced, wire.unwrap_or_default(), stand_in);
     let key = WorkloadKey { kind, namespace: meta.namespace, name: meta.name };
@@ -51,10 +51,10 @@ pub(super) fn parse_workload(kind: WorkloadKind, object: &Value, stand_in: &str)
 
 /// The workload that made an object of this namespace, by its `metadata.ownerReferences`: the entry whose `controller` is
 /// set. Others only keep it alive.
-pub(super) fn owner_of(object: &Value, namespace: &Str) -> Option<WorkloadKey> {
-    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
-    let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
-    let text = |name: &str| owner.get(name).and_then(Value::as_str);
+pub(super) fn owner_of(object: &Json, namespace: &Str) -> Option<WorkloadKey> {
+    let owners = object.at(&["metadata", "ownerReferences"])?.as_list()?;
+    let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Json::Bool(true)))?;
+    let text = |name: &str| owner.get(name).and_then(Json::as_str);
     let kind = WorkloadKind::of(text("kind")?).filter(|kind| text("apiVersion").is_some_and(|of| kind.is_in(of)))?;
     Some(WorkloadKey { kind, namespace: namespace.clone(), name: text("name")?.into() })
 }
@@ -65,7 +65,7 @@ fn fields_of<'a>(fields: &Fields<'a>, name: &str, findings: &mut Findings) -> Op
 
 /// How many Pods there are, by the API reference of each kind. What is no number counts as the default.
 fn count(kind: WorkloadKind, spec: &Fields<'_>, job: &Fields<'_>, findings: &mut Findings) -> PodCount {
-    let is_suspended = spec.get("suspend").is_some_and(|value| value.value() == &Value::Bool(true));
+    let is_suspended = spec.get("suspend").is_some_and(|value| value.value() == &Json::Bool(true));
     match kind {
         WorkloadKind::DaemonSet => PodCount::EachNode,
         WorkloadKind::Job | WorkloadKind::CronJob if is_suspended => PodCount::Suspended,
@@ -86,7 +86,7 @@ fn count(kind: WorkloadKind, spec: &Fields<'_>, job: &Fields<'_>, findings: &mut
 /// A field that is a count, if it is there and is one.
 fn number(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Option<i64> {
     let field = fields.get(name)?;
-    match field.value().as_i64() {
+    match field.value().as_number().and_then(Number::as_i64) {
         Some(number) if number >= 0 => Some(number),
         Some(number) => {
             findings.add(field.path(), format!("{number} is less than 0; the default is taken"));
@@ -110,11 +110,12 @@ fn template(key: &WorkloadKey, job: &Fields<'_>, findings: &mut Findings) -> (Po
     if given.is_none() {
         findings.add(&*path, "is missing, and says what its Pods are");
     }
-    let given = given.map_or(&Value::Null, |reader| reader.value());
-    let mut metadata = given.get("metadata").and_then(Value::as_object).cloned().unwrap_or_else(Map::new);
-    metadata.insert("namespace".to_owned(), json!(&*key.namespace));
-    metadata.insert("name".to_owned(), json!(&*key.name));
-    let pod = json!({"metadata": metadata, "spec": given.get("spec").unwrap_or(&Value::Null)});
+    let given = given.map_or(&Json::Null, |reader| reader.value());
+    let text = |text: &str| Json::String(text.into());
+    let own = [("namespace".into(), text(&key.namespace)), ("name".into(), text(&key.name))];
+    let metadata = given.get("metadata").into_iter().flat_map(Json::entries).chain(own).collect();
+    let spec = given.get("spec").unwrap_or(&Json::Null).clone();
+    let pod: Json = [("metadata".into(), metadata), ("spec".into(), spec)].into_iter().collect();
     let wire = PodWire::deserialize(&pod).unwrap_or_default();
     let declared_ports = wire.declared_ports();
     let Parsed { value, findings } = wire.parse_as(&key.name);

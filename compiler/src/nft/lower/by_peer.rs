@@ -14,7 +14,7 @@
 //! who finds nothing comes back, and is refused by the last rule. That also holds for a packet that finds a new
 //! element on its way while the chain to which it leads is still empty for the rules by which the packet is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ use super::super::{
 use super::naming::Naming;
 use super::segments;
 use crate::api::{Direction, PolicyKey};
+#[cfg(test)]
+use crate::work::{self, Work};
 
 /// What leads from peers to the policies of one group.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl ByPeer {
     }
 
     /// Brings the elements of these addresses in line with who names them now.
-    pub(super) fn update(&mut self, addresses: &[IpAddr], naming: &Naming) {
+    pub(super) fn update(&mut self, addresses: &BTreeSet<IpAddr>, naming: &Naming) {
         let mut names = Names::new();
         for address in addresses {
             let family = Family::of(*address);
@@ -175,6 +177,8 @@ impl ByPeer {
         let name = match names.get(&places) {
             Some(name) => name.clone(),
             None => {
+                #[cfg(test)]
+                work::count_many(Work::PolicyLedTo, places.len());
                 let name = match keys(&places)[..] {
                     [policy] => ChainName::of_policy(direction, policy),
                     ref policies => ChainName::of_list(direction, policies),

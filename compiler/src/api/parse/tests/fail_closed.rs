@@ -49,7 +49,7 @@ fn pointers(value: &Value, here: &str, all: &mut Vec<String>) {
 
 fn policy() -> (Value, NetworkPolicy, Vec<String>) {
     let object = whole();
-    let Parsed { value, findings } = parse_network_policy(&object);
+    let Parsed { value, findings } = parse_network_policy(&(&object).into());
     assert_eq!(findings, [], "the policy is whole before something is broken");
     let mut all = Vec::new();
     pointers(&object["spec"], "/spec", &mut all);
@@ -60,7 +60,7 @@ fn policy() -> (Value, NetworkPolicy, Vec<String>) {
 /// Checks a policy in which one thing has been broken against the whole one.
 #[track_caller]
 fn check_broken(object: &Value, whole: &NetworkPolicy, what: &str) {
-    let Parsed { value: broken, findings } = parse_network_policy(object);
+    let Parsed { value: broken, findings } = parse_network_policy(&object.into());
     assert!(!findings.is_empty(), "{what}: nothing is told");
     let requirements = |policy: &NetworkPolicy| policy.pod_selector.requirements().cloned().collect::<BTreeSet<_>>();
     assert!(requirements(&broken).is_subset(&requirements(whole)), "{what}: fewer pods are selected");

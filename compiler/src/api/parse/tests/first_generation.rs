@@ -17,7 +17,8 @@ fn generation() {
         (json!("networking.k8s.io/v1"), ApiGeneration::V1),
         (Value::Null, ApiGeneration::V1),
     ] {
-        let policy = parse_network_policy(&json!({"apiVersion": api_version, "metadata": {"name": "x"}, "spec": {}}));
+        let policy =
+            parse_network_policy(&json!({"apiVersion": api_version, "metadata": {"name": "x"}, "spec": {}}).into());
         assert_eq!(policy.value.api, expected, "{api_version}");
     }
 }
@@ -61,15 +62,19 @@ fn a_later_field_is_of_the_time_when_the_group_meant_v1() {
             &["spec.egress: was not yet in extensions/v1beta1 of Kubernetes 1.3; read as networking.k8s.io/v1"],
         ),
     ]);
-    let policy = parse_network_policy(&json!({
-        "apiVersion": "extensions/v1beta1", "metadata": {"name": "x"}, "spec": {"policyTypes": ["Egress"]},
-    }));
+    let policy = parse_network_policy(
+        &json!({
+            "apiVersion": "extensions/v1beta1", "metadata": {"name": "x"}, "spec": {"policyTypes": ["Egress"]},
+        })
+        .into(),
+    );
     assert_eq!(policy.value.api, ApiGeneration::V1, "it isolates");
 }
 
 #[test]
 fn a_version_that_there_never_was_is_read_as_v1() {
-    let policy = parse_network_policy(&json!({"apiVersion": "networking.k8s.io/v1beta1", "metadata": {"name": "x"}}));
+    let policy =
+        parse_network_policy(&json!({"apiVersion": "networking.k8s.io/v1beta1", "metadata": {"name": "x"}}).into());
     assert_eq!(policy.value.api, ApiGeneration::V1);
     let told: Vec<String> = policy.findings.iter().map(ToString::to_string).collect();
     assert_eq!(

@@ -414,7 +414,7 @@ fn a_broken_pod_selector_selects_more_and_allows_nothing() {
 fn a_spec_that_is_absent_is_one_without_fields() {
     for mut object in [json!({}), json!({"spec": null}), json!({"spec": {}})] {
         object["metadata"] = json!({"name": "x"});
-        let parsed = parse_network_policy(&object);
+        let parsed = parse_network_policy(&(&object).into());
         assert_eq!(show(&parsed.value), ["*", "ingress:"], "{object}");
         assert_eq!(parsed.findings, [], "{object}");
     }
@@ -461,11 +461,11 @@ fn with_a_broken_spec_all_pods_are_isolated() {
     ] {
         let mut object = object;
         object["metadata"] = json!({"name": "x", "namespace": "prod"});
-        let parsed = parse_network_policy(&object);
+        let parsed = parse_network_policy(&(&object).into());
         assert_eq!(show(&parsed.value), ["*", "ingress:", "egress:"], "{told}");
         assert_eq!(texts(&parsed.findings, "NetworkPolicy prod/x: "), [told, isolated]);
     }
-    let parsed = parse_network_policy(&json!(7));
+    let parsed = parse_network_policy(&json!(7).into());
     assert_eq!(show(&parsed.value), ["*", "ingress:", "egress:"]);
     assert_eq!(
         texts(&parsed.findings, "NetworkPolicy default/unnamed: "),
@@ -475,7 +475,7 @@ fn with_a_broken_spec_all_pods_are_isolated() {
 
 #[test]
 fn a_misspelt_spec_isolates_all_pods() {
-    let parsed = parse_network_policy(&json!({"metadata": {"name": "x"}, "Spec": {"podSelector": {}}}));
+    let parsed = parse_network_policy(&json!({"metadata": {"name": "x"}, "Spec": {"podSelector": {}}}).into());
     assert_eq!(show(&parsed.value), ["*", "ingress:", "egress:"]);
     assert_eq!(
         texts(&parsed.findings, "NetworkPolicy default/x: "),
@@ -489,10 +489,11 @@ fn a_misspelt_spec_isolates_all_pods() {
 
 #[test]
 fn fields_beside_the_spec_do_not_matter() {
-    let parsed = parse_network_policy(&json!({
+    let object = json!({
         "metadata": {"name": "x", "labels": {"a": "b"}, "managedFields": [{}], "finalizers": ["f"]},
         "spec": {"podSelector": {}}, "status": {}, "Spec": {},
-    }));
+    });
+    let parsed = parse_network_policy(&object.into());
     assert_eq!(show(&parsed.value), ["*", "ingress:"]);
     assert_eq!(
         texts(&parsed.findings, "NetworkPolicy default/x: "),

@@ -246,7 +246,7 @@ fn declared_ports_are_those_with_and_without_names() {
             {"restartPolicy": "Always", "ports": [{"containerPort": 2}]},
         ],
     }});
-    let items = parse(&document, "nameless");
+    let items = parse(&document.into(), "nameless");
     let [Item::Object { declared_ports, .. }] = items.as_slice() else { panic!("{items:?}") };
     assert_eq!(*declared_ports, [(Protocol::Tcp, 2), (Protocol::Tcp, 80), (Protocol::Udp, 53)]);
 }

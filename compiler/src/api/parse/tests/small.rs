@@ -201,7 +201,7 @@ fn services_say_how_they_are_reached() {
             "externalTrafficPolicy": "Local", "internalTrafficPolicy": "Cluster", "publishNotReadyAddresses": true,
             "externalName": "", "ports": [{"name": "dns", "port": 53, "nodePort": 30053}]},
         "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}, {"hostname": "lb.example.com"}]}}});
-    let [Item::Object { parsed, .. }] = &super::super::parse(&object, "x")[..] else { panic!("no object") };
+    let [Item::Object { parsed, .. }] = &super::super::parse(&object.into(), "x")[..] else { panic!("no object") };
     let Object::Service(read) = &parsed.value else { panic!("{parsed:?}") };
     assert!(read.headless && read.external_local && !read.internal_local && read.publish_not_ready);
     assert_eq!(read.families_are_v4, [false, true]);
@@ -226,7 +226,7 @@ fn endpoint_slices() {
         {"addresses": ["10.0.0"], "conditions": {"ready": true}},
         {"addresses": []}, 7,
     ]});
-    let [Item::Object { parsed, .. }] = &super::super::parse(&object, "x")[..] else { panic!("no object") };
+    let [Item::Object { parsed, .. }] = &super::super::parse(&object.into(), "x")[..] else { panic!("no object") };
     let Object::EndpointSlice(read) = &parsed.value else { panic!("{parsed:?}") };
     assert_eq!(parsed.value.reference().to_string(), "EndpointSlice b/web-x1");
     assert_eq!(read.service.as_deref(), Some("web"));
@@ -243,7 +243,7 @@ fn endpoint_slices() {
     // Names are nobody's addresses, and no fault.
     let names = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "FQDN",
         "metadata": {"name": "x"}, "endpoints": [{"addresses": ["a.example.com"]}]});
-    let [Item::Object { parsed, .. }] = &super::super::parse(&names, "x")[..] else { panic!("no object") };
+    let [Item::Object { parsed, .. }] = &super::super::parse(&names.into(), "x")[..] else { panic!("no object") };
     assert_eq!(parsed.findings, []);
 }
 
@@ -259,7 +259,9 @@ fn pods_that_are_not_ready() {
         (json!({"conditions": [{"type": "PodScheduled", "status": "True"}]}), true),
     ] {
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "status": status});
-        let [Item::Object { is_unready, .. }] = &super::super::parse(&object, "x")[..] else { panic!("no object") };
+        let [Item::Object { is_unready, .. }] = &super::super::parse(&object.into(), "x")[..] else {
+            panic!("no object")
+        };
         assert_eq!(*is_unready, expected, "{status}");
     }
 }

@@ -10,7 +10,7 @@ use crate::api::{Item, Phase, PodCount, Protocol, Workload};
 fn workload(api_version: &str, kind: &str, spec: &Value) -> (Workload, Vec<String>) {
     let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "web", "namespace": "shop"},
         "spec": spec});
-    match parse(&object, "nameless").as_slice() {
+    match parse(&object.into(), "nameless").as_slice() {
         [Item::Workload(parsed)] => (parsed.value.clone(), texts(&parsed.findings, &format!("{}: ", parsed.value.key))),
         other => panic!("one workload is expected, not {other:?}"),
     }
@@ -91,7 +91,7 @@ fn controllers_are_owners_and_others_are_not() {
         let object = json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "web-5d4f-x", "namespace": "shop", "ownerReferences": [
                 {"apiVersion": "v1", "kind": "ConfigMap", "name": "other"}, reference]}});
-        let items = parse(&object, "nameless");
+        let items = parse(&object.into(), "nameless");
         let [Item::Object { owner, .. }] = items.as_slice() else { panic!("{items:?}") };
         owner.as_ref().map(ToString::to_string)
     };

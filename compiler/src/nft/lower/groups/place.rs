@@ -37,7 +37,7 @@ impl<'a> Place<'a> {
         };
         match lowered.state {
             State::Placed | State::Behind if stands => return self.catch_up(lowered),
-            State::Placed | State::Behind | State::Stale | State::New => {}
+            State::Placed | State::Behind | State::New => {}
         }
         #[cfg(test)]
         work::count(Work::GroupLowered);
