@@ -246,3 +246,36 @@ impl From<DenyArg> for Deny {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::lookup::Way;
+
+    #[test]
+    fn each_command_line_can_be_built() {
+        Cli::command().debug_assert();
+        Plugin::command().debug_assert();
+    }
+
+    #[test]
+    fn the_name_of_the_program_makes_it_a_plugin() {
+        let read = |line: &str| {
+            let Cli { command } = Cli::read(line.split(' ').map(OsString::from)).unwrap();
+            let Command::Kubectl(args) = command else { panic!("{line} is no command of the plugin") };
+            args
+        };
+        for line in [
+            "kubectl-postern --kubeconfig /k --context c matrix ns/shop",
+            "/usr/bin/kubectl-postern matrix --kubeconfig /k --context c ns/shop",
+            "postern kubectl --context c matrix ns/shop --kubeconfig=/k",
+            "kubectl-postern.exe explain a/b c/d 80 --kubeconfig /k --context=c",
+        ] {
+            let Way { kubeconfig, context } = read(line).agents.way();
+            assert_eq!((kubeconfig, context), (Some("/k".into()), Some("c".to_owned())), "{line}");
+        }
+        assert!(Cli::read(["postern".into(), "denials".into(), "--node=n1".into()]).is_err());
+    }
+}

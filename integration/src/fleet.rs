@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ impl Fleet {
                 Ok(agent)
             })?;
             fleet.agents.push(agent);
-            let kubelet = fleet.kubelet(at, Duration::ZERO).await?;
+            let kubelet = fleet.kubelet(at, &binary()?, Duration::ZERO).await?;
             fleet.kubelets.push(kubelet);
             fleet.deploy(at).await?;
         }
@@ -93,9 +93,9 @@ impl Fleet {
         self.lab.node(node).context("the lab has no such node")?.run(work)?
     }
 
-    async fn kubelet(&self, at: usize, delay: Duration) -> Result<Kubelet> {
+    async fn kubelet(&self, at: usize, program: &Path, delay: Duration) -> Result<Kubelet> {
         let (name, address) = NODES[at];
-        let kubelet = self.on(at, || Kubelet::start(address.into(), &self.kubeconfig, delay))?;
+        let kubelet = self.on(at, || Kubelet::start(address.into(), &self.kubeconfig, program, delay))?;
         kubelet.report(&self.api, name, address.into()).await?;
         Ok(kubelet)
     }
@@ -106,7 +106,17 @@ impl Fleet {
     ///
     /// If what runs them cannot be started anew.
     pub async fn delay(&mut self, node: usize, delay: Duration) -> Result<()> {
-        self.kubelets[node] = self.kubelet(node, delay).await?;
+        self.kubelets[node] = self.kubelet(node, &binary()?, delay).await?;
+        Ok(())
+    }
+
+    /// Has another program in the image of a node's agent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Fleet::delay`].
+    pub async fn replace(&mut self, node: usize, program: &Path) -> Result<()> {
+        self.kubelets[node] = self.kubelet(node, program, Duration::ZERO).await?;
         Ok(())
     }
 

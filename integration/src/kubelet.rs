@@ -1,5 +1,4 @@
-//! The part of a node's kubelet that runs programs in pods, for the API server of the tests to ask. The program in the
-//! agent's image is the one that was built here.
+//! The part of a node's kubelet that runs programs in pods, for the API server of the tests to ask.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
@@ -14,7 +13,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::control_plane::ControlPlane;
-use crate::{agent, repository};
+use crate::repository;
 
 /// A kubelet, ended on drop.
 pub struct Kubelet {
@@ -23,17 +22,17 @@ pub struct Kubelet {
 }
 
 impl Kubelet {
-    /// Starts it in the network namespace of the calling thread. The programs find the API server by this kubeconfig, and
-    /// wait so long before they begin.
+    /// Starts it in the network namespace of the calling thread. In the agent's image there is this program; it finds the
+    /// API server by the kubeconfig, and waits so long before it begins.
     ///
     /// # Errors
     ///
     /// If it cannot be built, or does not listen.
-    pub fn start(address: IpAddr, kubeconfig: &Path, delay: Duration) -> Result<Kubelet> {
+    pub fn start(address: IpAddr, kubeconfig: &Path, program: &Path, delay: Duration) -> Result<Kubelet> {
         let mut process = Command::new(repository::kubelet()?)
             .args(["--address", &address.to_string(), "--delay", &format!("{}ms", delay.as_millis())])
             .arg("--postern")
-            .arg(agent::binary()?)
+            .arg(program)
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

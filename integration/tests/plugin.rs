@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use integration::fleet::Fleet;
 use integration::scene::policy;
 use lab::isolated;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// For what must come: a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,6 +105,10 @@ fn each_side_is_said_by_the_node_that_decides_it() {
             let (code, _, told) = fleet.plugin(&["explain", "shop/web", "shop/dc", "80"]).unwrap();
             assert!(code == 2 && told.contains("there is no pod shop/dc; did you mean"), "{told}");
 
+            // What needs no agent.
+            let (code, text, told) = fleet.plugin(&["matrix", "shop/db", "-o", "json"]).unwrap();
+            assert!(code == 0 && text.contains("\"ports\":[\"5432/TCP\"]"), "{text}{told}");
+
             // As kubectl finds it.
             let folder = tempfile::tempdir().unwrap();
             symlink(binary().unwrap(), folder.path().join("kubectl-postern")).unwrap();
@@ -133,6 +140,18 @@ fn what_is_missing_is_named_and_the_rest_is_answered() {
             assert!(text.contains("allowed by shop/web egress[0]"), "{text}");
             assert!(text.contains("decided on node node-2, which gave no answer: no answer within 3 s"), "{text}");
 
+            // An agent that is away, though its pod is there; and a node that is not to be asked.
+            fleet.delay(1, Duration::ZERO).await.unwrap();
+            fleet.agents[1].kill().unwrap();
+            let answer = explain(&fleet, "shop/web", "shop/db", "5432");
+            let reason = answer["ingress"]["unanswered"].as_str().unwrap();
+            assert!(reason.starts_with("cannot ask the agent at 127.0.0.1:9471"), "{answer}");
+            assert_eq!(answer["egress"]["rule"], "shop/web egress[0]", "{answer}");
+            let (_, text, _) = fleet.plugin(&["explain", "shop/web", "shop/db", "5432", "--node", "node-1"]).unwrap();
+            assert!(text.contains("it is not among the nodes that are asked"), "{text}");
+            let (code, _, told) = fleet.plugin(&["flows", "--node", "node-3"]).unwrap();
+            assert!(code == 2 && told.contains("there is no node node-3; did you mean"), "{told}");
+
             // A node without an agent.
             fleet.withdraw(1).await.unwrap();
             let answer = explain(&fleet, "shop/web", "shop/db", "5432");
@@ -147,6 +166,45 @@ fn what_is_missing_is_named_and_the_rest_is_answered() {
             fleet.withdraw(0).await.unwrap();
             let (code, _, told) = fleet.plugin(&["flows"]).unwrap();
             assert!(code == 2 && told.contains("--agent-namespace says where the agents are"), "{told}");
+        })
+        .await
+        .unwrap();
+    });
+}
+
+/// Writes a program that stands for an agent of another version.
+fn program(folder: &TempDir, script: &str) -> PathBuf {
+    let path = folder.path().join("postern");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn agents_of_other_versions_are_told() {
+    isolated(async {
+        Fleet::run(async |mut fleet| {
+            populate(&mut fleet).await;
+            let folder = tempfile::tempdir().unwrap();
+            // One that answers alike.
+            let real = binary().unwrap();
+            let script =
+                format!("{} \"$@\" | sed -u 's/\"version\":\"[^\"]*\"/\"version\":\"0.0.9\"/'", real.display());
+            fleet.replace(1, &program(&folder, &script)).await.unwrap();
+            let (code, text, told) = fleet.plugin(&["explain", "shop/web", "shop/db", "5432"]).unwrap();
+            assert!(code == 0 && text.starts_with("shop/web -> shop/db TCP 5432: allowed\n"), "{text}");
+            assert!(told.starts_with("note: the agent of node node-2 is of version 0.0.9, and this is "), "{told}");
+            let (_, text, _) = fleet.plugin(&["doctor"]).unwrap();
+            assert!(text.contains("0.0.9 on node-2"), "{text}");
+
+            // One that does not know the question.
+            let script = "echo \"error: unrecognized subcommand '$1'\" >&2; exit 2";
+            fleet.replace(1, &program(&folder, script)).await.unwrap();
+            let answer = explain(&fleet, "shop/web", "shop/db", "5432");
+            let due = "it is of another version, or no agent: error: unrecognized subcommand 'answer'";
+            assert_eq!(answer["ingress"]["unanswered"], due, "{answer}");
+            let (code, _, told) = fleet.plugin(&["denials"]).unwrap();
+            assert!(code == 1 && told.contains("missing: node node-2: unrecognized subcommand 'denials'"), "{told}");
         })
         .await
         .unwrap();
@@ -338,12 +396,12 @@ fn the_health_of_all_nodes_is_told_and_what_to_do() {
 
 /// How many programs of this test there are that end with who asked.
 fn tethered() -> usize {
-    let own = std::fs::read_link("/proc/self/ns/user").unwrap();
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
     let is_one = |path: &std::path::Path| {
-        let words = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        let words = fs::read(path.join("cmdline")).unwrap_or_default();
         let is_tethered = words.split(|byte| *byte == 0).any(|word| word == b"--tethered");
-        is_tethered && std::fs::read_link(path.join("ns/user")).is_ok_and(|user| user == own)
+        is_tethered && fs::read_link(path.join("ns/user")).is_ok_and(|user| user == own)
     };
     processes.filter(|process| is_one(&process.path())).count()
 }

@@ -22,7 +22,7 @@ pub struct KubectlArgs {
 #[derive(Debug, Args)]
 pub struct AgentsArgs {
     /// A kubeconfig; by default those that kubectl takes
-    #[arg(long = "kubeconfig", id = "plugin-kubeconfig", value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH", global = true)]
     pub kubeconfig: Option<PathBuf>,
     /// A context of it; by default the current one
     #[arg(long, value_name = "NAME", global = true)]

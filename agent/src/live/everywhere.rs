@@ -18,6 +18,9 @@ use crate::probes::{Probe, SideAnswer};
 use crate::remote::{Conversation, Hello, Reply};
 use ends::{End, Ends};
 
+/// Of a node that is not among the agents.
+const NOT_ASKED: &str = "no agent of it is known, or it is not among the nodes that are asked";
+
 /// The agents of all nodes.
 pub(crate) struct Everywhere {
     client: Client,
@@ -105,7 +108,7 @@ impl Everywhere {
         let (client, patience) = (&self.client, self.patience);
         let asking = questions.into_iter().map(|(node, asked)| {
             let talk = self.talks.remove(&node);
-            let agent = self.agents.get(&node).cloned().unwrap_or_else(|| Err("it has no agent".to_owned()));
+            let agent = self.agents.get(&node).cloned().unwrap_or_else(|| Err(NOT_ASKED.to_owned()));
             ask_one(client, node, agent, talk, asked, patience)
         });
         let asking: Vec<_> = asking.collect();
@@ -120,8 +123,7 @@ impl Everywhere {
             let part = match reply {
                 Ok(Reply::Explanation(part)) => Ok(*part),
                 Ok(Reply::NoSuchPod(name)) => Err(format!("its agent does not know pod {name} yet")),
-                Ok(Reply::Reason(reason)) => return Err(Unanswered::Reason(format!("node {node}: {reason}"))),
-                Err(reason) => Err(reason),
+                Ok(Reply::Reason(reason)) | Err(reason) => Err(reason),
             };
             parts.insert(node, part);
         }

@@ -53,9 +53,10 @@ impl Lookup {
             )));
         }
         // Who may not list nodes is told of those that have an agent.
-        let nodes = self.nodes().unwrap_or_default();
-        let without = nodes.into_iter().map(|node| (node.name.to_string(), Err("it has no agent".to_owned())));
-        Ok(without.chain(agents).collect())
+        let collection = Collection { group: "", version: "v1", plural: "nodes", namespace: None };
+        let listed = self.get(&collection, ListParams::default()).unwrap_or(Json::Null);
+        let nodes = listed.get("items").and_then(Json::as_list).unwrap_or_default();
+        Ok(of_nodes(nodes).map(|node| (node.to_owned(), Err("it has no agent".to_owned()))).chain(agents).collect())
     }
 
     /// A client for programs in pods, and what runs it.
@@ -88,6 +89,13 @@ impl Missing {
     pub(crate) fn in_time(patience: Duration) -> Missing {
         Missing::Failure(format!("no answer within {} s", patience.as_secs_f32()))
     }
+}
+
+/// The names of the nodes on which the DaemonSet runs an agent.
+fn of_nodes(nodes: &[Json]) -> impl Iterator<Item = &str> {
+    let is_linux =
+        |node: &&Json| text(node, &["metadata", "labels", "kubernetes.io/os"]).is_none_or(|os| os == "linux");
+    nodes.iter().filter(is_linux).filter_map(|node| text(node, &["metadata", "name"]))
 }
 
 /// By node. While an agent is replaced a node has two pods, of which one runs.
@@ -183,6 +191,14 @@ mod tests {
         assert_eq!(agents["n1"].as_ref().map(|agent| &*agent.name), Ok("postern-b"));
         let agents = of_pods(&[pod("postern-c", "n1", "Pending", &[]).into()]);
         assert_eq!(agents["n1"].as_ref().map_err(String::as_str), Err("its agent does not run: Pending"));
+    }
+
+    #[test]
+    fn nodes_of_other_systems_need_no_agent() {
+        let node =
+            |name: &str, os: &str| Json::from(json!({"metadata": {"name": name, "labels": {"kubernetes.io/os": os}}}));
+        let nodes = [node("n1", "linux"), node("n2", "windows"), json!({"metadata": {"name": "n3"}}).into()];
+        assert_eq!(of_nodes(&nodes).collect::<Vec<_>>(), ["n1", "n3"]);
     }
 
     #[test]
