@@ -6,10 +6,11 @@ mod server;
 pub mod socket;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -18,6 +19,8 @@ use axum::routing::{get, post};
 use compiler::api::PolicyKey;
 use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use crate::denials;
 use crate::explanation::{self, explain_snapshot};
@@ -50,6 +53,17 @@ pub struct Admin {
     pub counters: Counters,
     /// Whether refused packets are told of, as far as the agent is to.
     pub tells_denials: bool,
+    /// The table as it was printed last, with the epoch of which it is; gone when everybody has it who was being answered.
+    pub printed: Arc<Mutex<(u64, Weak<String>)>>,
+}
+
+/// A text that answers share.
+struct Shared(Arc<String>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 /// Answers requests, for ever.
@@ -116,8 +130,39 @@ fn json(value: &impl Serialize) -> Response {
 }
 
 /// What the kernel holds as far as the agent knows, as nft prints it.
-async fn table(State(admin): State<Admin>) -> String {
-    admin.sync.snapshot().table().map_or_else(String::new, ToString::to_string)
+async fn table(State(admin): State<Admin>) -> Response {
+    match at_leisure(move || admin.printed_table()).await {
+        Ok(text) => ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Does what takes a while, one after the other, so that nobody who asks takes more than one core of the node, and on a thread
+/// on which nothing else waits: watches are read on that of the server.
+async fn at_leisure<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    static TURN: Semaphore = Semaphore::const_new(1);
+    // It is never closed. Who has gone meanwhile is not answered, and who goes while he is leaves his turn when it ends.
+    let turn = TURN.acquire().await.ok();
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    })
+    .await
+}
+
+impl Admin {
+    /// The table, printed once for all that are being answered while it is the same: it may be tens of megabytes.
+    fn printed_table(&self) -> Bytes {
+        let snapshot = self.sync.snapshot();
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (epoch, last) = &*printed;
+        if let Some(text) = last.upgrade().filter(|_| *epoch == snapshot.epoch) {
+            return Bytes::from_owner(Shared(text));
+        }
+        let text = Arc::new(snapshot.table().map_or_else(String::new, ToString::to_string));
+        *printed = (snapshot.epoch, Arc::downgrade(&text));
+        Bytes::from_owner(Shared(text))
+    }
 }
 
 /// What the policies of this node say of a probe.
@@ -127,7 +172,7 @@ async fn explain(State(admin): State<Admin>, body: String) -> Response {
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     // A pod may have thousands of rules, of which the nearest is looked for.
-    let answering = tokio::task::spawn_blocking(move || explain_snapshot(&admin.sync.snapshot(), &asked));
+    let answering = at_leisure(move || explain_snapshot(&admin.sync.snapshot(), &asked));
     match answering.await.map(|answer| answer.map(|explanation| serde_json::to_string(&explanation))) {
         Ok(Ok(Ok(json))) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Ok(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
@@ -143,7 +188,7 @@ async fn denials(State(admin): State<Admin>, body: String) -> Response {
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     // Ten thousand are judged again, which takes a while.
-    let answering = tokio::task::spawn_blocking(move || {
+    let answering = at_leisure(move || {
         let notes = admin.readiness.status().notes;
         let note = notes.into_iter().find(|note| note.starts_with(denials::UNTOLD));
         let note = if admin.tells_denials { note } else { Some("the agent runs with --denials=off".to_owned()) };

@@ -27,7 +27,7 @@ use ipnet::IpNet;
 use crate::model::{EndError, EndKind, Model, Named, nearest};
 pub use judging::Open;
 pub use parties::Party;
-use parties::{OUTSIDE, parties};
+use parties::{Everybody, OUTSIDE, everybody};
 pub use ports::Ports;
 
 /// Who may talk to whom.
@@ -37,6 +37,8 @@ pub struct Matrix {
     pub parties: Vec<Party>,
     /// The pairs, by client and then by server.
     pub cells: Vec<Cell>,
+    /// How many of the CIDRs that policies name are no parties, for there are too many.
+    pub left_out: usize,
     /// What is to be said besides.
     pub notes: Vec<String>,
 }
@@ -68,7 +70,7 @@ impl Matrix {
     ///
     /// If the filter names nobody.
     pub fn of(models: &[&Model], filter: &Filter) -> Result<Matrix, EndError> {
-        let (parties, notes) = parties(models);
+        let Everybody { parties, left_out, notes } = everybody(models);
         let wanted: BTreeSet<usize> =
             (0..parties.len()).filter(|index| filter.is_met_by(&parties[*index], models)).collect();
         if let (Filter::Of(named), true) = (filter, wanted.is_empty()) {
@@ -100,14 +102,14 @@ impl Matrix {
             running.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")).collect()
         });
         cells.sort_by_key(|cell| (cell.from, cell.to));
-        Ok(Matrix { parties, cells, notes })
+        Ok(Matrix { parties, cells, left_out, notes })
     }
 }
 
 /// The pods of a cluster that have to be tried, each with what it is called: of a workload's that are alike two, by the name of
 /// the workload, and every pod that is of none.
 pub fn to_be_tried(model: &Model) -> Vec<(String, PodKey)> {
-    let (parties, _) = parties(&[model]);
+    let parties = everybody(&[model]).parties;
     let of_party = |party: Party| {
         let most = if party.workload.is_some() { 2 } else { usize::MAX };
         let name = party.name.strip_prefix("pod/").map(str::to_owned);

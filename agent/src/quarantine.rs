@@ -30,6 +30,9 @@ use crate::watch::Access;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The most policies that `/readyz` names.
 const MOST_NAMED: usize = 10;
+/// What is told of a policy in quarantine, and of so many more.
+const IS_QUARANTINED: &str = " is quarantined and allows nothing: ";
+const ARE_QUARANTINED: &str = " more NetworkPolicies are quarantined";
 /// The most characters of a note. An Event takes 1,024 bytes (`events.k8s.io/v1`, `Event.note`).
 const LONGEST_NOTE: usize = 256;
 
@@ -86,13 +89,17 @@ fn is_told(told: Option<&Quarantine>, reason: &Quarantine) -> bool {
     }
 }
 
+/// Whether a note is one of those that tell of policies in quarantine.
+pub fn is_told_by(note: &str) -> bool {
+    note.starts_with("NetworkPolicy ") && note.contains(IS_QUARANTINED) || note.ends_with(ARE_QUARANTINED)
+}
+
 fn notes_of(quarantined: &BTreeMap<PolicyKey, Quarantine>, readiness: &Readiness) -> Vec<Guard> {
     let named = quarantined.iter().take(MOST_NAMED);
-    let mut notes: Vec<Guard> = named
-        .map(|(key, reason)| readiness.note(format!("NetworkPolicy {key} is quarantined and allows nothing: {reason}")))
-        .collect();
+    let mut notes: Vec<Guard> =
+        named.map(|(key, reason)| readiness.note(format!("NetworkPolicy {key}{IS_QUARANTINED}{reason}"))).collect();
     if let Some(more) = quarantined.len().checked_sub(MOST_NAMED + 1) {
-        notes.push(readiness.note(format!("{} more NetworkPolicies are quarantined", more + 1)));
+        notes.push(readiness.note(format!("{}{ARE_QUARANTINED}", more + 1)));
     }
     notes
 }

@@ -10,18 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
-use super::Admin;
+use super::{Admin, at_leisure};
 use crate::flows::{self, JUDGE_PATH, MOST_ASKED, SCOPE_PATH};
 use crate::kernel::own_addresses;
 use crate::sync::Snapshot;
 
 /// The longest body of a request: that many flows between the longest addresses, and a filter.
 const LONGEST_BODY: usize = MOST_ASKED * 180 + 1024;
-/// Questions are answered one after the other, so that nobody who asks takes more than one core of the node.
-static ANSWERING: Semaphore = Semaphore::const_new(1);
 
 pub(super) fn router() -> Router<Admin> {
     Router::new()
@@ -50,18 +46,13 @@ async fn answer<Q: DeserializeOwned + 'static, A: Serialize + 'static>(
 ) -> Response {
     let failed =
         |error: &dyn std::error::Error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response();
-    let permit = match ANSWERING.acquire().await {
-        Ok(permit) => permit,
-        Err(error) => return failed(&error),
-    };
     let snapshot: Arc<Snapshot> = admin.sync.snapshot();
     let work = move || {
-        let _permit = permit;
         let question = serde_json::from_str(&body).map_err(|error| error.to_string())?;
         let answer = answer(&snapshot, question)?;
         serde_json::to_string(&answer).map_err(|error| error.to_string())
     };
-    match spawn_blocking(work).await {
+    match at_leisure(work).await {
         Ok(Ok(json)) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Ok(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
         Err(error) => failed(&error),

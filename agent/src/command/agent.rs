@@ -252,8 +252,14 @@ async fn work(config: Config) -> Result<()> {
         denials::follow(settings, sync.clone(), ledger, metrics, readiness.clone())?;
     }
     let (admin_sync, admin_readiness) = (sync.clone(), readiness.clone());
-    let admin =
-        Admin { sync: admin_sync, readiness: admin_readiness, metrics: metrics.clone(), counters, tells_denials };
+    let admin = Admin {
+        sync: admin_sync,
+        readiness: admin_readiness,
+        metrics: metrics.clone(),
+        counters,
+        tells_denials,
+        printed: Arc::default(),
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

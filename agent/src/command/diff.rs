@@ -2,13 +2,12 @@
 
 use std::io::{self, Write as _};
 
-use compiler::nft::Deny;
 use serde::Serialize;
 
-use super::matrix::{filter, parts, tell};
+use super::matrix::{filter, parts, placed, tell};
 use super::{Exit, input};
 use crate::args::{DiffArgs, FilesArgs, ReportArg};
-use crate::files::{Loaded, applied};
+use crate::files::applied;
 use crate::lookup::{Lookup, Way};
 use crate::matrix::changes::{Change, arrivals, changes};
 use crate::matrix::{Matrix, text};
@@ -33,7 +32,8 @@ pub(super) fn run(args: DiffArgs, way: Option<Way>) -> anyhow::Result<Exit> {
         eprintln!("error: there is nobody between whom anything could open or close");
         return Ok(Exit::BadInput);
     }
-    let [before, after] = [before, after].map(|loaded: Loaded| input::model(&loaded, &[], Deny::default()));
+    let is_same_input = before.objects == after.objects;
+    let [before, after] = [before, after].map(placed);
     let matrix = Matrix::of(&[&before, &after], &filter)?;
     tell(&matrix);
     let changes = changes(&matrix);
@@ -44,7 +44,13 @@ pub(super) fn run(args: DiffArgs, way: Option<Way>) -> anyhow::Result<Exit> {
         ReportArg::Json => json(&mut out, &matrix, &changes)?,
     }
     out.flush()?;
-    let is_same = changes.is_empty() && arrivals(&matrix).next().is_none();
+    let is_compared = matrix.left_out == 0 || is_same_input;
+    if !is_compared {
+        eprintln!(
+            "note: what may be open to or from the CIDRs without rows was not compared, so that this counts as a change"
+        );
+    }
+    let is_same = changes.is_empty() && arrivals(&matrix).next().is_none() && is_compared;
     Ok(if is_same { Exit::Done } else { Exit::Unexpected })
 }
 

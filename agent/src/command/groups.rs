@@ -1,6 +1,6 @@
 //! What is printed of a question between several pods: those flows together that come out alike, for the same reasons.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use super::output::{Shown, sides};
@@ -8,6 +8,9 @@ use crate::probes::{Answer, EndpointAnswer, SideAnswer};
 
 /// How many names stand in a line.
 const SHOWN: usize = 8;
+
+/// How many groups are printed: what nobody reads.
+const MOST_GROUPS: usize = 200;
 
 /// Flows that come out alike.
 struct Group<'a> {
@@ -17,14 +20,17 @@ struct Group<'a> {
 /// Prints the flows of an answer, first those that are refused. `shown` holds one part for each.
 pub(super) fn text(out: &mut impl Write, answer: &Answer, shown: &[Shown<'_>]) -> io::Result<()> {
     let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut by_outcome: BTreeMap<String, usize> = BTreeMap::new();
     for flow in answer.endpoints.iter().zip(shown) {
-        match groups.iter_mut().find(|group| are_alike(group.flows[0].0, flow.0)) {
+        let at = *by_outcome.entry(outcome(flow.0)?).or_insert(groups.len());
+        match groups.get_mut(at) {
             Some(group) => group.flows.push(flow),
             None => groups.push(Group { flows: vec![flow] }),
         }
     }
     groups.sort_by_key(|group| group.flows[0].0.allowed);
     let mut proposed = Vec::new();
+    let others = groups.split_off(MOST_GROUPS.min(groups.len()));
     for group in groups {
         let (first, shown) = group.flows[0];
         let word = if first.allowed { "allowed" } else { "refused" };
@@ -35,15 +41,19 @@ pub(super) fn text(out: &mut impl Write, answer: &Answer, shown: &[Shown<'_>]) -
         let of_group = Shown { ends: [&ends[0], &ends[1]], paths: shown.paths };
         sides(out, "    ", [&first.egress, &first.ingress], &of_group, &mut proposed)?;
     }
+    if !others.is_empty() {
+        let flows: usize = others.iter().map(|group| group.flows.len()).sum();
+        writeln!(out, "  and {flows} flows more, for {} other reasons: --output json has all", others.len())?;
+    }
     Ok(())
 }
 
-/// Whether two flows come out the same way for the same reasons.
-fn are_alike(a: &EndpointAnswer, b: &EndpointAnswer) -> bool {
+/// How a flow comes out and for what reasons, as a key that is the same for flows that are alike.
+fn outcome(flow: &EndpointAnswer) -> io::Result<String> {
     // Which rule comes nearest, and what is made of it, may go by the name of the pod.
     let plain = |side: &SideAnswer| SideAnswer { nearest: None, ..side.clone() };
-    let of = |flow: &EndpointAnswer| (flow.allowed, flow.port, plain(&flow.egress), plain(&flow.ingress));
-    of(a) == of(b)
+    let outcome = (flow.allowed, flow.port, plain(&flow.egress), plain(&flow.ingress));
+    Ok(serde_json::to_string(&outcome)?)
 }
 
 fn and_others(end: &str, all: usize) -> String {

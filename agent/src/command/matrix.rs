@@ -1,5 +1,6 @@
 //! `postern matrix`: who may talk to whom, by workload and port.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 
 use compiler::nft::Deny;
@@ -7,9 +8,10 @@ use serde::Serialize;
 
 use super::{Exit, input, output};
 use crate::args::{ManifestsArgs, MatrixArgs, OutputArg};
+use crate::files::Loaded;
 use crate::lookup::{Lookup, Way};
 use crate::matrix::{Filter, Matrix, Open, text};
-use crate::model::Named;
+use crate::model::{Model, Named};
 
 /// Where nothing is said of how to reach a running cluster, it is reached by this way.
 pub(super) fn run(args: MatrixArgs, way: Option<Way>) -> anyhow::Result<Exit> {
@@ -26,7 +28,7 @@ pub(super) fn run(args: MatrixArgs, way: Option<Way>) -> anyhow::Result<Exit> {
     if !input::has_pods(&loaded, "error") {
         return Ok(Exit::BadInput);
     }
-    let model = input::model(&loaded, &[], Deny::default());
+    let model = placed(loaded);
     let matrix = Matrix::of(&[&model], &filter)?;
     tell(&matrix);
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -73,6 +75,12 @@ pub(super) fn filter(end: Option<&str>) -> anyhow::Result<Filter> {
         Some(end) => Filter::Of(Named::read(end)?),
         None => Filter::All,
     })
+}
+
+/// The model of what was read, in which also pods without an address have one: what policies mean for them when they run.
+pub(super) fn placed(loaded: Loaded) -> Model {
+    let loaded = Loaded { without_address: BTreeSet::new(), ..loaded };
+    input::model(&loaded, &[], Deny::default())
 }
 
 /// Says what is to be said besides.

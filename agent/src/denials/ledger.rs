@@ -11,8 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::packet::Payload;
 
-/// How many there are at most. One takes some hundred bytes.
+/// How many there are at most.
 const MOST: usize = 10_000;
+/// How many bytes they may take together. Most take some hundred each, and the longest names make it some thousand.
+const MOST_BYTES: usize = 16 << 20;
+/// What one takes without its texts.
+const BYTES_BESIDES: usize = 2 * size_of::<Denial>() + size_of::<Kind>();
 
 /// What was refused, as often as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +93,8 @@ struct Book {
     by_number: BTreeMap<u64, Arc<Kind>>,
     last_number: u64,
     forgotten: u64,
+    /// How many bytes all take.
+    bytes: usize,
 }
 
 impl Ledger {
@@ -101,13 +107,18 @@ impl Ledger {
         let (mut kind, mut denial) = (Arc::new(kind), denial);
         if let Some((same, (before, known))) = book.by_kind.remove_entry(&kind) {
             book.by_number.remove(&before);
+            book.bytes -= bytes(&same, &known);
             kind = same;
             denial.first = known.first;
             denial.count += known.count;
-        } else if book.by_kind.len() >= MOST
+        }
+        book.bytes += bytes(&kind, &denial);
+        while (book.by_kind.len() >= MOST || book.bytes > MOST_BYTES)
             && let Some((_, oldest)) = book.by_number.pop_first()
         {
-            book.by_kind.remove(&oldest);
+            if let Some((_, gone)) = book.by_kind.remove(&oldest) {
+                book.bytes -= bytes(&oldest, &gone);
+            }
             book.forgotten += 1;
         }
         book.by_number.insert(number, kind.clone());
@@ -133,6 +144,14 @@ impl Ledger {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// About how many bytes are kept of a denial.
+fn bytes(kind: &Kind, denial: &Denial) -> usize {
+    let names = denial.isolated_by.iter().chain(&denial.quarantined).chain(&kind.ends);
+    let pods = [&denial.source.pod, &denial.destination.pod].into_iter().flatten();
+    let texts = names.chain(pods).map(|text| size_of::<String>() + text.len());
+    BYTES_BESIDES + texts.sum::<usize>()
 }
 
 impl Denial {
@@ -204,6 +223,21 @@ mod tests {
         assert_eq!(ledger.since(Timestamp::from_second(3).unwrap(), 0).1.len(), 2);
         assert_eq!(ledger.since(Timestamp::UNIX_EPOCH, 3).1.len(), 1);
         assert_eq!(ledger.since(Timestamp::UNIX_EPOCH, u64::MAX).1.len(), 0);
+    }
+
+    #[test]
+    fn what_the_longest_names_take_is_bounded() {
+        let ledger = Ledger::default();
+        let long = Denial { isolated_by: vec!["n".repeat(317); 10], ..denial(1) };
+        for n in 0..MOST {
+            ledger.add(kind(&n.to_string(), 80), long.clone());
+            // One that is told of again takes nothing more.
+            ledger.add(kind(&n.to_string(), 80), long.clone());
+        }
+        let (_, all) = ledger.since(Timestamp::UNIX_EPOCH, 0);
+        let taken: usize = all.iter().map(|(kind, denial)| bytes(kind, denial)).sum();
+        assert!((MOST_BYTES - 10_000..=MOST_BYTES).contains(&taken), "{taken} of {}", all.len());
+        assert_eq!(ledger.forgotten() as usize, MOST - all.len());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 
 use super::{Check, Subject};
+use crate::quarantine;
 use crate::status::{self, Status};
 
 /// From how many seconds without a word on news cannot come: a watch that lives has one sooner, see
@@ -44,9 +45,9 @@ fn of_status(status: &Status) -> Vec<Check> {
     });
     checks.push(watches(status));
     checks.push(gate(status));
-    checks.extend(quarantine(status));
+    checks.extend(of_quarantine(status));
     // What has a check of its own is not told twice.
-    let is_told = |note: &&String| note.contains("quarantined") || note.starts_with("the gate is open");
+    let is_told = |note: &&String| quarantine::is_told_by(note) || note.starts_with("the gate is open");
     checks.extend(status.notes.iter().filter(|note| !is_told(note)).map(|note| {
         let is_unpoliced = note.contains("NOT POLICED");
         let check = Check::note(
@@ -110,7 +111,7 @@ fn gate(status: &Status) -> Check {
     }
 }
 
-fn quarantine(status: &Status) -> Vec<Check> {
+fn of_quarantine(status: &Status) -> Vec<Check> {
     if status.quarantined.is_empty() {
         return vec![Check::ok("quarantine", "every policy is enforced as it is written")];
     }
@@ -206,7 +207,7 @@ mod tests {
             (
                 |status| {
                     status.notes.push("packets between pods of one bridge are NOT POLICED: because".into());
-                    status.notes.push("NetworkPolicy a/b is quarantined and allows nothing".into());
+                    status.notes.push("NetworkPolicy a/b is quarantined and allows nothing: too large".into());
                 },
                 &["agent's note: wrong"],
             ),

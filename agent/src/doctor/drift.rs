@@ -1,6 +1,5 @@
 //! Whether the kernel holds the table that the agent enforces.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
@@ -55,13 +54,25 @@ fn compare(agent: SocketAddr) -> anyhow::Result<Option<String>> {
     Ok(difference(&due, &table.to_string()))
 }
 
-/// The first line that is in one and not in the other.
+/// The first place where the one is not as the other: a rule counts in its chain, and by its place there.
 fn difference(due: &str, found: &str) -> Option<String> {
-    let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<BTreeSet<_>>();
+    let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
     let (due, found) = (lines(due), lines(found));
+    let at = due.iter().zip(&found).position(|(due, found)| due != found).unwrap_or(due.len().min(found.len()));
     let short = |line: &String| line.chars().take(LONGEST).collect::<String>();
-    let missing = due.difference(&found).next().map(|line| format!("not in the kernel: {}", short(line)));
-    missing.or_else(|| found.difference(&due).next().map(|line| format!("only in the kernel: {}", short(line))))
+    // The chain, set or map in which that is.
+    let block = due[..at].iter().rfind(|line| line.ends_with('{')).map(|line| line.trim_end_matches([' ', '{']));
+    let place = block.map_or_else(String::new, |block| format!("in {block}: "));
+    match (due.get(at), found.get(at)) {
+        (None, None) => None,
+        (Some(line), None) => Some(format!("{place}not in the kernel: {}", short(line))),
+        (None, Some(line)) => Some(format!("{place}only in the kernel: {}", short(line))),
+        (Some(line), Some(found)) if line == "}" => Some(format!("{place}only in the kernel: {}", short(found))),
+        (Some(line), Some(found)) if found == "}" => Some(format!("{place}not in the kernel: {}", short(line))),
+        (Some(line), Some(found)) => {
+            Some(format!("{place}the kernel has {} where {} is due", short(found), short(line)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -69,9 +80,20 @@ mod tests {
     use super::difference;
 
     #[test]
-    fn the_first_line_that_differs_is_told() {
-        assert_eq!(difference("a\n  b\n", "a\nb\n"), None);
-        assert_eq!(difference("a\nb\nc\n", "a\nc\n").as_deref(), Some("not in the kernel: b"));
+    fn the_first_place_that_differs_is_told() {
+        let chain = |name: &str, rules: &[&str]| format!("chain {name} {{\n    {}\n}}\n", rules.join("\n    "));
+        let told = |found: &[String]| {
+            difference(&[chain("a", &["x", "deny"]), chain("b", &["y", "deny"])].concat(), &found.concat())
+        };
+        assert_eq!(told(&[chain("a", &["x", "deny"]), chain("b", &["y", "deny"])]), None);
+        // The same rule stands elsewhere.
+        let due = Some("in chain a: not in the kernel: deny");
+        assert_eq!(told(&[chain("a", &["x"]), chain("b", &["y", "deny"])]).as_deref(), due);
+        let due = Some("in chain b: the kernel has deny where y is due");
+        assert_eq!(told(&[chain("a", &["x", "deny"]), chain("b", &["deny", "y"])]).as_deref(), due);
+        let due = Some("in chain a: only in the kernel: x");
+        assert_eq!(told(&[chain("a", &["x", "deny", "x"]), chain("b", &["y", "deny"])]).as_deref(), due);
         assert_eq!(difference("a\n", "a\nx\n").as_deref(), Some("only in the kernel: x"));
+        assert_eq!(difference("a\nx\n", "a\n").as_deref(), Some("not in the kernel: x"));
     }
 }

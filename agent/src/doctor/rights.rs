@@ -1,4 +1,5 @@
-//! What the agent may do at the API server, and how long an answer takes.
+//! What whoever asks may do at the API server of what the agent does there, and how long an answer takes. In the agent's
+//! own pod that is what the agent may do.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -86,7 +87,7 @@ fn rights(missing: &[usize]) -> Check {
     let found = || format!("missing: {}", missing.iter().map(name).collect::<Vec<_>>().join(", "));
     let is_needed = |at: &usize| NEEDED[*at].3;
     if missing.is_empty() {
-        Check::ok("rights", "all that the agent asks of the API server")
+        Check::ok("rights", "whoever asks here may do all that the agent does at the API server")
     } else if missing.iter().any(is_needed) {
         Check::wrong("rights", found(), "what may not be read is not enforced as it is", remedy)
     } else {

@@ -37,20 +37,29 @@ pub(super) fn named(policies: &[NetworkPolicy]) -> BTreeSet<IpNet> {
 
 /// The smallest of the CIDRs that has an address; `None` where none has.
 pub(super) fn innermost(named: &BTreeSet<IpNet>, address: IpAddr) -> Option<IpNet> {
-    named.iter().filter(|network| network.contains(&address)).max_by_key(|network| network.prefix_len()).copied()
+    around(named, address).last()
 }
 
-/// For each CIDR, and for everything, an address that is in none within it and that is not taken, where there is one.
-pub(super) fn representatives(named: &BTreeSet<IpNet>, is_taken: impl Fn(IpAddr) -> bool) -> Vec<(IpNet, IpAddr)> {
-    let all = EVERYTHING.iter().chain(named);
-    all.filter_map(|network| Some((*network, representative(network, named, &is_taken)?))).collect()
+/// The CIDRs that have an address, the largest first. However many there are, it is looked for one of each length.
+fn around(named: &BTreeSet<IpNet>, address: IpAddr) -> impl Iterator<Item = IpNet> {
+    let host = IpNet::from(address);
+    let cut = move |length| IpNet::new(address, length).ok().map(|network| network.trunc());
+    (1..=host.max_prefix_len()).filter_map(cut).filter(|network| named.contains(network))
+}
+
+/// For each of some CIDRs, and for everything, an address that is in none of all within it and that is not taken, where
+/// there is one.
+pub(super) fn representatives(
+    some: &BTreeSet<IpNet>,
+    all: &BTreeSet<IpNet>,
+    is_taken: impl Fn(IpAddr) -> bool,
+) -> Vec<(IpNet, IpAddr)> {
+    let some = EVERYTHING.iter().chain(some);
+    some.filter_map(|network| Some((*network, representative(network, all, &is_taken)?))).collect()
 }
 
 fn representative(network: &IpNet, named: &BTreeSet<IpNet>, is_taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let inside = |address: IpAddr| {
-        let within = named.iter().filter(|other| *other != network && network.contains(*other));
-        within.filter(|other| other.contains(&address)).min_by_key(|other| other.prefix_len())
-    };
+    let inside = |address: IpAddr| around(named, address).find(|other| other.prefix_len() > network.prefix_len());
     let is_free = |address: IpAddr| network.contains(&address) && inside(address).is_none() && !is_taken(address);
     if let Some(address) = ANYBODY.into_iter().filter(|_| network.prefix_len() == 0).find(|address| is_free(*address)) {
         return Some(address);
@@ -87,11 +96,12 @@ mod tests {
                 .map(|text| text.parse().unwrap())
                 .collect();
         let taken: IpAddr = "10.0.0.0".parse().unwrap();
-        let shown: Vec<String> =
-            representatives(&named, |address| address == taken || address == "10.0.1.7".parse::<IpAddr>().unwrap())
-                .iter()
-                .map(|(network, address)| format!("{network} {address}"))
-                .collect();
+        let shown: Vec<String> = representatives(&named, &named, |address| {
+            address == taken || address == "10.0.1.7".parse::<IpAddr>().unwrap()
+        })
+        .iter()
+        .map(|(network, address)| format!("{network} {address}"))
+        .collect();
         assert_eq!(
             shown,
             [

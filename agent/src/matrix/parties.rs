@@ -57,48 +57,93 @@ impl Party {
 struct Terms {
     labels: BTreeSet<Str>,
     blocks: BTreeSet<IpNet>,
+    /// Those of the blocks that are parties of their own.
+    rows: BTreeSet<IpNet>,
 }
 
 /// All that policies can tell a pod from another of its namespace by.
 type Signature = (Vec<(Str, Str)>, Vec<ContainerPort>, Vec<(bool, Option<IpNet>)>);
 
 /// Pods by their namespace and workload, and among these by what they are to policies.
-type Groups<'a> = BTreeMap<(Str, Option<WorkloadKey>), BTreeMap<Signature, Vec<&'a Pod>>>;
+type Groups<'a> = BTreeMap<(Str, Option<WorkloadKey>), Alike<'a>>;
 
-/// The parties of several clusters, those in namespaces first, and what is to be said of who is none.
-pub(super) fn parties(models: &[&Model]) -> (Vec<Party>, Vec<String>) {
+/// The pods of a workload, or of none, by what they are to policies.
+type Alike<'a> = BTreeMap<Signature, Vec<&'a Pod>>;
+
+/// Who there is in several clusters.
+pub(super) struct Everybody {
+    /// Those in namespaces first.
+    pub(super) parties: Vec<Party>,
+    /// How many CIDRs are no parties, for there are too many.
+    pub(super) left_out: usize,
+    /// What is to be said of who is none.
+    pub(super) notes: Vec<String>,
+}
+
+/// The parties of several clusters.
+pub(super) fn everybody(models: &[&Model]) -> Everybody {
     let mut notes = Vec::new();
     let terms = Terms::of(models, &mut notes);
     let groups: Vec<Groups<'_>> = models.iter().map(|model| terms.groups(model)).collect();
-    let is_whole = |of: &(Str, Option<WorkloadKey>)| {
-        of.1.is_some() && groups.iter().all(|groups| groups.get(of).is_none_or(|alike| alike.len() == 1))
-    };
-    let mut parties: BTreeMap<(bool, Option<Str>, String), Party> = BTreeMap::new();
-    let mut add = |index: usize, party: Party, members: Members| {
-        let key = (party.namespace.is_none(), party.namespace.clone(), party.name.clone());
-        let of_party = parties.entry(key).or_insert(party);
-        of_party.members[index] = Some(members);
-    };
-    for (index, (model, groups)) in models.iter().zip(&groups).enumerate() {
-        for (of, alike) in groups {
-            for pods in alike.values() {
-                let name = match &of.1 {
-                    Some(workload) if is_whole(of) => name_of(workload),
-                    Some(_) | None => format!("pod/{}", pods[0].key),
-                };
-                let members = vec![None; models.len()];
-                let party = Party { name, namespace: Some(of.0.clone()), workload: of.1.clone(), members };
-                add(index, party, of_pods(model, pods));
-            }
-        }
+    let workloads: BTreeSet<&(Str, Option<WorkloadKey>)> = groups.iter().flat_map(Groups::keys).collect();
+    let mut parties = Vec::new();
+    for of in workloads {
+        let of_models: Vec<Option<&Alike<'_>>> = groups.iter().map(|groups| groups.get(of)).collect();
+        let is_whole = of_models.iter().flatten().all(|alike| alike.len() == 1);
+        let parts = match &of.1 {
+            Some(workload) if is_whole => vec![(name_of(workload), whole(models, &of_models))],
+            Some(_) | None => split(models, &of_models),
+        };
+        let party = |(name, members)| Party { name, namespace: Some(of.0.clone()), workload: of.1.clone(), members };
+        parties.extend(parts.into_iter().map(party));
+    }
+    parties.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let mut by_network: BTreeMap<String, Vec<Option<Members>>> = BTreeMap::new();
+    for (index, model) in models.iter().enumerate() {
         for (name, addresses) in outside(model, &terms) {
-            let members = vec![None; models.len()];
-            let party = Party { name, namespace: None, workload: None, members };
-            add(index, party, Members { pods: Vec::new(), some: vec![Member { pod: None, addresses }] });
+            let members = Members { pods: Vec::new(), some: vec![Member { pod: None, addresses }] };
+            by_network.entry(name).or_insert_with(|| vec![None; models.len()])[index] = Some(members);
         }
     }
+    let of_network = |(name, members)| Party { name, namespace: None, workload: None, members };
+    parties.extend(by_network.into_iter().map(of_network));
     notes.extend(on_host_network(models));
-    (parties.into_values().collect(), notes)
+    Everybody { parties, left_out: terms.left_out(), notes }
+}
+
+/// All pods of a workload that are alike in each cluster.
+fn whole(models: &[&Model], of_models: &[Option<&Alike<'_>>]) -> Vec<Option<Members>> {
+    let members = |(model, alike): (&&Model, &Option<&Alike<'_>>)| {
+        let pods: Vec<&Pod> = alike.iter().flat_map(|alike| alike.values()).flatten().copied().collect();
+        (!pods.is_empty()).then(|| of_pods(model, &pods))
+    };
+    models.iter().zip(of_models).map(members).collect()
+}
+
+/// The pods that are alike to each other in every cluster, and go by the first of them. A pod that is in one cluster only is
+/// not together with those that stay, so that they keep their name.
+fn split(models: &[&Model], of_models: &[Option<&Alike<'_>>]) -> Vec<(String, Vec<Option<Members>>)> {
+    let mut signatures: BTreeMap<&PodKey, Vec<Option<&Signature>>> = BTreeMap::new();
+    for (index, alike) in of_models.iter().enumerate() {
+        for (signature, pods) in alike.iter().flat_map(|alike| alike.iter()) {
+            for pod in pods {
+                signatures.entry(&pod.key).or_insert_with(|| vec![None; models.len()])[index] = Some(signature);
+            }
+        }
+    }
+    let mut parts: BTreeMap<Vec<Option<&Signature>>, Vec<&PodKey>> = BTreeMap::new();
+    for (key, signature) in signatures {
+        parts.entry(signature).or_default().push(key);
+    }
+    let part = |(signature, keys): (Vec<Option<&Signature>>, Vec<&PodKey>)| {
+        let members = |(model, signature): (&&Model, Option<&Signature>)| {
+            signature?;
+            let pods: Vec<&Pod> = keys.iter().filter_map(|key| model.pod(key)).collect();
+            Some(of_pods(model, &pods))
+        };
+        (format!("pod/{}", keys[0]), models.iter().zip(signature).map(members).collect())
+    };
+    parts.into_iter().map(part).collect()
 }
 
 /// How questions name a workload.
@@ -119,7 +164,8 @@ fn own_addresses<'a>(model: &'a Model, pod: &'a Pod) -> impl Iterator<Item = IpA
 /// The addresses that stand for everybody outside, and for each CIDR.
 fn outside(model: &Model, terms: &Terms) -> BTreeMap<String, Vec<IpAddr>> {
     let mut outside: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
-    for (network, address) in blocks::representatives(&terms.blocks, |address| model.end(address) != End::Outside) {
+    let is_taken = |address| model.end(address) != End::Outside;
+    for (network, address) in blocks::representatives(&terms.rows, &terms.blocks, is_taken) {
         let name = if network.prefix_len() == 0 { OUTSIDE.to_owned() } else { network.to_string() };
         outside.entry(name).or_default().push(address);
     }
@@ -150,15 +196,19 @@ impl Terms {
             // Labels of namespaces tell no pods of one namespace apart.
             labels.extend(selector.pods.keys().cloned());
         }
-        let mut blocks: Vec<IpNet> = models.iter().flat_map(|model| blocks::named(model.policies())).collect();
-        blocks.sort_by_key(|network| (network.prefix_len(), network.network()));
-        blocks.dedup();
-        if blocks.len() > MOST_BLOCKS {
-            let others = blocks.len() - MOST_BLOCKS;
+        let blocks: BTreeSet<IpNet> = models.iter().flat_map(|model| blocks::named(model.policies())).collect();
+        let mut rows: Vec<IpNet> = blocks.iter().copied().collect();
+        rows.sort_by_key(|network| (network.prefix_len(), network.network()));
+        if let Some(others) = rows.len().checked_sub(MOST_BLOCKS).filter(|others| *others > 0) {
             notes.push(format!("the {MOST_BLOCKS} largest CIDRs have rows of their own; {others} others have none"));
-            blocks.truncate(MOST_BLOCKS);
+            rows.truncate(MOST_BLOCKS);
         }
-        Terms { labels, blocks: blocks.into_iter().collect() }
+        Terms { labels, blocks, rows: rows.into_iter().collect() }
+    }
+
+    /// How many CIDRs are no parties.
+    fn left_out(&self) -> usize {
+        self.blocks.len() - self.rows.len()
     }
 
     fn groups<'a>(&self, model: &'a Model) -> Groups<'a> {

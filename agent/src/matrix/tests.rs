@@ -126,6 +126,61 @@ fn changes_are_told_by_server_or_by_client() {
     assert!(text.ends_with("goes ds/ops/log\n"), "{text}");
 }
 
+/// A pod with the label `app`, and what else of its metadata and status.
+fn pod(name: &str, app: &str, ip: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: t, labels: {{app: {app}}}}}\nstatus: {{podIP: {ip}}}\n"
+    )
+}
+
+/// A policy of the pods with this label.
+fn ingress(app: &str, rules: &str) -> String {
+    format!(
+        "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {app}, namespace: t}}\nspec: {{podSelector: \
+         {{matchLabels: {{app: {app}}}}}, ingress: [{rules}]}}\n"
+    )
+}
+
+#[test]
+fn pods_that_stay_keep_their_name_when_another_goes() {
+    let closed = ingress("c", "{ports: [{port: 80}]}");
+    let [a, b, c] = [("a", "x", "10.0.0.1"), ("b", "x", "10.0.0.2"), ("c", "c", "10.0.0.3")]
+        .map(|(name, app, ip)| pod(name, app, ip));
+    let before = model(&format!("{a}{b}{c}{closed}"));
+    let after = model(&format!("{b}{c}{closed}"));
+    let matrix = Matrix::of(&[&before, &after], &Filter::All).unwrap();
+    let text = text::changes(&matrix, &changes(&matrix));
+    assert!(text.ends_with("goes pod/t/a\n") && !text.contains("opens") && !text.contains("comes"), "{text}");
+    let others = changes(&matrix)
+        .into_iter()
+        .filter(|change| ![change.from, change.to].iter().any(|place| matrix.parties[*place].name == "pod/t/a"));
+    assert_eq!(others.count(), 0, "{text}");
+}
+
+#[test]
+fn cidrs_without_rows_still_tell_pods_and_addresses_apart() {
+    let many: String = (0..250).map(|number| format!("{{ipBlock: {{cidr: 172.16.{number}.0/24}}}},")).collect();
+    let rules = |ports: &str| {
+        format!(
+            "{{from: [{many}]}}, {{from: [{{ipBlock: {{cidr: 10.9.0.1/32}}}}], ports: [{{port: 22}}]}}, \
+             {{from: [{{ipBlock: {{cidr: 192.168.0.0/16, except: [192.168.0.0/32]}}}}], ports: [{ports}]}}"
+        )
+    };
+    let pods = [("a", "x", "10.9.0.1"), ("b", "x", "10.9.0.2"), ("srv", "srv", "10.9.0.3")];
+    let pods: String = pods.map(|(name, app, ip)| pod(name, app, ip)).concat();
+    let cluster = model(&format!("{pods}{}", ingress("srv", &rules("{port: 80}"))));
+    let matrix = Matrix::of(&[&cluster], &Filter::All).unwrap();
+    assert_eq!(matrix.left_out, 53);
+    let open = |from: &str| {
+        let place = |name: &str| matrix.parties.iter().position(|party| party.name == name).unwrap();
+        let cell = matrix.cells.iter().find(|cell| (cell.from, cell.to) == (place(from), place("pod/t/srv"))).unwrap();
+        cell.open[0].v4.as_ref().unwrap().parts()
+    };
+    assert_eq!(open("pod/t/a"), ["22/TCP"]);
+    assert_eq!(open("pod/t/b"), Vec::<String>::new());
+    assert_eq!(open("192.168.0.0/16"), ["80/TCP"]);
+}
+
 #[test]
 fn the_filter_names_ends() {
     let shop = model(&format!("{SHOP}{CLOSED}"));

@@ -73,6 +73,11 @@ const WORDS: [(EndKind, &[&str]); 11] = [
     (EndKind::Workload(WorkloadKind::CronJob), &["cronjob", "cronjobs", "cj"]),
 ];
 
+/// The longest name that an end may have: the longest word for a kind, a namespace and a name, with slashes between.
+const LONGEST: usize = 22 + 1 + 63 + 1 + 253;
+/// How many letters the names that are told of may differ by.
+const MOST_SLIPS: usize = 4;
+
 impl Named {
     /// Reads a name.
     ///
@@ -84,8 +89,8 @@ impl Named {
             return Ok(Named::Address(address));
         }
         let parts: Vec<&str> = text.split('/').collect();
-        let malformed = || EndError::Malformed(text.to_owned());
-        if parts.iter().any(|part| part.is_empty()) {
+        let malformed = || EndError::Malformed(text.chars().take(LONGEST).collect());
+        if parts.iter().any(|part| part.is_empty()) || text.len() > LONGEST {
             return Err(malformed());
         }
         let kind = EndKind::of_word(parts[0]);
@@ -137,7 +142,7 @@ impl fmt::Display for EndKind {
 /// `; did you mean ..?` with up to three of the names that are near to one that is not there; nothing where none is.
 pub fn nearest(missing: &str, names: impl Iterator<Item = String>) -> String {
     let bare = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
-    let is_near = |distance: usize, name: &str| distance <= (name.len() / 3).clamp(1, 4);
+    let is_near = |distance: usize, name: &str| distance <= (name.len() / 3).clamp(1, MOST_SLIPS);
     let mut near: Vec<(usize, String)> = names
         .filter_map(|name| {
             // A name in another namespace is as near as a slip of the keyboard.
@@ -152,8 +157,13 @@ pub fn nearest(missing: &str, names: impl Iterator<Item = String>) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
-/// How many letters have to be put in, left out or changed to make one text of the other.
+/// How many letters have to be put in, left out or changed to make one text of the other; where they differ in length by
+/// more than matters, just as many.
 fn distance(a: &str, b: &str) -> usize {
+    let lengths = a.chars().count().abs_diff(b.chars().count());
+    if lengths > MOST_SLIPS {
+        return lengths;
+    }
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, of_a) in a.chars().enumerate() {
@@ -188,7 +198,7 @@ mod tests {
         assert_eq!(read("services/shop/web"), "Service shop web false");
         assert_eq!(read("deploy/shop/web"), "Deployment shop web false");
         assert_eq!(read("node/n1"), "node  n1 true");
-        for text in ["", "/", "a/", "/b", "a/b/c", "svc/a/b/c", "node/a/b", "svc//b"] {
+        for text in ["", "/", "a/", "/b", "a/b/c", "svc/a/b/c", "node/a/b", "svc//b", &"x".repeat(400)] {
             assert!(matches!(Named::read(text), Err(EndError::Malformed(_))), "{text}");
         }
     }

@@ -115,10 +115,10 @@ impl Placed {
                 }
             }
             if !addresses.iter().any(IpAddr::is_ipv4) {
-                addresses.push(free(taken, |n| Ipv4Addr::from(0x0ad5_0000 + u32::from(n)).into()));
+                addresses.extend(free(taken, |n| Ipv4Addr::from(0x0ad5_0000 + u32::from(n)).into()));
             }
             if !addresses.iter().any(IpAddr::is_ipv6) {
-                addresses.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x213, 0, 0, 0, 0, n).into()));
+                addresses.extend(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x213, 0, 0, 0, 0, n).into()));
             }
         }
     }
@@ -133,10 +133,10 @@ impl Placed {
                 let subnet = u16::try_from(node % 256).expect("a number below 256 fits 16 bits");
                 // What is taken stays so: each node's row goes on where its last pod is.
                 let [v4, v6] = rows.entry(node).or_insert([FIRST_FREE; 2]);
-                pod.ips.push(free_from(v4, taken, |n| {
+                pod.ips.extend(free_from(v4, taken, |n| {
                     Ipv4Addr::from(0x0af4_0000 + (u32::from(subnet) << 8) + u32::from(n)).into()
                 }));
-                pod.ips.push(free_from(v6, taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet, 0, 0, 0, n).into()));
+                pod.ips.extend(free_from(v6, taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet, 0, 0, 0, n).into()));
             }
         }
     }
@@ -151,10 +151,10 @@ impl Placed {
         for service in self.services.iter_mut().filter(needs_one) {
             let families = &service.families_are_v4;
             if families.is_empty() || families.contains(&true) {
-                service.cluster_ips.push(free(taken, |n| Ipv4Addr::from(0x0a60_0000 + u32::from(n)).into()));
+                service.cluster_ips.extend(free(taken, |n| Ipv4Addr::from(0x0a60_0000 + u32::from(n)).into()));
             }
             if families.is_empty() || families.contains(&false) {
-                service.cluster_ips.push(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, n).into()));
+                service.cluster_ips.extend(free(taken, |n| Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, n).into()));
             }
         }
     }
@@ -174,19 +174,19 @@ fn single_addresses(policy: &NetworkPolicy) -> impl Iterator<Item = IpAddr> {
     networks.filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
 }
 
-/// The first address of a row that nobody has.
-fn free(taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> IpAddr {
+/// The first address of a row that nobody has; `None` where all 65,000 are taken, and it has to do without.
+fn free(taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> Option<IpAddr> {
     let mut place = FIRST_FREE;
     free_from(&mut place, taken, nth)
 }
 
 /// The first one from this place on, which becomes that of the address.
-fn free_from(place: &mut u16, taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> IpAddr {
+fn free_from(place: &mut u16, taken: &mut BTreeSet<IpAddr>, nth: impl Fn(u16) -> IpAddr) -> Option<IpAddr> {
     let free = (*place..u16::MAX).find(|n| !taken.contains(&nth(*n)));
-    *place = free.expect("a cluster of manifests has fewer than 65,000 pods without an address on one node");
-    let address = nth(*place);
+    *place = free.unwrap_or(u16::MAX);
+    let address = nth(free?);
     taken.insert(address);
-    address
+    Some(address)
 }
 
 #[cfg(test)]

@@ -62,6 +62,12 @@ impl Model {
             Meant::Many(pods) => (pods, true),
             Meant::Service(index, address) => {
                 let service = &self.services()[index];
+                // All clients meet about as many endpoints as the first of them.
+                let of_one = sources.first().and_then(|client| self.through(service, client, address, protocol).ok());
+                let pairs = of_one.map_or(0, |(routes, _)| routes.len()) * sources.len();
+                if pairs > MOST_PAIRS {
+                    return Err(EndError::TooMany(source.to_owned(), destination.to_owned(), pairs));
+                }
                 let ways = sources.iter().map(|client| self.through(service, client, address, protocol));
                 let (routes, backends) = all(ways, &mut notes)?;
                 let is_outside = routes.iter().any(|route| self.end(route.flow.source) == End::Outside);

@@ -66,6 +66,9 @@ struct Lowered {
     state: State,
 }
 
+/// The selectors of a group that mean somebody else, and the addresses by which they differ.
+type Differing<'a> = (Vec<&'a Turned<PodPeers, IpAddr>>, BTreeSet<IpAddr>);
+
 /// How a group stands in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -167,7 +170,7 @@ impl GroupPart {
     /// A group follows all of its selectors at once: who led to its policies anew for each would take a time that grows with
     /// the square of how many there are, where one label of one pod turns them all.
     fn follow(&mut self, selectors: &[Turned<PodPeers, IpAddr>]) -> BTreeSet<Slot> {
-        let mut by_slot: BTreeMap<&Slot, (Vec<&Turned<PodPeers, IpAddr>>, BTreeSet<IpAddr>)> = BTreeMap::new();
+        let mut by_slot: BTreeMap<&Slot, Differing<'_>> = BTreeMap::new();
         for turned in selectors {
             let Some(slots) = self.by_selector.get(&turned.selector) else { continue };
             let addresses = turned.differing();

@@ -105,11 +105,12 @@ fn entry_for(
     }
 }
 
-/// A policy that allows this and nothing else. It selects no pod that is not isolated in this direction.
+/// A policy that allows this and nothing else. It selects no pod that is not isolated in this direction. There is none for
+/// a pod without labels that last: it would open all pods of the namespace.
 fn policy_for(ir: &Ir, isolation: &Isolation, question: &Question<'_>) -> Option<Value> {
     let own = question.own?;
     let direction = question.direction;
-    let labels = lasting(&own.labels);
+    let labels = Some(lasting(&own.labels)).filter(|labels| !labels.is_empty())?;
     let isolating = isolation.policies.iter().filter_map(|key| ir.policies.get(key)).filter(|rules| rules.isolates);
     // Those of labels that the policy names hold, as the isolating one selects the pod.
     let required = |policy: &NetworkPolicy| -> Vec<Requirement> {
@@ -124,9 +125,7 @@ fn policy_for(ir: &Ir, isolation: &Isolation, question: &Question<'_>) -> Option
         lists.min_by_key(size).filter(|list| size(list) <= MOST_REQUIRED)?
     };
     let mut selector = Map::new();
-    if !labels.is_empty() {
-        selector.insert("matchLabels".to_owned(), Value::Object(labels));
-    }
+    selector.insert("matchLabels".to_owned(), Value::Object(labels));
     if !requirements.is_empty() {
         selector.insert("matchExpressions".to_owned(), requirements.iter().map(expression).collect());
     }
@@ -139,13 +138,24 @@ fn policy_for(ir: &Ir, isolation: &Isolation, question: &Question<'_>) -> Option
         Direction::Ingress => (["Ingress"], format!("allow-to-{}", own.key.name)),
         Direction::Egress => (["Egress"], format!("allow-from-{}", own.key.name)),
     };
-    let name: String = name.chars().take(LONGEST_NAME).collect();
+    let name = free_name(ir, &own.key.namespace, &name)?;
     Some(json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": name.trim_end_matches(['-', '.']), "namespace": &*own.key.namespace},
+        "metadata": {"name": name, "namespace": &*own.key.namespace},
         "spec": {"podSelector": selector, "policyTypes": types, direction.as_str(): [rule]},
     }))
+}
+
+/// A name that no policy of the namespace has: this one, or with the first number that makes it so.
+fn free_name(ir: &Ir, namespace: &Str, name: &str) -> Option<String> {
+    let cut = |longest: usize| name.chars().take(longest).collect::<String>().trim_end_matches(['-', '.']).to_owned();
+    let numbered = (2..=MOST_LOOKED_AT).map(|number| format!("{}-{number}", cut(LONGEST_NAME - 4)));
+    let is_free = |name: &String| {
+        let key = PolicyKey { namespace: namespace.clone(), name: name.as_str().into() };
+        !ir.policies.contains_key(&key)
+    };
+    std::iter::once(cut(LONGEST_NAME)).chain(numbered).find(is_free)
 }
 
 fn peers_field(direction: Direction) -> &'static str {
@@ -155,7 +165,8 @@ fn peers_field(direction: Direction) -> &'static str {
     }
 }
 
-/// The peer as an entry of a policy of this namespace: a pod by its labels, anybody else by the address.
+/// The peer as an entry of a policy of this namespace: a pod by its labels, anybody else by the address. There is none for
+/// a pod without labels that last, or in another namespace that has no labels: it would open to more than is asked for.
 fn peer(question: &Question<'_>, namespace: &Str) -> Option<Value> {
     let Some(pod) = question.peer else {
         let bits = match question.peer_address {
@@ -164,7 +175,7 @@ fn peer(question: &Question<'_>, namespace: &Str) -> Option<Value> {
         };
         return Some(json!({"ipBlock": {"cidr": format!("{}/{bits}", question.peer_address)}}));
     };
-    let pods = match_labels(lasting(&pod.labels));
+    let pods = match_labels(lasting(&pod.labels))?;
     if pod.key.namespace == *namespace {
         return Some(json!({"podSelector": pods}));
     }
@@ -178,11 +189,11 @@ fn namespace_selector(question: &Question<'_>, pod: &Pod) -> Option<Value> {
     if labels.get(NAME_LABEL) == Some(&pod.key.namespace) {
         return Some(json!({"matchLabels": {NAME_LABEL: &*pod.key.namespace}}));
     }
-    Some(match_labels(labels.iter().map(|(key, value)| (key.to_string(), json!(&**value))).collect()))
+    match_labels(labels.iter().map(|(key, value)| (key.to_string(), json!(&**value))).collect())
 }
 
-fn match_labels(labels: Map<String, Value>) -> Value {
-    if labels.is_empty() { json!({}) } else { json!({"matchLabels": labels}) }
+fn match_labels(labels: Map<String, Value>) -> Option<Value> {
+    (!labels.is_empty()).then(|| json!({"matchLabels": labels}))
 }
 
 /// The labels of a pod but those that its successor will not have.

@@ -1,10 +1,12 @@
 //! What a rule fails by.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Known, Miss, Part};
 use crate::api::{
-    Direction, IpBlock, Labels, NamespaceScope, Peer, Peers, Pod, PodSelector, Port, PortMatch, Ports, Rule, Selector,
+    Direction, IpBlock, Labels, NamespaceScope, Operator, Peer, Peers, Pod, PodSelector, Port, PortMatch, Ports,
+    Requirement, Rule, Selector, Str,
 };
 use crate::policy::{Packet, PacketProtocol};
 
@@ -218,15 +220,28 @@ fn namespace_unmet(scope: &NamespaceScope, peer: &Pod, known: &Known<'_>) -> Str
 fn unmet(selector: &Selector, labels: &Labels) -> String {
     let unmet = selector.requirements().filter(|requirement| !requirement.matches(labels.get(&requirement.key)));
     let texts = unmet.map(|requirement| {
-        let wanted: Selector = [requirement.clone()].into_iter().collect();
         let has = match labels.get(&requirement.key) {
             Some(value) => format!("{}={}", requirement.key, bounded(value.to_string())),
             None => format!("no {}", requirement.key),
         };
-        format!("{} is wanted, and it has {has}", bounded(wanted.to_string()))
+        format!("{} is wanted, and it has {has}", bounded(shown(requirement)))
     });
     let texts: Vec<String> = texts.take(MOST_NAMED).collect();
     texts.join("; ")
+}
+
+/// A requirement with the first of its values: to write out all, only to cut the text, would take as long as they are many.
+fn shown(requirement: &Requirement) -> String {
+    let first = |values: &BTreeSet<Str>| values.iter().take(MOST_NAMED).cloned().collect();
+    let (operator, values) = match &requirement.operator {
+        Operator::In(values) => (Operator::In(first(values)), values.len()),
+        Operator::NotIn(values) => (Operator::NotIn(first(values)), values.len()),
+        Operator::Exists => (Operator::Exists, 0),
+        Operator::DoesNotExist => (Operator::DoesNotExist, 0),
+    };
+    let short: Selector = [Requirement { key: requirement.key.clone(), operator }].into_iter().collect();
+    let more = values.saturating_sub(MOST_NAMED);
+    if more == 0 { short.to_string() } else { format!("{short} and {more} values more") }
 }
 
 /// Some texts of so many.
