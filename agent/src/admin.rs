@@ -1,4 +1,4 @@
-//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/status`, `/debug/explain` and `/debug/flows/` to
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/status`, `/debug/policy/`, `/debug/explain` and `/debug/flows/` to
 //! anybody on the node, and on its [`socket`] `/denials` to root.
 
 mod flows;
@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use compiler::api::PolicyKey;
+use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
@@ -25,7 +27,7 @@ use crate::explanation::{self, explain_snapshot};
 use crate::kernel::Counters;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
-use crate::status::{self, Status};
+use crate::status::{self, PolicyStatus, Status};
 use crate::sync::Handle;
 
 /// How long the sync thread may be silent. It speaks up once a second, and not during a commit, the longest of which
@@ -73,6 +75,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
         .route("/metrics", get(metrics))
         .route(status::TABLE_PATH, get(table))
         .route(status::PATH, get(status))
+        .route(status::POLICY_PATH, get(policy))
         .route(explanation::PATH, post(explain).layer(DefaultBodyLimit::max(LONGEST_EXPLAINED)))
         .merge(flows::router())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
@@ -110,8 +113,17 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 /// What the agent is and waits for, for programs.
 async fn status(State(admin): State<Admin>) -> Response {
-    let status = Status::of(&admin.sync.snapshot(), &admin.readiness, &admin.metrics);
-    match serde_json::to_string(&status) {
+    json(&Status::of(&admin.sync.snapshot(), &admin.readiness, &admin.metrics))
+}
+
+/// How it stands with one policy.
+async fn policy(State(admin): State<Admin>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    let key = PolicyKey { namespace: namespace.into(), name: name.into() };
+    json(&PolicyStatus::of(&admin.sync.snapshot(), &key))
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_string(value) {
         Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

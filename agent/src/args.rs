@@ -1,26 +1,41 @@
 //! The command line.
 
+mod agent;
+mod denials;
 mod doctor;
+mod explain;
+mod files;
 mod flows;
+mod kubectl;
 mod matrix;
+mod status;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use compiler::cluster::{Budget, Cost, InvalidCost};
-use compiler::nft::{Deny, LogGroup};
-use ipnet::IpNet;
-use jiff::SignedDuration;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use compiler::nft::Deny;
 
 /// Where the agent's socket is, if nothing else is said.
 const SOCKET: &str = "/run/postern/agent.sock";
+/// Where the agent serves, if nothing else is said.
+const ADMIN: &str = "127.0.0.1:9471";
 /// Where libcni keeps the results of plugins.
 const CNI_RESULTS: &str = "/var/lib/cni/results";
 
+/// By what name the binary is a plugin of kubectl.
+const PLUGIN: &str = "kubectl-postern";
+
+pub use agent::{AgentArgs, DenialsArg, EstablishedArg, GateArg, LogFormatArg, OwnAddressesArg};
+pub use denials::{DenialsArgs, DenialsFilterArgs};
 pub use doctor::DoctorArgs;
-pub use flows::FlowsArgs;
+pub use explain::{ExplainArgs, QuestionArgs};
+pub use files::{FilesArgs, FoldersArgs, ManifestsArgs, ReadingArgs};
+pub use flows::{FlowsArgs, FlowsFilterArgs};
+pub use kubectl::{AgentsArgs, KubectlArgs, KubectlCommand};
 pub use matrix::{DiffArgs, MatrixArgs, ReportArg};
+pub use status::{StatusArgs, StatusFilterArgs};
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
 #[derive(Debug, Parser)]
@@ -74,12 +89,27 @@ pub enum Command {
                             postern flows --policy shop/db --watch -o json\n\n\
                             It takes CAP_NET_ADMIN on the node: root there, or kubectl exec in the agent's pod.")]
     Flows(FlowsArgs),
+    /// Say how the agent of this node stands, in a line; or whether a policy is in force here as it is written now
+    #[command(after_help = "Examples:\n  postern status\n  postern status shop/db --wait=1m\n\n\
+                            The exit status is 1 where something is not in force.")]
+    Status(StatusArgs),
     /// Look at the health of this node: agent, kernel, settings, neighbours and rights; a line a check, with what to do
     #[command(after_help = "Examples:\n  postern doctor\n  postern doctor -o json\n\n\
                             States: ok; note, something is weaker than it could be; wrong, policies are not enforced as \
                             they are written, or soon will not be: then the exit status is 1. Nothing is changed. It takes \
                             CAP_NET_ADMIN on the node: root there, or kubectl exec in the agent's pod.")]
     Doctor(DoctorArgs),
+    /// Ask the agents of all nodes, or of those that matter, through the API server; also as `kubectl postern`
+    #[command(after_help = "Examples:\n  postern kubectl explain shop/web svc/shop/db 5432/TCP\n  \
+                            cp postern /usr/local/bin/kubectl-postern; kubectl postern status")]
+    Kubectl(KubectlArgs),
+    /// Answer the questions of kubectl postern: a line of JSON for each line of standard input
+    #[command(hide = true)]
+    Answer {
+        /// Where the agent serves
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = ADMIN)]
+        admin_address: SocketAddr,
+    },
     /// Remove the table, and with it all enforcement, from this node
     #[command(after_help = "Example:\n  postern cleanup")]
     Cleanup,
@@ -92,21 +122,6 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-/// Where objects come from, if from files.
-#[derive(Debug, Args)]
-pub struct FilesArgs {
-    /// A file or folder of manifests, or - for standard input; may be given several times
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
-    /// Read the folders in a folder too; --recursive=false reads the folder alone, as kubectl does without -R
-    #[arg(short = 'R', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
-        default_missing_value = "true", action = ArgAction::Set)]
-    pub recursive: bool,
-    /// Treat findings (objects that the API server would refuse, policies that nobody here enforces) as bad input
-    #[arg(long)]
-    pub strict: bool,
 }
 
 /// How refused packets are answered.
@@ -125,133 +140,6 @@ pub enum OutputArg {
     Text,
     /// JSON lines: one a probe, in the order of the probes, or one a flow
     Json,
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormatArg {
-    /// One line an event, for people
-    Text,
-    /// One JSON object an event
-    Json,
-}
-
-/// `postern agent`
-#[derive(Debug, Args)]
-pub struct AgentArgs {
-    /// The name of this node, as in spec.nodeName of its pods
-    #[arg(long, env = "NODE_NAME")]
-    pub node_name: String,
-    /// A kubeconfig file; without it and without -f the agent uses its service account
-    #[arg(long, value_name = "PATH", conflicts_with = "paths")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Follow these files and folders instead of an API server; may be given several times
-    #[arg(short = 'f', long = "filename", value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// Read the folders in a folder too; --recursive=false reads the folder alone, as kubectl does without -R
-    #[arg(short = 'R', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
-        default_missing_value = "true", action = ArgAction::Set)]
-    pub recursive: bool,
-    /// How refused packets are answered
-    #[arg(long, value_enum, default_value = "drop")]
-    pub deny: DenyArg,
-    /// Where /livez, /readyz and /metrics are served
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
-    pub admin_address: SocketAddr,
-    /// Where root of this node is told more than anybody, as by `postern denials`: a socket, or off
-    #[arg(long, value_name = "PATH", default_value = SOCKET)]
-    pub socket: PathBuf,
-    /// Whether the kernel tells of some of the packets that are refused
-    #[arg(long, value_enum, default_value = "on")]
-    pub denials: DenialsArg,
-    /// The group of NFLOG by which it does so
-    #[arg(long, value_name = "NUMBER", default_value_t = LogGroup::default().0)]
-    pub denials_group: u16,
-    /// Log what the kernel tells of, a line each, up to twenty a second
-    #[arg(long)]
-    pub log_denials: bool,
-    /// How logs are written
-    #[arg(long, value_enum, default_value = "text")]
-    pub log_format: LogFormatArg,
-    /// The least important level that is logged, or a filter as RUST_LOG takes it
-    #[arg(long, env = "RUST_LOG", default_value = "info")]
-    pub log_level: String,
-    /// Honour the Namespace annotation of Kubernetes 1.3 on live Namespaces (it always counts in files)
-    #[arg(long)]
-    pub legacy_namespace_isolation: bool,
-    /// Whose packets must have a source that the node routes to their pod
-    #[arg(long, value_enum, default_value = "all")]
-    pub own_addresses: OwnAddressesArg,
-    /// Namespaces whose pods route for others (gateways, virtual machines), and may send with any source
-    #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
-    pub routing_namespaces: Vec<String>,
-    /// Where the container runtime keeps the results of its network plugins, or off
-    #[arg(long, value_name = "FOLDER", default_value = CNI_RESULTS)]
-    pub cni_results: PathBuf,
-    /// Whether addresses of this node's pod ranges are refused that no pod is known to have
-    #[arg(long, value_enum, default_value = "auto")]
-    pub gate: GateArg,
-    /// The ranges from which this node gives its pods addresses; without it the Node's spec.podCIDRs
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    pub pod_ranges: Vec<IpNet>,
-    /// What becomes of open flows that policies do not allow any more
-    #[arg(long, value_enum, default_value = "cut")]
-    pub established: EstablishedArg,
-    /// Seconds between two comparisons of the kernel's table with what it should be
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub verify_interval: u64,
-    /// The most that one policy may cost; one that costs more isolates its pods and allows nothing. Parts may be left out
-    #[arg(long, value_name = "COST", value_parser = policy_budget, default_value_t = Budget::default().policy)]
-    pub policy_budget: Cost,
-    /// The most that the policies of one namespace may cost together, in the same way
-    #[arg(long, value_name = "COST", value_parser = namespace_budget, default_value_t = Budget::default().namespace)]
-    pub namespace_budget: Cost,
-}
-
-fn policy_budget(text: &str) -> Result<Cost, InvalidCost> {
-    Budget::default().policy.with(text)
-}
-
-fn namespace_budget(text: &str) -> Result<Cost, InvalidCost> {
-    Budget::default().namespace.with(text)
-}
-
-/// Whose packets must have a source of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OwnAddressesArg {
-    /// Those of all pods of the node
-    All,
-    /// Those of pods that a policy isolates
-    Isolated,
-    /// Nobody's
-    Off,
-}
-
-/// Whether the gate stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GateArg {
-    /// Where all that is known shows that the ranges are those of the network plugin
-    Auto,
-    /// Nowhere
-    Off,
-}
-
-/// Whether refused packets are told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DenialsArg {
-    /// Some of them, as `postern denials` shows
-    On,
-    /// They are counted alone
-    Off,
-}
-
-/// What becomes of open flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EstablishedArg {
-    /// They are refused from the change on
-    Cut,
-    /// They go on until they end
-    Keep,
 }
 
 /// What `try` and `explain` are asked.
@@ -308,65 +196,46 @@ pub struct CompileArgs {
     pub deny: DenyArg,
 }
 
-/// `postern explain`
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// A file or folder of manifests, or - for standard input; may be given several times. Without it the agent of
-    /// this node is asked
-    #[arg(short = 'f', long = "filename", value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// Read the folders in a folder too; --recursive=false reads the folder alone, as kubectl does without -R
-    #[arg(short = 'R', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
-        default_missing_value = "true", action = ArgAction::Set)]
-    pub recursive: bool,
-    /// Treat findings (objects that the API server would refuse, policies that nobody here enforces) as bad input
-    #[arg(long)]
-    pub strict: bool,
-    /// Where the agent serves, if it is asked
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
-    pub admin_address: SocketAddr,
-    /// With whose rights Services and other ends that the agent does not watch are read from the API server, if it is
-    /// asked; by default those of the default kubeconfig, or of the pod's service account
-    #[arg(long, value_name = "PATH", conflicts_with = "paths")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Probes from a file, instead of one on the command line.
-    #[command(flatten)]
-    pub probes: ProbesArgs,
-    /// Print the nft rules that the packet meets
-    #[arg(long)]
-    pub trace: bool,
-    /// The client: namespace/pod, node/NAME, an address, or many: deploy/NAMESPACE/NAME and the like, ns/NAME
-    #[arg(value_name = "SRC", required_unless_present = "probes", requires = "dst")]
-    pub src: Option<String>,
-    /// The server: the same, or svc/NAMESPACE/NAME
-    #[arg(value_name = "DST", requires = "port")]
-    pub dst: Option<String>,
-    /// The port and protocol, such as 80/TCP, or ICMP
-    #[arg(value_name = "PORT/PROTO")]
-    pub port: Option<String>,
+impl OutputArg {
+    /// As it is written on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OutputArg::Text => "text",
+            OutputArg::Json => "json",
+        }
+    }
 }
 
-/// `postern denials`
-#[derive(Debug, Args)]
-pub struct DenialsArgs {
-    /// Only what was refused so long ago at most, such as 10m, 1h30m
-    #[arg(long, value_name = "TIME", default_value = "10m")]
-    pub since: SignedDuration,
-    /// Go on, and show what is refused from now on, as it is told of
-    #[arg(long)]
-    pub follow: bool,
-    /// Only what this pod sent, or what was sent to it
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    pub pod: Option<String>,
-    /// Only what a pod of this namespace sent, or what was sent to one
-    #[arg(short, long)]
-    pub namespace: Option<String>,
-    /// How it is printed: JSON lines, or for people
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub output: OutputArg,
-    /// The agent's socket
-    #[arg(long, value_name = "PATH", default_value = SOCKET)]
-    pub socket: PathBuf,
+impl Cli {
+    /// The command line, where the name of the program may say that it is a plugin of kubectl.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; or what `--help` and the like print.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        let program = words.first().and_then(|word| Path::new(word).file_stem()?.to_str());
+        if program != Some(PLUGIN) {
+            return Cli::try_parse_from(words);
+        }
+        let Plugin { args } = Plugin::try_parse_from(words)?;
+        Ok(Cli { command: Command::Kubectl(args) })
+    }
+}
+
+/// The same binary as a plugin of kubectl.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-postern",
+    bin_name = "kubectl postern",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+#[command(about = "Asks the agents of the cluster's nodes about NetworkPolicy")]
+struct Plugin {
+    #[command(flatten)]
+    args: KubectlArgs,
 }
 
 impl From<DenyArg> for Deny {
@@ -375,5 +244,38 @@ impl From<DenyArg> for Deny {
             DenyArg::Drop => Deny::Drop,
             DenyArg::Reject => Deny::Reject,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::lookup::Way;
+
+    #[test]
+    fn each_command_line_can_be_built() {
+        Cli::command().debug_assert();
+        Plugin::command().debug_assert();
+    }
+
+    #[test]
+    fn the_name_of_the_program_makes_it_a_plugin() {
+        let read = |line: &str| {
+            let Cli { command } = Cli::read(line.split(' ').map(OsString::from)).unwrap();
+            let Command::Kubectl(args) = command else { panic!("{line} is no command of the plugin") };
+            args
+        };
+        for line in [
+            "kubectl-postern --kubeconfig /k --context c matrix ns/shop",
+            "/usr/bin/kubectl-postern matrix --kubeconfig /k --context c ns/shop",
+            "postern kubectl --context c matrix ns/shop --kubeconfig=/k",
+            "kubectl-postern.exe explain a/b c/d 80 --kubeconfig /k --context=c",
+        ] {
+            let Way { kubeconfig, context } = read(line).agents.way();
+            assert_eq!((kubeconfig, context), (Some("/k".into()), Some("c".to_owned())), "{line}");
+        }
+        assert!(Cli::read(["postern".into(), "denials".into(), "--node=n1".into()]).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one module each, and what they share.
 
 pub mod agent;
+mod answer;
 mod cleanup;
 mod compile;
 mod completions;
@@ -11,8 +12,11 @@ mod explain;
 mod flows;
 mod groups;
 mod input;
+mod kubectl;
 mod matrix;
 mod output;
+mod status;
+mod tether;
 mod try_;
 
 use std::process::ExitCode;
@@ -53,11 +57,14 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Try(args) => try_::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
-        Command::Matrix(args) => matrix::run(args),
-        Command::Diff(args) => diff::run(args),
+        Command::Matrix(args) => matrix::run(args, None),
+        Command::Diff(args) => diff::run(args, None),
         Command::Denials(args) => denials::run(args),
         Command::Flows(args) => flows::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Kubectl(args) => kubectl::run(args),
+        Command::Answer { admin_address } => answer::run(admin_address),
         Command::Cleanup => cleanup::run(),
         Command::Version => output::version(),
         Command::Completions { shell } => completions::run(shell),

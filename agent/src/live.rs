@@ -3,53 +3,61 @@
 //! The agent knows pods and addresses. Services are taken apart here, and the agent is asked about each endpoint.
 
 mod agent;
+mod everywhere;
 mod groups;
+mod here;
 mod services;
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 
 use compiler::api::{NodeName, Pod, PodKey, Service};
-use compiler::nft::Table;
 
 use crate::explanation::{Explained, Explanation};
 use crate::lookup::{Lookup, Missing};
 use crate::model::{EndKind, Named, nearest};
 use crate::probes::Probe;
 
-pub use agent::kernels_table;
+use agent::Unanswered;
+pub(crate) use everywhere::Everywhere;
+pub(crate) use here::Here;
+pub use here::kernels_table;
 
 /// What is said where an end has no address of the other's family, see [`EndError`](crate::model::EndError).
 const NO_COMMON_FAMILY: &str = "have no address family in common";
 
 /// Somebody who answers questions about a running cluster.
 pub struct Live {
-    agent: SocketAddr,
-    /// What the kernel of this machine holds, if it can be read.
-    table: Option<Table>,
+    who: Who,
     lookup: Lookup,
-    /// Why the agent is not asked any more.
-    failure: Option<String>,
     /// The pods that were looked up for the present question.
     strangers: Vec<Pod>,
 }
 
-/// What the agent does not know.
-enum Unanswered {
-    /// It knows no such pod.
-    NoSuchPod(String),
-    /// It says why there is no answer; or there is no agent.
-    Reason(String),
+/// Who is asked.
+enum Who {
+    /// The agent of this machine, which decides one side.
+    Here(Here),
+    /// The agents of both ends.
+    Everywhere(Box<Everywhere>),
 }
 
 impl Live {
-    /// Asks this agent, and the API by this kubeconfig or the default one.
-    ///
-    /// # Errors
-    ///
-    /// If no threads can be started.
-    pub fn new(agent: SocketAddr, kubeconfig: Option<PathBuf>, table: Option<Table>) -> anyhow::Result<Live> {
-        Ok(Live { agent, table, lookup: Lookup::new(kubeconfig)?, failure: None, strangers: Vec::new() })
+    /// Asks the agent of this machine, and the API.
+    pub(crate) fn here(here: Here, lookup: Lookup) -> Live {
+        Live { who: Who::Here(here), lookup, strangers: Vec::new() }
+    }
+
+    /// Asks the agents of both ends, and the API.
+    pub(crate) fn everywhere(everywhere: Everywhere, lookup: Lookup) -> Live {
+        Live { who: Who::Everywhere(Box::new(everywhere)), lookup, strangers: Vec::new() }
+    }
+
+    /// What is to be said of the agents that were asked, besides their answers.
+    pub fn remarks(&self) -> Vec<String> {
+        match &self.who {
+            Who::Here(_) => Vec::new(),
+            Who::Everywhere(everywhere) => everywhere.remarks().map(str::to_owned).collect(),
+        }
     }
 
     /// Answers a probe.
@@ -242,15 +250,6 @@ impl Live {
             }
         }
         Err(last)
-    }
-}
-
-impl Unanswered {
-    fn into_words(self) -> String {
-        match self {
-            Unanswered::NoSuchPod(name) => format!("there is no pod {name}"),
-            Unanswered::Reason(reason) => reason,
-        }
     }
 }
 

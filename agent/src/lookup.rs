@@ -1,7 +1,10 @@
 //! What a command reads of the API server when it is asked: once, with the rights of who asks, and no more than the
 //! question needs. The agent itself watches none of this.
 
+mod agents;
 mod cluster;
+mod pods;
+mod policies;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -19,6 +22,7 @@ use tokio::runtime::Runtime;
 use crate::telemetry::Causes;
 use crate::watch::{Access, Seat};
 
+pub use agents::{AgentPod, Agents};
 pub use workloads::why_none;
 
 /// How long the answer to a question may take. Who asks waits for it.
@@ -27,12 +31,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A way to the API server, which is made when it is needed first.
 pub struct Lookup {
     runtime: Runtime,
-    kubeconfig: Option<PathBuf>,
-    seat: Option<Result<Seat, Missing>>,
+    way: Way,
+    access: Option<Result<(Access, Seat), Missing>>,
     /// How long one answer may take.
     patience: Duration,
     /// The Services that were read: of one namespace, or all.
     services: BTreeMap<Option<String>, Result<Vec<Service>, Missing>>,
+    /// All pods, where they were read.
+    pods: Option<Vec<Pod>>,
+}
+
+/// How the API server is reached: as kubectl is told.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
+    /// Else the default kubeconfigs, or else the service account of the pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Else the current one.
+    pub context: Option<String>,
 }
 
 /// Pods, and which of them are not ready.
@@ -43,6 +58,8 @@ pub type Pods = Vec<(Pod, bool)>;
 pub enum Missing {
     /// Who asks may not.
     Rights {
+        /// The verb, as RBAC calls it.
+        verb: &'static str,
         /// The resource, with its group if it has one: `endpointslices.discovery.k8s.io`.
         resource: String,
         /// The namespace; all, if `None`.
@@ -60,6 +77,16 @@ struct Collection<'a> {
     namespace: Option<&'a str>,
 }
 
+impl Way {
+    /// By this kubeconfig, or else by that way, or else by default.
+    pub fn to(kubeconfig: Option<PathBuf>, way: Option<Way>) -> Way {
+        match (kubeconfig, way) {
+            (Some(path), way) => Way { kubeconfig: Some(path), ..way.unwrap_or_default() },
+            (None, way) => way.unwrap_or_default(),
+        }
+    }
+}
+
 impl Lookup {
     /// By a kubeconfig, or else by the default one, or else by the service account of the pod.
     ///
@@ -67,9 +94,18 @@ impl Lookup {
     ///
     /// If no threads can be started.
     pub fn new(kubeconfig: Option<PathBuf>) -> anyhow::Result<Lookup> {
+        Lookup::by(Way { kubeconfig, context: None })
+    }
+
+    /// By this way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Lookup::new`].
+    pub fn by(way: Way) -> anyhow::Result<Lookup> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("cannot start")?;
-        Ok(Lookup { runtime, kubeconfig, seat: None, patience: PATIENCE, services: BTreeMap::new() })
+        Ok(Lookup { runtime, way, access: None, patience: PATIENCE, services: BTreeMap::new(), pods: None })
     }
 
     /// The Services of a namespace, or all of them.
@@ -136,18 +172,8 @@ impl Lookup {
 
     /// What the server answers to a list.
     fn get(&mut self, collection: &Collection<'_>, params: ListParams) -> Result<Json, Missing> {
-        let kubeconfig = &self.kubeconfig;
-        let runtime = &self.runtime;
-        let seat = self.seat.get_or_insert_with(|| {
-            let access = runtime.block_on(async {
-                match kubeconfig {
-                    Some(path) => Access::by_kubeconfig(path).await,
-                    None => Access::by_default().await,
-                }
-            });
-            access.map(|access| access.seat()).map_err(|error| Missing::Failure(format!("{error:#}")))
-        });
-        let seat = seat.as_ref().map_err(Clone::clone)?;
+        let patience = self.patience;
+        let (runtime, _, seat) = self.reach()?;
         let Collection { group, version, plural, namespace } = collection;
         let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
         let path = match namespace {
@@ -159,11 +185,31 @@ impl Lookup {
             let request = Request::new(path).list(&params).map_err(|error| Missing::Failure(error.to_string()))?;
             client.request::<Json>(request).await.map_err(|error| collection.missing(&error))
         };
-        let patience = self.patience;
-        let answer = self.runtime.block_on(async { tokio::time::timeout(patience, ask).await });
+        let answer = runtime.block_on(async { tokio::time::timeout(patience, ask).await });
         answer.unwrap_or_else(|_| {
             Err(Missing::Failure(format!("the API server does not answer within {} s", patience.as_secs())))
         })
+    }
+
+    /// The way to the API server, with what waits for it.
+    fn reach(&mut self) -> Result<(&Runtime, &Access, &Seat), Missing> {
+        let (way, runtime) = (&self.way, &self.runtime);
+        let access = self.access.get_or_insert_with(|| {
+            let access = runtime.block_on(async {
+                match (&way.kubeconfig, &way.context) {
+                    (kubeconfig, Some(context)) => Access::by_context(kubeconfig.as_deref(), context).await,
+                    (Some(path), None) => Access::by_kubeconfig(path).await,
+                    (None, None) => Access::by_default().await,
+                }
+            });
+            let access = access.map_err(|error| Missing::Failure(format!("{error:#}")))?;
+            let seat = access.seat();
+            Ok((access, seat))
+        });
+        match access {
+            Ok((access, seat)) => Ok((runtime, access, seat)),
+            Err(missing) => Err(missing.clone()),
+        }
     }
 }
 
@@ -179,7 +225,7 @@ impl Collection<'_> {
         {
             let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
             let resource = format!("{}{group}", self.plural);
-            return Missing::Rights { resource, namespace: self.namespace.map(str::to_owned) };
+            return Missing::Rights { verb: "list", resource, namespace: self.namespace.map(str::to_owned) };
         }
         Missing::Failure(Causes(error).to_string())
     }
@@ -189,12 +235,12 @@ impl fmt::Display for Missing {
     /// `it takes the right to list services in namespace shop; another --kubeconfig may have it`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Missing::Rights { resource, namespace } => {
+            Missing::Rights { verb, resource, namespace } => {
                 let place = match namespace {
                     Some(namespace) => format!("in namespace {namespace}"),
                     None => "in all namespaces".to_owned(),
                 };
-                write!(f, "it takes the right to list {resource} {place}; another --kubeconfig may have it")
+                write!(f, "it takes the right to {verb} {resource} {place}; another --kubeconfig may have it")
             }
             Missing::Failure(text) => f.write_str(text),
         }

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use postern::args::Cli;
 use postern::command::{self, Exit};
 use postern::telemetry;
 
 fn main() -> ExitCode {
-    match command::run(Cli::parse()) {
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match command::run(cli) {
         Ok(exit) => exit.into(),
         // Whoever reads our output has read enough, as `head` does.
         Err(error) if is_broken_pipe(&error) => Exit::Done.into(),

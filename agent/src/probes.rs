@@ -120,6 +120,9 @@ pub struct SideAnswer {
     /// The node whose agent decides this direction and was not asked. Left out where this one decides, or nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<String>,
+    /// Where that agent was asked: why it gave no answer. Left out where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<String>,
     /// What refuses the flow that is no policy: `gate`, `source`, `destination`, `link-local` or `tag`, as in denials. Left
     /// out where none of them does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,6 +323,9 @@ impl SideAnswer {
 
     /// Why the direction lets the flow pass or not, in words.
     pub fn reason(&self) -> String {
+        if let (Some(node), Some(reason)) = (&self.elsewhere, &self.unanswered) {
+            return format!("decided on node {node}, which gave no answer: {reason}");
+        }
         if let Some(node) = &self.elsewhere {
             return format!("decided on node {node}, whose agent was not asked");
         }
@@ -335,6 +341,21 @@ impl SideAnswer {
         }
     }
 
+    /// Of a direction that the agent of another node decides, which gave no answer: nothing else refuses the flow.
+    pub fn unanswered(node: String, reason: String) -> SideAnswer {
+        SideAnswer {
+            allowed: true,
+            isolated_by: Vec::new(),
+            rule: None,
+            quarantined: Vec::new(),
+            elsewhere: Some(node),
+            unanswered: Some(reason),
+            refusal: None,
+            refused_by: None,
+            nearest: None,
+        }
+    }
+
     /// What a judgement says by itself.
     pub fn of(judgement: &Judgement, direction: Direction) -> SideAnswer {
         SideAnswer {
@@ -343,6 +364,7 @@ impl SideAnswer {
             rule: rule(judgement, direction),
             quarantined: Vec::new(),
             elsewhere: None,
+            unanswered: None,
             refusal: None,
             refused_by: None,
             nearest: None,

@@ -180,11 +180,12 @@ mod tests {
             compiler.refuse(&PolicyKey { namespace: "shop".into(), name: (*name).into() }, "EINVAL".to_owned());
         }
         let (ir, table) = (compiler.ir(), Arc::new(compiler.table()));
-        let enforced = Some(Arc::new(Enforced { generation: Generation(1), ir, table }));
+        let enforced = Some(Arc::new(Enforced { generation: Generation(1), since: Default::default(), ir, table }));
         Arc::new(Snapshot {
             epoch: 1,
             objects: Vec::new(),
             pods: compiler.state().pods().clone(),
+            policies: Default::default(),
             namespaces: Default::default(),
             links: Default::default(),
             enforced,

@@ -1,15 +1,21 @@
 //! What an agent tells of itself to programs: what `/readyz` says to people, and what it knows and enforces in numbers.
 
+mod policy;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use compiler::api::PolicyKey;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::sync::Snapshot;
+
+pub use policy::{POLICY_PATH, PolicyStatus, RevisionStatus};
 
 /// Where the agent tells it.
 pub const PATH: &str = "/debug/status";
@@ -31,6 +37,12 @@ pub struct Status {
     pub epoch: u64,
     /// The generation of nf_tables since when the kernel holds what is enforced; null before the first commit.
     pub generation: Option<u32>,
+    /// When that was.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Whether the kernel does not take what it should; what it took before stays in force.
+    #[serde(default)]
+    pub failing: bool,
     /// What it waits for; empty where it is ready.
     pub waiting_for: Vec<String>,
     /// What does not keep it from being ready.
@@ -73,6 +85,8 @@ impl Status {
             node: snapshot.pods.node().to_string(),
             epoch: snapshot.epoch,
             generation: snapshot.enforced.as_ref().map(|enforced| enforced.generation.0),
+            since: snapshot.enforced.as_ref().map(|enforced| enforced.since),
+            failing: metrics.sync.is_failing(),
             waiting_for,
             notes,
             watches: freshness.ages().into_iter().map(|(kind, age)| (kind.to_owned(), age.as_secs())).collect(),
@@ -85,6 +99,13 @@ impl Status {
                 .collect(),
             gate: gate.unwrap_or_default(),
         }
+    }
+}
+
+impl Status {
+    /// Whether what the agent knows is in force, and it knows what it should.
+    pub fn is_in_force(&self) -> bool {
+        self.waiting_for.is_empty() && !self.failing && self.generation.is_some()
     }
 }
 
@@ -104,6 +125,16 @@ pub fn ask(agent: SocketAddr) -> anyhow::Result<Status> {
 /// If none answers.
 pub fn table(agent: SocketAddr) -> anyhow::Result<String> {
     get(agent, TABLE_PATH)
+}
+
+/// Asks an agent how it stands with a policy.
+///
+/// # Errors
+///
+/// As for [`ask`].
+pub fn of_policy(agent: SocketAddr, policy: &PolicyKey) -> anyhow::Result<PolicyStatus> {
+    let path = format!("{}/{}/{}", policy::PREFIX, policy.namespace, policy.name);
+    serde_json::from_str(&get(agent, &path)?).context("it is of another version")
 }
 
 fn get(agent: SocketAddr, path: &str) -> anyhow::Result<String> {

@@ -38,7 +38,7 @@ pub use link_name::LinkName;
 pub use name::{NodeName, PodKey, PodUid, PolicyKey, Str};
 pub use namespace::Namespace;
 pub use network_policy::{
-    ApiGeneration, Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, Ports, Rule,
+    ApiGeneration, Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, Ports, Revision, Rule,
 };
 pub use node::Node;
 pub use parse::{Doubt, InvalidObject, Item, Object, SkippedKind, parse, parse_network_policy, seconds};

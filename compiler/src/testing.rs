@@ -141,6 +141,7 @@ impl From<Namespace> for Event {
 pub(crate) fn policy(key: &str) -> PolicyBuilder {
     PolicyBuilder(NetworkPolicy {
         key: policy_key(key),
+        revision: Default::default(),
         api: ApiGeneration::V1,
         pod_selector: Selector::default(),
         ingress: None,

@@ -115,9 +115,18 @@ impl Agent {
     ///
     /// As for [`Agent::on_api`].
     pub fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_on("node-1", arguments)
+    }
+
+    /// The same for another node, whose network namespace the calling thread is in.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Agent::on_api`].
+    pub fn start_on(node: &str, arguments: &[&str]) -> Result<Self> {
         let folder = TempDir::with_prefix("postern-agent-")?;
         let log = File::create(folder.path().join("log"))?;
-        Self::spawn(arguments, log.into(), folder)
+        Self::spawn(node, arguments, log.into(), folder)
     }
 
     /// The same with a log that goes elsewhere; [`Agent::log`] is then an error.
@@ -126,12 +135,12 @@ impl Agent {
     ///
     /// As for [`Agent::on_api`].
     pub fn start_with_log(arguments: &[&str], log: impl Into<Stdio>) -> Result<Self> {
-        Self::spawn(arguments, log.into(), TempDir::with_prefix("postern-agent-")?)
+        Self::spawn("node-1", arguments, log.into(), TempDir::with_prefix("postern-agent-")?)
     }
 
-    fn spawn(arguments: &[&str], log: Stdio, folder: TempDir) -> Result<Self> {
+    fn spawn(node: &str, arguments: &[&str], log: Stdio, folder: TempDir) -> Result<Self> {
         let process = Command::new(binary()?)
-            .args(["agent", "--node-name", "node-1", "--admin-address", ADMIN])
+            .args(["agent", "--node-name", node, "--admin-address", ADMIN])
             .arg("--socket")
             .arg(folder.path().join(SOCKET))
             .env("RUST_LOG", "debug")

@@ -31,6 +31,15 @@ pub fn control_plane() -> Result<PathBuf> {
     go_program("control-plane")
 }
 
+/// What serves `exec` for the API server of the tests, as kubelet does, built if need be.
+///
+/// # Errors
+///
+/// As for [`control_plane`].
+pub fn kubelet() -> Result<PathBuf> {
+    go_program("kubelet")
+}
+
 /// What `kubectl kustomize` would print for a folder.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use integration::agent;
 use integration::answers::without_nearest;
 use integration::examples::{self, Example};
-use postern::probes::Answer;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// How many clusters are tried at a time. Most of the time each waits for what does not come.
@@ -67,8 +67,8 @@ fn complaints(example: &Example, attachment: &str) -> Vec<String> {
         complaints.push(format!("not an answer for each of {} probes:\n{tried}\n{explained}", example.probes.len()));
     }
     for ((probe, tried), explained) in example.probes.iter().zip(tried.lines()).zip(explained.lines()) {
-        let answer: Answer = serde_json::from_str(tried).unwrap();
-        if tried != without_nearest(explained).unwrap() || Some(answer.allowed) != probe.allowed {
+        let answer: Value = serde_json::from_str(tried).unwrap();
+        if answer != without_nearest(explained).unwrap() || answer["allowed"].as_bool() != probe.allowed {
             complaints.push(format!("{probe}, expected {:?}: tried\n{tried}\nexplained\n{explained}", probe.allowed));
         }
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 
 use integration::agent;
+use integration::answers::without_nearest;
 use integration::scene::{pod, policy};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -42,24 +43,11 @@ impl Asked {
         let asked = ["--probes", file.to_str().unwrap(), "-o", "json"];
         let (explained, said, told) = self.run("explain", &asked);
         let (tried, sent, of_try) = self.run("try", &[&asked[..], &["--timeout", "300"]].concat());
-        let read = |lines: &str| lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let (mut said, sent): (Vec<Value>, Vec<Value>) = (read(&said), read(&sent));
-        said.iter_mut().for_each(without_advice);
+        let said: Vec<Value> = said.lines().map(|line| without_nearest(line).unwrap()).collect();
+        let sent: Vec<Value> = sent.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(said, sent, "{told}\n{of_try}");
         assert_eq!(explained, tried, "{told}\n{of_try}");
         (tried, said)
-    }
-}
-
-/// Takes out of an answer what only `explain` says: the nearest rule.
-fn without_advice(answer: &mut Value) {
-    match answer {
-        Value::Object(fields) => {
-            fields.remove("nearest");
-            fields.values_mut().for_each(without_advice);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_advice),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

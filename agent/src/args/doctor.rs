@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CNI_RESULTS, OutputArg, SOCKET};
+use super::{ADMIN, CNI_RESULTS, OutputArg, SOCKET};
 
 /// `postern doctor`
 #[derive(Debug, Args)]
@@ -14,7 +14,7 @@ pub struct DoctorArgs {
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: OutputArg,
     /// Where the agent serves
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = ADMIN)]
     pub admin_address: SocketAddr,
     /// The agent's socket
     #[arg(long, value_name = "PATH", default_value = SOCKET)]

@@ -5,12 +5,30 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::OutputArg;
+use super::{ADMIN, OutputArg};
 use crate::flows::ProtocolFilter;
 
 /// `postern flows`
 #[derive(Debug, Args)]
 pub struct FlowsArgs {
+    /// Which.
+    #[command(flatten)]
+    pub filter: FlowsFilterArgs,
+    /// Where the agent serves
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = ADMIN)]
+    pub admin_address: SocketAddr,
+    /// With whose rights the names of Services and other nodes are read from the API server; by default those of the
+    /// default kubeconfig, or of the pod's service account
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+    /// End when standard input closes
+    #[arg(long, hide = true)]
+    pub tethered: bool,
+}
+
+/// Which flows are shown, and how.
+#[derive(Debug, Args)]
+pub struct FlowsFilterArgs {
     /// Only flows from or to this pod. Without a namespace it is that of -n, or default
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub pod: Option<String>,
@@ -35,11 +53,20 @@ pub struct FlowsArgs {
     /// How flows are printed: a line each
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: OutputArg,
-    /// Where the agent serves
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9471")]
-    pub admin_address: SocketAddr,
-    /// With whose rights the names of Services and other nodes are read from the API server; by default those of the
-    /// default kubeconfig, or of the pod's service account
-    #[arg(long, value_name = "PATH")]
-    pub kubeconfig: Option<PathBuf>,
+}
+
+impl FlowsFilterArgs {
+    /// The same as words of a command line.
+    pub fn words(&self) -> Vec<String> {
+        let FlowsFilterArgs { pod, namespace, policy, port, protocol, refused, watch, output } = self;
+        let mut words = vec![format!("--output={}", output.as_str())];
+        words.extend(pod.iter().map(|pod| format!("--pod={pod}")));
+        words.extend(namespace.iter().map(|namespace| format!("--namespace={namespace}")));
+        words.extend(policy.iter().map(|policy| format!("--policy={policy}")));
+        words.extend(port.map(|port| format!("--port={port}")));
+        words.extend(protocol.iter().map(|protocol| format!("--protocol={protocol}")));
+        words.extend(refused.then(|| "--refused".to_owned()));
+        words.extend(watch.then(|| "--watch".to_owned()));
+        words
+    }
 }

@@ -23,7 +23,7 @@ use tokio::sync::oneshot::error::RecvError;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin, socket};
-use crate::args::{AgentArgs, DenialsArg, EstablishedArg, GateArg, LogFormatArg, OwnAddressesArg};
+use crate::args::{AgentArgs, DenialsArg, EstablishedArg, FoldersArgs, GateArg, LogFormatArg, OwnAddressesArg};
 use crate::cni;
 use crate::denials;
 use crate::gate::{self, PodRanges};
@@ -71,6 +71,8 @@ pub struct Config {
     pub cuts_flows: bool,
     /// How often the table is read back and compared.
     pub verify_interval: Duration,
+    /// Up to how many policies each has metrics of its own.
+    pub policy_metrics: usize,
     /// What policies may cost.
     pub budget: Budget,
 }
@@ -97,7 +99,7 @@ impl From<AgentArgs> for Config {
             node_name,
             kubeconfig,
             paths,
-            recursive,
+            folders: FoldersArgs { recursive },
             deny,
             admin_address,
             socket,
@@ -114,6 +116,7 @@ impl From<AgentArgs> for Config {
             pod_ranges,
             established,
             verify_interval,
+            policy_metrics,
             policy_budget,
             namespace_budget,
         } = args;
@@ -157,6 +160,7 @@ impl From<AgentArgs> for Config {
                 EstablishedArg::Keep => false,
             },
             verify_interval: Duration::from_secs(verify_interval),
+            policy_metrics,
             budget: Budget { policy: policy_budget, namespace: namespace_budget },
         }
     }
@@ -192,6 +196,7 @@ async fn work(config: Config) -> Result<()> {
         pod_ranges,
         cuts_flows,
         verify_interval,
+        policy_metrics,
         budget,
     } = config;
     telemetry::init(&log)?;
@@ -209,7 +214,7 @@ async fn work(config: Config) -> Result<()> {
         Source::Files { .. } => None,
     };
 
-    let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::new()));
+    let (readiness, metrics) = (Readiness::new(), Arc::new(Metrics::with_policies(policy_metrics)));
     let origin = if access.is_some() { Origin::Api } else { Origin::Files };
     let (own_addresses, _unchecked) = checkable(own_addresses, &readiness);
     let limits = kernel::limits();

@@ -10,7 +10,7 @@ use crate::model::Model;
 
 pub(super) fn run(args: CompileArgs) -> anyhow::Result<Exit> {
     let CompileArgs { files, node, deny } = args;
-    let Some(loaded) = input::manifests(&files.paths, files.recursive, files.strict) else { return Ok(Exit::BadInput) };
+    let Some(loaded) = input::manifests(&files.paths, files.reading) else { return Ok(Exit::BadInput) };
     input::has_pods(&loaded, "note");
     let model = input::model(&loaded, &[], deny.into());
     let names: Vec<&str> = model.nodes().keys().map(|name| &*name.0).collect();

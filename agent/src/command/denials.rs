@@ -15,7 +15,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::Exit;
-use crate::args::{DenialsArgs, OutputArg};
+use super::tether::tether;
+use crate::args::{DenialsArgs, DenialsFilterArgs, OutputArg};
 use crate::denials::{Asked, Denial, Denials, PATH};
 use crate::telemetry::Escaped;
 
@@ -27,7 +28,11 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const LONGEST: usize = 64 * 1024 * 1024;
 
 pub(super) fn run(args: DenialsArgs) -> Result<Exit> {
-    let DenialsArgs { since, follow, pod, namespace, output, socket } = args;
+    let DenialsArgs { filter, socket, tethered } = args;
+    let DenialsFilterArgs { since, follow, pod, namespace, output } = filter;
+    if tethered {
+        tether()?;
+    }
     if let Some(pod) = &pod {
         ensure!(pod.split('/').count() == 2, "--pod {pod:?} is not NAMESPACE/NAME");
     }

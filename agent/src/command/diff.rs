@@ -6,25 +6,26 @@ use serde::Serialize;
 
 use super::matrix::{filter, parts, placed, tell};
 use super::{Exit, input};
-use crate::args::{DiffArgs, ReportArg};
+use crate::args::{DiffArgs, FilesArgs, ReportArg};
 use crate::files::applied;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Way};
 use crate::matrix::changes::{Change, arrivals, changes};
 use crate::matrix::{Matrix, text};
 
-pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
-    let DiffArgs { paths, against, recursive, strict, kubeconfig, output: format, end } = args;
+/// Where nothing is said of how to reach a running cluster, it is reached by this way.
+pub(super) fn run(args: DiffArgs, way: Option<Way>) -> anyhow::Result<Exit> {
+    let DiffArgs { files: FilesArgs { paths, reading }, against, kubeconfig, output: format, end } = args;
     let filter = filter(end.as_deref())?;
-    let Some(files) = input::manifests(&paths, recursive, strict) else { return Ok(Exit::BadInput) };
+    let Some(files) = input::manifests(&paths, reading) else { return Ok(Exit::BadInput) };
     let (before, after) = if against.is_empty() {
-        let before = Lookup::new(kubeconfig)?.cluster();
+        let before = Lookup::by(Way::to(kubeconfig, way))?.cluster();
         let before = before.map_err(|missing| {
             anyhow::anyhow!("the running cluster cannot be read (give --against to compare with files): {missing}")
         })?;
         let after = applied(&before, &files);
         (before, after)
     } else {
-        let Some(before) = input::manifests(&against, recursive, strict) else { return Ok(Exit::BadInput) };
+        let Some(before) = input::manifests(&against, reading) else { return Ok(Exit::BadInput) };
         (before, files)
     };
     if !input::has_pods(&before, "note") & !input::has_pods(&after, "note") {

@@ -1,6 +1,6 @@
 //! `postern explain`: is a flow allowed, by whom, or who isolates.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use compiler::nft::Deny;
@@ -8,32 +8,54 @@ use compiler::nft::Deny;
 use super::input::Asked;
 use super::output::Shown;
 use super::{Exit, input, output};
-use crate::args::{ExplainArgs, OutputArg, ProbesArgs};
+use crate::args::{ExplainArgs, ManifestsArgs, OutputArg, ProbesArgs, QuestionArgs};
 use crate::explanation::{self, Explained};
-use crate::live::{self, Live};
+use crate::live::{self, Here, Live};
+use crate::lookup::Lookup;
 use crate::probes::Probe;
+use crate::telemetry::Escaped;
 
 pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
-    let ExplainArgs { paths, recursive, strict, admin_address, kubeconfig, probes, trace, src, dst, port } = args;
+    let ExplainArgs { manifests, admin_address, question } = args;
+    let ManifestsArgs { paths, reading, kubeconfig } = manifests;
+    if paths.is_empty() {
+        let table = live::kernels_table().unwrap_or_else(|note| {
+            eprintln!("note: {note}");
+            None
+        });
+        return ask(question, || Ok(Live::here(Here::new(admin_address, table), Lookup::new(kubeconfig)?)));
+    }
+    let (probes, mut report) = begin(question)?;
+    let Some(loaded) = input::manifests(&paths, reading) else { return Ok(Exit::BadInput) };
+    input::has_pods(&loaded, "note");
+    let model = input::model(&loaded, &probes, Deny::default());
+    for asked in &probes {
+        report.add(asked, |probe| explanation::explain(&model, probe).map_err(|error| error.to_string()))?;
+    }
+    report.end()
+}
+
+/// Asks a running cluster.
+pub(super) fn ask(question: QuestionArgs, live: impl FnOnce() -> anyhow::Result<Live>) -> anyhow::Result<Exit> {
+    let (probes, mut report) = begin(question)?;
+    let mut live = live()?;
+    for asked in &probes {
+        report.add(asked, |probe| live.explain(probe))?;
+    }
+    for remark in live.remarks() {
+        eprintln!("note: {}", Escaped(remark));
+    }
+    report.end()
+}
+
+type Begun = (Vec<Asked>, Report<io::BufWriter<io::StdoutLock<'static>>>);
+
+fn begin(question: QuestionArgs) -> anyhow::Result<Begun> {
+    let QuestionArgs { probes, trace, src, dst, port } = question;
     let ProbesArgs { probes: probes_file, output: format } = probes;
     let probes = probes_of(probes_file.as_deref(), src, dst, port)?;
-    let mut report =
-        Report { out: io::BufWriter::new(io::stdout().lock()), format, with_path: trace, exit: Exit::Done };
-    if paths.is_empty() {
-        let mut live = Live::new(admin_address, kubeconfig, live::kernels_table())?;
-        for asked in &probes {
-            report.add(asked, |probe| live.explain(probe))?;
-        }
-    } else {
-        let Some(loaded) = input::manifests(&paths, recursive, strict) else { return Ok(Exit::BadInput) };
-        input::has_pods(&loaded, "note");
-        let model = input::model(&loaded, &probes, Deny::default());
-        for asked in &probes {
-            report.add(asked, |probe| explanation::explain(&model, probe).map_err(|error| error.to_string()))?;
-        }
-    }
-    report.out.flush()?;
-    Ok(report.exit)
+    let out = io::BufWriter::new(io::stdout().lock());
+    Ok((probes, Report { out, format, with_path: trace, exit: Exit::Done }))
 }
 
 fn probes_of(
@@ -60,6 +82,11 @@ struct Report<W> {
 }
 
 impl<W: io::Write> Report<W> {
+    fn end(mut self) -> anyhow::Result<Exit> {
+        self.out.flush()?;
+        Ok(self.exit)
+    }
+
     fn add(&mut self, asked: &Asked, explain: impl FnOnce(&Probe) -> Result<Explained, String>) -> anyhow::Result<()> {
         let explained = match asked {
             Ok(probe) => explain(probe).map(|explained| (probe, explained)),

@@ -10,7 +10,8 @@ use netlink::Error;
 use netlink::conntrack::{self, Change, Entry, Events, Heard};
 
 use super::Exit;
-use crate::args::FlowsArgs;
+use super::tether::tether;
+use crate::args::{FlowsArgs, FlowsFilterArgs};
 use crate::flows::{Client, Filter, MOST_ASKED, Names, Report, Wanted};
 
 /// How long news are gathered before they are shown.
@@ -20,7 +21,11 @@ const BREATH: Duration = Duration::from_millis(200);
 const EVENTS: &str = "/proc/sys/net/netfilter/nf_conntrack_events";
 
 pub(super) fn run(args: FlowsArgs) -> anyhow::Result<Exit> {
-    let FlowsArgs { pod, namespace, policy, port, protocol, refused, watch, output, admin_address, kubeconfig } = args;
+    let FlowsArgs { filter, admin_address, kubeconfig, tethered } = args;
+    let FlowsFilterArgs { pod, namespace, policy, port, protocol, refused, watch, output } = filter;
+    if tethered {
+        tether()?;
+    }
     let full = |name: String| {
         if name.contains('/') { name } else { format!("{}/{name}", namespace.as_deref().unwrap_or("default")) }
     };

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use compiler::api::{Object, escaped};
 use compiler::nft::Deny;
 
+use crate::args::{FoldersArgs, ReadingArgs};
 use crate::files::{self, Loaded, Reach};
 use crate::model::{Model, Openings};
 use crate::probes::{self, LineError, Probe};
@@ -19,7 +20,8 @@ pub(super) type Asked = Result<Probe, LineError>;
 
 /// Loads manifests and prints notes, findings and errors. `None` where the input is bad: a file that cannot be read or
 /// parsed, or, if `strict`, any finding.
-pub(super) fn manifests(paths: &[PathBuf], recursive: bool, strict: bool) -> Option<Loaded> {
+pub(super) fn manifests(paths: &[PathBuf], reading: ReadingArgs) -> Option<Loaded> {
+    let ReadingArgs { folders: FoldersArgs { recursive }, strict } = reading;
     let loaded = files::load_as(paths, Reach { recursive, pipes: true });
     for note in &loaded.notes {
         eprintln!("note: {note}");

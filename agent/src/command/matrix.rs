@@ -7,21 +7,22 @@ use compiler::nft::Deny;
 use serde::Serialize;
 
 use super::{Exit, input, output};
-use crate::args::{MatrixArgs, OutputArg};
+use crate::args::{ManifestsArgs, MatrixArgs, OutputArg};
 use crate::files::Loaded;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Way};
 use crate::matrix::{Filter, Matrix, Open, text};
 use crate::model::{Model, Named};
 
-pub(super) fn run(args: MatrixArgs) -> anyhow::Result<Exit> {
-    let MatrixArgs { paths, recursive, strict, kubeconfig, output: format, end } = args;
+/// Where nothing is said of how to reach a running cluster, it is reached by this way.
+pub(super) fn run(args: MatrixArgs, way: Option<Way>) -> anyhow::Result<Exit> {
+    let MatrixArgs { manifests: ManifestsArgs { paths, reading, kubeconfig }, output: format, end } = args;
     let filter = filter(end.as_deref())?;
     let loaded = if paths.is_empty() {
-        Lookup::new(kubeconfig)?
+        Lookup::by(Way::to(kubeconfig, way))?
             .cluster()
             .map_err(|missing| anyhow::anyhow!("the cluster cannot be read: {missing}"))?
     } else {
-        let Some(loaded) = input::manifests(&paths, recursive, strict) else { return Ok(Exit::BadInput) };
+        let Some(loaded) = input::manifests(&paths, reading) else { return Ok(Exit::BadInput) };
         loaded
     };
     if !input::has_pods(&loaded, "error") {

@@ -24,7 +24,7 @@ use lab::{Attachment, Outcome};
 pub(super) fn run(args: TryArgs) -> anyhow::Result<Exit> {
     let TryArgs { files, probes, deny, attachment, timeout } = args;
     let ProbesArgs { probes: probes_file, output: format } = probes;
-    let Some(loaded) = input::manifests(&files.paths, files.recursive, files.strict) else { return Ok(Exit::BadInput) };
+    let Some(loaded) = input::manifests(&files.paths, files.reading) else { return Ok(Exit::BadInput) };
     if !input::has_pods(&loaded, "error") {
         return Ok(Exit::BadInput);
     }

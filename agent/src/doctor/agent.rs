@@ -174,6 +174,8 @@ mod tests {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: "n1".to_owned(),
             epoch: 7,
+            since: None,
+            failing: false,
             generation: Some(3),
             waiting_for: Vec::new(),
             notes: Vec::new(),

@@ -1,19 +1,23 @@
-//! How the agent of this machine is asked, and held against the table that the kernel holds.
+//! How agents are asked: that of this machine, or those of the nodes on which both ends are.
 
-use anyhow::Context as _;
-use compiler::nft::Table;
-use netlink::{Connection, Ownership};
-
-use super::{Live, NO_COMMON_FAMILY, Unanswered};
-use crate::explanation::{self, Asked, Explanation, stranger};
+use super::{Live, NO_COMMON_FAMILY, Who};
+use crate::explanation::{Asked, Explanation, stranger};
 use crate::probes::Probe;
+use crate::remote::Reply;
+
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    /// Nobody knows such a pod.
+    NoSuchPod(String),
+    /// In words.
+    Reason(String),
+}
 
 impl Live {
-    /// Asks the agent, and holds what it says against the table that the kernel holds. A client that the agent does not
-    /// know is looked up.
+    /// Asks. A client that the agent of this machine does not know is looked up.
     pub(super) fn ask(&mut self, probe: &Probe) -> Result<Explanation, Unanswered> {
         match self.ask_agent(probe) {
-            Err(Unanswered::NoSuchPod(name)) if is_named(&probe.src, &name) => {
+            Err(Unanswered::NoSuchPod(name)) if self.is_here() && is_named(&probe.src, &name) => {
                 let (namespace, pod) = name.split_once('/').unwrap_or(("default", &name));
                 let (addresses, node) = self.pod(namespace, pod, &[]).map_err(Unanswered::Reason)?;
                 let mut last = Unanswered::Reason(format!("pod {name} has no address"));
@@ -38,44 +42,37 @@ impl Live {
     }
 
     fn ask_agent(&mut self, probe: &Probe) -> Result<Explanation, Unanswered> {
-        // An agent that does not answer once is not asked again, but what is left of the probes has its lines.
-        if let Some(failure) = &self.failure {
-            return Err(Unanswered::Reason(failure.clone()));
-        }
         let strangers = self.strangers.iter().filter_map(stranger::told).collect();
         let asked = Asked { probe: Probe { allowed: None, ..probe.clone() }, strangers };
-        let answer = explanation::ask(self.agent, &asked)
-            .with_context(|| format!("cannot ask the agent at {} (give -f to explain manifests)", self.agent));
-        let mut part = match answer {
-            Ok(Ok(part)) => part,
-            Ok(Err(reason)) => {
-                let missing = reason.strip_prefix("there is no pod ").and_then(|rest| rest.split(';').next());
-                return Err(missing.map_or_else(
-                    || Unanswered::Reason(reason.clone()),
-                    |missing| Unanswered::NoSuchPod(missing.to_owned()),
-                ));
-            }
-            Err(error) => {
-                let text = format!("{error:#}");
-                self.failure = Some(text.clone());
-                return Err(Unanswered::Reason(text));
-            }
-        };
-        if let Some(table) = &self.table {
-            let sides = [&part.answer.egress, &part.answer.ingress].map(|side| side.allowed);
-            part.disagrees |= sides.into_iter().zip(part.passes(table)).any(|(side, kernel)| kernel != Some(side));
+        match &mut self.who {
+            Who::Here(here) => here.ask(&asked).into(),
+            Who::Everywhere(everywhere) => everywhere.ask(&mut self.lookup, &asked.probe),
         }
-        Ok(part)
+    }
+
+    fn is_here(&self) -> bool {
+        match self.who {
+            Who::Here(_) => true,
+            Who::Everywhere(_) => false,
+        }
     }
 }
 
-/// What the kernel of this machine holds, to hold answers against; what hinders that is said on standard error.
-pub fn kernels_table() -> Option<Table> {
-    match Connection::open(Ownership::Plain).and_then(|mut connection| connection.dump()) {
-        Ok(mirror) => mirror.table,
-        Err(error) => {
-            eprintln!("note: the kernel's table is not compared: {:#}", anyhow::Error::from(error));
-            None
+impl From<Reply> for Result<Explanation, Unanswered> {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Explanation(part) => Ok(*part),
+            Reply::NoSuchPod(name) => Err(Unanswered::NoSuchPod(name)),
+            Reply::Reason(reason) => Err(Unanswered::Reason(reason)),
+        }
+    }
+}
+
+impl Unanswered {
+    pub(super) fn into_words(self) -> String {
+        match self {
+            Unanswered::NoSuchPod(name) => format!("there is no pod {name}"),
+            Unanswered::Reason(reason) => reason,
         }
     }
 }

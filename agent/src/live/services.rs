@@ -6,7 +6,7 @@ use compiler::api::{Pod, Service};
 use compiler::nft::Family;
 use compiler::policy::PacketProtocol;
 
-use super::{Live, NO_COMMON_FAMILY, Unanswered};
+use super::{Live, NO_COMMON_FAMILY, Unanswered, Who};
 use crate::explanation::{Explained, Explanation};
 use crate::model::{Backend, Backends, Services, nobody, notes_of, wanted};
 use crate::probes::Probe;
@@ -91,6 +91,9 @@ impl Live {
         let mut looked_up = 0;
         for Backend { pod, address, target, node } in &backends.usable {
             let of_endpoint = Probe { dst: address.to_string(), port: Some(*target), ..asked.clone() };
+            if let (Who::Everywhere(everywhere), Some(pod)) = (&mut self.who, pod) {
+                everywhere.know(*address, pod);
+            }
             let mut part = self.ask(&of_endpoint).map_err(Unanswered::into_words)?;
             if let (Some(pod), false, true) = (pod, part.answer.egress.allowed, part.ends[1] == address.to_string())
                 && looked_up < MOST_LOOKED_UP

@@ -28,6 +28,7 @@ use compiler::diff::Limits;
 use compiler::flows::Reviewed;
 use compiler::nft::Table;
 use compiler::policy::Ir;
+use jiff::Timestamp;
 use netlink::Error;
 use tokio::sync::watch::Receiver;
 use tracing::{debug, error, info, warn};
@@ -406,7 +407,7 @@ impl<K: Kernel> Engine<K> {
             self.metrics.programmed(now.saturating_duration_since(changed));
         }
         let generation = bond.mirror.generation;
-        let enforced = Enforced { generation, ir, table: desired };
+        let enforced = Enforced { generation, since: Timestamp::now(), ir, table: desired };
         self.publisher.publish(self.compiler.state(), Some(enforced));
         if let Some(policies) = self.suspects.acquit() {
             self.compiler.pardon(policies);

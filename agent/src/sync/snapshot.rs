@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use compiler::api::PolicyKey;
-use compiler::cluster::{Links, Namespaces, Pods, Quarantine, State};
+use compiler::cluster::{Links, Namespaces, Pods, Policies, Quarantine, State};
 use compiler::diff::Generation;
 use compiler::nft::Table;
 use compiler::policy::Ir;
+use jiff::Timestamp;
 use tokio::sync::watch::{Receiver, Sender, channel};
 
 /// What is known and what is enforced, at one moment. It never changes; whoever answers a question reads one, and so
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub objects: Vec<(&'static str, usize)>,
     /// The pods that are known, and whose an address is.
     pub pods: Pods,
+    /// The NetworkPolicies that are known.
+    pub policies: Policies,
     /// The Namespaces that are known.
     pub namespaces: Namespaces,
     /// The links of the node that may lead to pods.
@@ -33,6 +36,8 @@ pub struct Snapshot {
 pub struct Enforced {
     /// The kernel's generation since then.
     pub generation: Generation,
+    /// When that was.
+    pub since: Timestamp,
     /// Who may talk to whom.
     pub ir: Ir,
     /// The table that enforces it.
@@ -61,6 +66,7 @@ impl Snapshot {
             epoch,
             objects,
             pods: state.pods().clone(),
+            policies: state.policies().clone(),
             namespaces: state.namespaces().clone(),
             links: state.links().clone(),
             enforced,
@@ -100,6 +106,11 @@ impl Publisher {
         }
         self.is_stale = false;
         let last = self.sender.borrow().clone();
+        let enforced = enforced.map(|enforced| match &last.enforced {
+            // What is known anew of a table that stays is no news of the kernel.
+            Some(before) if before.generation == enforced.generation => Enforced { since: before.since, ..enforced },
+            Some(_) | None => enforced,
+        });
         let enforced = enforced.map(Arc::new).or_else(|| last.enforced.clone());
         self.sender.send_replace(Arc::new(Snapshot::of(state, last.epoch + 1, enforced)));
     }

@@ -114,6 +114,27 @@ impl Access {
         Access::new(Origin::Kubeconfig(path.to_owned()), PATIENCE).await.with_context(name)
     }
 
+    /// By a context of a kubeconfig, or of the default ones.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Access::by_kubeconfig`], and if there is no such context.
+    pub async fn by_context(kubeconfig: Option<&Path>, context: &str) -> Result<Access> {
+        let origin = Origin::Context { kubeconfig: kubeconfig.map(Path::to_owned), context: context.to_owned() };
+        Access::new(origin, PATIENCE).await.with_context(|| format!("context {context}"))
+    }
+
+    /// A client whose requests can turn into streams, as `exec` does, by the files as they were read last. It speaks
+    /// HTTP/1.1, since nothing is upgraded over HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// If its credential plugin fails, or kube was built without what the files ask for.
+    pub(crate) fn streaming_client(&self) -> Result<Client> {
+        let config = self.0.state().config.clone().context("the credentials were never read")?;
+        Ok(Client::try_from(config)?)
+    }
+
     async fn new(origin: Origin, patience: Patience) -> Result<Access> {
         let print = origin.print();
         let state = State {

@@ -10,6 +10,8 @@ use super::{IpBlock, PolicyKey, Port, Selector, Str};
 pub struct NetworkPolicy {
     /// Namespace and name.
     pub key: PolicyKey,
+    /// Which of the texts that it has had this is.
+    pub revision: Revision,
     /// Which generation of the API the object was written for.
     pub api: ApiGeneration,
     /// `spec.podSelector`: the pods of the policy's own namespace that it is about.
@@ -18,6 +20,15 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<Rule>>,
     /// `spec.egress`: whom the selected pods may reach.
     pub egress: Option<Vec<Rule>>,
+}
+
+/// Tells the texts of an object apart that the API has had by one name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// `metadata.uid`: one object; `None` where it has none, as in files.
+    pub uid: Option<Str>,
+    /// `metadata.generation`: grows with each change of the spec; 0 where the object has none.
+    pub generation: u64,
 }
 
 /// Which generation of the API a NetworkPolicy was written for.

@@ -1,14 +1,16 @@
 //! The NetworkPolicies.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use crate::api::{NetworkPolicy, PolicyKey};
 
 /// The NetworkPolicies, by namespace and name.
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
-    by_key: BTreeMap<PolicyKey, Arc<NetworkPolicy>>,
+    // Shared with snapshots of the state.
+    by_key: OrdMap<PolicyKey, Arc<NetworkPolicy>>,
 }
 
 impl Policies {

@@ -66,11 +66,12 @@ mod tests {
         let mut compiler = Compiler::new(NodeName("node-1".into()), Deny::Drop);
         compiler.apply(Event::Pods(PodSource::Cluster, Change::Applied(pod)));
         let (ir, table) = (compiler.ir(), Arc::new(compiler.table()));
-        let enforced = Some(Arc::new(Enforced { generation: Generation(1), ir, table }));
+        let enforced = Some(Arc::new(Enforced { generation: Generation(1), since: Default::default(), ir, table }));
         Snapshot {
             epoch: 1,
             objects: Vec::new(),
             pods: compiler.state().pods().clone(),
+            policies: Default::default(),
             namespaces: Default::default(),
             links: Default::default(),
             enforced,

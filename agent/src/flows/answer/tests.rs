@@ -46,12 +46,18 @@ fn snapshot() -> Snapshot {
     ] {
         compiler.apply(event);
     }
-    let enforced = Enforced { generation: Generation(1), ir: compiler.ir(), table: Arc::new(compiler.table()) };
+    let enforced = Enforced {
+        generation: Generation(1),
+        since: Default::default(),
+        ir: compiler.ir(),
+        table: Arc::new(compiler.table()),
+    };
     let pods = compiler.state().pods().clone();
     Snapshot {
         epoch: 1,
         objects: Vec::new(),
         pods,
+        policies: Default::default(),
         namespaces: Default::default(),
         links: Default::default(),
         enforced: Some(Arc::new(enforced)),

@@ -11,6 +11,7 @@ fn side(isolated_by: &[&str], rule: Option<&str>) -> SideAnswer {
         rule: rule.map(str::to_owned),
         quarantined: Vec::new(),
         elsewhere: None,
+        unanswered: None,
         refusal: None,
         refused_by: None,
         nearest: None,

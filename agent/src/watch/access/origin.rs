@@ -19,6 +19,8 @@ pub(super) enum Origin {
     Default { kubeconfigs: Vec<PathBuf>, service_account: PathBuf },
     /// A kubeconfig.
     Kubeconfig(PathBuf),
+    /// A context that is not the current one, of a kubeconfig or of the default ones.
+    Context { kubeconfig: Option<PathBuf>, context: String },
     #[cfg(test)]
     Fixed,
 }
@@ -35,6 +37,14 @@ impl Origin {
             Origin::Kubeconfig(path) => {
                 let kubeconfig = Kubeconfig::read_from(path)?;
                 Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+            }
+            Origin::Context { kubeconfig, context } => {
+                let kubeconfig = match kubeconfig {
+                    Some(path) => Kubeconfig::read_from(path)?,
+                    None => Kubeconfig::read()?,
+                };
+                let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+                Config::from_custom_kubeconfig(kubeconfig, &options).await?
             }
             #[cfg(test)]
             Origin::Fixed => Config::new(http::Uri::from_static("http://localhost")),
@@ -58,7 +68,7 @@ impl Origin {
     /// Whether the same files may lead to other credentials later.
     pub(super) fn may_expire(&self) -> bool {
         match self {
-            Origin::Default { .. } | Origin::Kubeconfig(_) => true,
+            Origin::Default { .. } | Origin::Kubeconfig(_) | Origin::Context { .. } => true,
             #[cfg(test)]
             Origin::Fixed => false,
         }
@@ -71,7 +81,11 @@ impl Origin {
                 files.extend(["ca.crt", "token"].map(|name| service_account.join(name)));
                 files
             }
-            Origin::Kubeconfig(path) => with_named(path),
+            Origin::Kubeconfig(path) | Origin::Context { kubeconfig: Some(path), .. } => with_named(path),
+            Origin::Context { kubeconfig: None, .. } => {
+                let kubeconfigs = default_kubeconfigs(env::var_os("KUBECONFIG"), env::home_dir());
+                kubeconfigs.iter().flat_map(|path| with_named(path)).collect()
+            }
             #[cfg(test)]
             Origin::Fixed => Vec::new(),
         }

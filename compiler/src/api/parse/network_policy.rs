@@ -3,12 +3,15 @@
 //! What is broken in one isolates rather more pods, and allows rather less, than was meant.
 
 use serde::Deserialize;
+use serde_json::Number;
 
 use crate::api::findings::{Broken, Findings, quoted};
 use crate::api::lenient::{Lenient, Record};
 use crate::api::reader::{Fields, Reader};
 use crate::api::wire::MetaWire;
-use crate::api::{ApiGeneration, Direction, Json, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Rule, Selector};
+use crate::api::{
+    ApiGeneration, Direction, Json, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Revision, Rule, Selector,
+};
 
 use super::meta::{Scope, meta};
 use super::rule::{RuleContext, rules};
@@ -29,6 +32,8 @@ pub(super) fn parse_network_policy_as(object: &Json, stand_in: &str) -> Parsed<N
     });
     let (meta, mut findings) = meta("NetworkPolicy", Scope::Namespaced, metadata, stand_in);
     let api = generation(object, &mut findings);
+    let generation = object.at(&["metadata", "generation"]).and_then(Json::as_number).and_then(Number::as_u64);
+    let revision = Revision { uid: meta.uid, generation: generation.unwrap_or_default() };
     let key = PolicyKey { namespace: meta.namespace, name: meta.name };
     let spec = Reader::root(object).fields(&mut findings).and_then(|fields| {
         let unknown = fields.unknown(&["apiVersion", "kind", "metadata", "spec", "status"]);
@@ -44,10 +49,10 @@ pub(super) fn parse_network_policy_as(object: &Json, stand_in: &str) -> Parsed<N
         }
     });
     let value = match spec {
-        Ok(fields) => policy(&fields, api, key, &mut findings),
+        Ok(fields) => NetworkPolicy { revision, ..policy(&fields, api, key, &mut findings) },
         Err(Broken) => {
             findings.add("spec", isolates_all(api));
-            all_isolated(api, key)
+            NetworkPolicy { revision, ..all_isolated(api, key) }
         }
     };
     Parsed { value, findings: findings.into_vec() }
@@ -118,7 +123,7 @@ fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut 
     };
     let ingress = read(Direction::Ingress, directions.ingress);
     let egress = read(Direction::Egress, directions.egress);
-    NetworkPolicy { key, api, pod_selector, ingress, egress }
+    NetworkPolicy { key, revision: Revision::default(), api, pod_selector, ingress, egress }
 }
 
 /// The directions that a policy is about.
@@ -190,6 +195,7 @@ const IN_DOUBT: &str = "the policy isolates in both directions, and allows nothi
 fn all_isolated(api: ApiGeneration, key: PolicyKey) -> NetworkPolicy {
     NetworkPolicy {
         key,
+        revision: Revision::default(),
         api,
         pod_selector: Selector::default(),
         ingress: Some(Vec::new()),
