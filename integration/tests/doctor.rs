@@ -146,7 +146,7 @@ fn a_policy_in_quarantine_and_a_table_that_is_another_are_wrong() {
         assert_ne!(another, table);
         let address = serve(status_json, another);
         let (status, checks) = doctor(&agent, &["--admin-address", &address]);
-        let due = ("wrong", "not in the kernel: ip saddr 10.9.9.9 drop");
+        let due = ("wrong", "in chain egress: not in the kernel: ip saddr 10.9.9.9 drop");
         assert_eq!((status, found(&checks, "table")), (1, due), "{checks:#?}");
     });
 }

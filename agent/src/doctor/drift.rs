@@ -67,10 +67,15 @@ fn difference(due: &str, found: &str) -> Option<String> {
         (None, None) => None,
         (Some(line), None) => Some(format!("{place}not in the kernel: {}", short(line))),
         (None, Some(line)) => Some(format!("{place}only in the kernel: {}", short(line))),
-        (Some(line), Some(found)) if line == "}" => Some(format!("{place}only in the kernel: {}", short(found))),
-        (Some(line), Some(found)) if found == "}" => Some(format!("{place}not in the kernel: {}", short(line))),
-        (Some(line), Some(found)) => {
-            Some(format!("{place}the kernel has {} where {} is due", short(found), short(line)))
+        // Where the other goes on as if the line were not there, it is one too many.
+        (Some(line), Some(other)) if found.get(at + 1) == Some(line) => {
+            Some(format!("{place}only in the kernel: {}", short(other)))
+        }
+        (Some(line), Some(other)) if due.get(at + 1) == Some(other) => {
+            Some(format!("{place}not in the kernel: {}", short(line)))
+        }
+        (Some(line), Some(other)) => {
+            Some(format!("{place}the kernel has {} where {} is due", short(other), short(line)))
         }
     }
 }
@@ -89,8 +94,8 @@ mod tests {
         // The same rule stands elsewhere.
         let due = Some("in chain a: not in the kernel: deny");
         assert_eq!(told(&[chain("a", &["x"]), chain("b", &["y", "deny"])]).as_deref(), due);
-        let due = Some("in chain b: the kernel has deny where y is due");
-        assert_eq!(told(&[chain("a", &["x", "deny"]), chain("b", &["deny", "y"])]).as_deref(), due);
+        let due = Some("in chain b: the kernel has z where y is due");
+        assert_eq!(told(&[chain("a", &["x", "deny"]), chain("b", &["z", "deny"])]).as_deref(), due);
         let due = Some("in chain a: only in the kernel: x");
         assert_eq!(told(&[chain("a", &["x", "deny", "x"]), chain("b", &["y", "deny"])]).as_deref(), due);
         assert_eq!(difference("a\n", "a\nx\n").as_deref(), Some("only in the kernel: x"));
