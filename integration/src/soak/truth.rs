@@ -28,8 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the agent has to know and to have done.
 pub(super) struct Truth {
-    /// What the kernel has to hold.
-    table: Table,
+    /// What the kernel has to hold: of pods elsewhere that claim one address those count of which policies speak, and
+    /// whether others are known besides goes by what was watched before.
+    tables: [Table; 2],
     /// The pods of other nodes that have to be watched.
     interest: Interest,
     /// How many policies are in quarantine.
@@ -55,15 +56,19 @@ impl Truth {
             }
         }
         let own_addresses = OwnAddresses::All { except: BTreeSet::new() };
-        let mut compiler = Compiler::new(NodeName("node-1".into()), Deny::Drop).checking(own_addresses);
+        let node = NodeName("node-1".into());
+        let mut compiler = Compiler::new(node.clone(), Deny::Drop).checking(own_addresses);
         compiler.apply(Event::Links(links::read().await?));
         compiler.apply(Event::Namespaces(Change::Reset(namespaces)));
         compiler.apply(Event::Policies(Change::Reset(policies)));
-        compiler.apply(Event::Pods(PodSource::Cluster, Change::Reset(pods)));
+        compiler.apply(Event::Pods(PodSource::Cluster, Change::Reset(pods.clone())));
         let interest = Interest::of(compiler.state());
-        let table = compiler.table();
+        let of_all = compiler.table();
+        let queries = interest.plan();
+        pods.retain(|pod| pod.node.as_ref() == Some(&node) || queries.iter().any(|query| query.has(pod)));
+        compiler.apply(Event::Pods(PodSource::Cluster, Change::Reset(pods)));
         let quarantined = compiler.state().quarantined().len();
-        Ok(Truth { table, interest, quarantined })
+        Ok(Truth { tables: [of_all, compiler.table()], interest, quarantined })
     }
 
     /// Waits until the agent is ready and watches what it has to, and the kernel holds exactly what it has to.
@@ -94,9 +99,10 @@ impl Truth {
         held.foreign.retain(|name| name != TABLE);
         held.table = held.table.as_ref().map(without_open_flows);
         ensure!(held.foreign.is_empty(), "the table has what nobody of us wrote: {:?}", held.foreign);
-        match diff::next(&self.table, &held, kernel::limits()) {
-            None => Ok(()),
-            Some(transaction) => bail!("the kernel's table is not what the objects mean; it lacks\n{transaction}"),
+        let mut lacks = self.tables.iter().map(|table| diff::next(table, &held, kernel::limits()));
+        match (lacks.next().flatten(), lacks.next().flatten()) {
+            (None, _) | (_, None) => Ok(()),
+            (Some(_), Some(lacks)) => bail!("the kernel's table is not what the objects mean; it lacks\n{lacks}"),
         }
     }
 
