@@ -109,6 +109,8 @@ async fn refusal(answer: Response<Body>) -> Failure {
     let retry_after = retry_after(answer.headers());
     if code.is_redirection() {
         let to = answer.headers().get(LOCATION).map_or("nowhere".into(), |to| String::from_utf8_lossy(to.as_bytes()));
+        // Each request has another query, and what differs is told anew.
+        let to = to.split('?').next().unwrap_or_default();
         let message = format!("redirected to {to}, which is not followed; the address of the API server is wrong");
         return Failure::Refused { status: status(code, message), retry_after };
     }

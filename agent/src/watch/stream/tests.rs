@@ -195,7 +195,9 @@ async fn no_way_to_fail_is_tried_without_a_pause() {
             false => gone(),
         }),
         ("410 as a status", "410 Expired", |_| refusal(410, "Expired", "too old")),
-        ("a redirect", "redirected to http://elsewhere/", |_| with_header(302, "location", "http://elsewhere/")),
+        ("a redirect", "redirected to http://elsewhere/, which", |_| {
+            with_header(302, "location", "http://elsewhere/?seconds=7")
+        }),
         ("no content", "204 No Content", |_| with_header(204, "x", "y")),
         ("a list that is cut", "cannot be read", |query| match is_list(query) {
             true => lines(&[event("ADDED", "b", 1)], Then::End),
