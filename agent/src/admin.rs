@@ -1,5 +1,5 @@
-//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/status`, `/debug/policy/`, `/debug/explain` and `/debug/flows/` to
-//! anybody on the node, and on its [`socket`] `/denials` to root.
+//! What the agent tells over HTTP: `/livez`, `/readyz`, `/metrics`, `/debug/table`, `/debug/status`, `/debug/policy/`,
+//! `/debug/explain` and `/debug/flows/` to anybody on the node, and on its [`socket`] `/denials` to root.
 
 mod flows;
 mod server;
@@ -131,18 +131,24 @@ fn json(value: &impl Serialize) -> Response {
 
 /// What the kernel holds as far as the agent knows, as nft prints it.
 async fn table(State(admin): State<Admin>) -> Response {
-    match at_leisure(move || admin.printed_table()).await {
+    match at_leisure(&ANYBODYS_TURN, move || admin.printed_table()).await {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
+/// The turn of whoever asks on the address of the agent, and that of root on its socket, whom nobody else keeps waiting.
+static ANYBODYS_TURN: Semaphore = Semaphore::const_new(1);
+static ROOTS_TURN: Semaphore = Semaphore::const_new(1);
+
 /// Does what takes a while, one after the other, so that nobody who asks takes more than one core of the node, and on a thread
 /// on which nothing else waits: watches are read on that of the server.
-async fn at_leisure<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-    static TURN: Semaphore = Semaphore::const_new(1);
+async fn at_leisure<T: Send + 'static>(
+    turn: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
     // It is never closed. Who has gone meanwhile is not answered, and who goes while he is leaves his turn when it ends.
-    let turn = TURN.acquire().await.ok();
+    let turn = turn.acquire().await.ok();
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work()
@@ -172,7 +178,7 @@ async fn explain(State(admin): State<Admin>, body: String) -> Response {
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     // A pod may have thousands of rules, of which the nearest is looked for.
-    let answering = at_leisure(move || explain_snapshot(&admin.sync.snapshot(), &asked));
+    let answering = at_leisure(&ANYBODYS_TURN, move || explain_snapshot(&admin.sync.snapshot(), &asked));
     match answering.await.map(|answer| answer.map(|explanation| serde_json::to_string(&explanation))) {
         Ok(Ok(Ok(json))) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Ok(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
@@ -188,7 +194,7 @@ async fn denials(State(admin): State<Admin>, body: String) -> Response {
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     // Ten thousand are judged again, which takes a while.
-    let answering = at_leisure(move || {
+    let answering = at_leisure(&ROOTS_TURN, move || {
         let notes = admin.readiness.status().notes;
         let note = notes.into_iter().find(|note| note.starts_with(denials::UNTOLD));
         let note = if admin.tells_denials { note } else { Some("the agent runs with --denials=off".to_owned()) };

@@ -12,11 +12,11 @@ use k8s_openapi::api::core::v1::Pod;
 use lab::{Attachment, Lab, Topology};
 use serde_json::json;
 use tokio::runtime;
-use tokio::task::spawn_blocking;
 
 use crate::agent::{Agent, binary, install};
 use crate::control_plane::{ControlPlane, Options};
 use crate::kubelet::Kubelet;
+use crate::node::inside;
 use crate::{line, scene};
 
 /// The nodes and their addresses.
@@ -49,20 +49,11 @@ impl Fleet {
         let topology = Topology { attachment: Attachment::Routed, nodes, pods: Vec::new(), outside: Vec::new() };
         let lab = Lab::build(topology).await?;
         let netns = lab.node(0).context("the lab has a node")?.clone();
-        let inside = move || {
-            netns.run(|| {
-                let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                runtime.block_on(async {
-                    test(Fleet::build(lab).await?).await;
-                    anyhow::Ok(())
-                })
-            })?
-        };
-        match spawn_blocking(inside).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(error.into()),
-        }
+        inside(netns, async move || {
+            test(Fleet::build(lab).await?).await;
+            Ok(())
+        })
+        .await
     }
 
     async fn build(lab: Lab) -> Result<Fleet> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use lab::{Attachment, Lab, Topology};
+use lab::{Attachment, Lab, Netns, Topology};
 use tokio::runtime;
 use tokio::task::spawn_blocking;
 
@@ -25,6 +25,22 @@ pub struct Node {
     pub lab: Lab,
     /// The addresses of the pods, by namespace and name.
     addresses: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// Runs a test in a network namespace, on a runtime that is made there: its threads are in it, and so are their processes.
+///
+/// # Errors
+///
+/// Those of the test. A panic of it goes on.
+pub(crate) async fn inside(netns: Netns, test: impl AsyncFnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let run = move || {
+        netns.run(|| runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(test()))?
+    };
+    match spawn_blocking(run).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Node {
@@ -51,26 +67,16 @@ impl Node {
         let topology = Topology { attachment: Attachment::Routed, nodes, pods: Vec::new(), outside: Vec::new() };
         let lab = Lab::build(topology).await?;
         let netns = lab.node(0).context("the lab has a node")?.clone();
-        // The threads of a runtime that is made in the node's namespace are in it, and so are their processes.
-        let inside = move || {
-            netns.run(|| {
-                let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                runtime.block_on(async {
-                    let api = ControlPlane::start().await?;
-                    let kubeconfig = install(&api).await?;
-                    let kubeconfig = kubeconfig.to_str().context("the path is text")?;
-                    let mut agent = Agent::start(&[&["--kubeconfig", kubeconfig], arguments].concat())?;
-                    agent.ready().await?;
-                    test(Node { api, agent, lab, addresses: BTreeMap::new() }).await;
-                    anyhow::Ok(())
-                })
-            })?
-        };
-        match spawn_blocking(inside).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(error.into()),
-        }
+        inside(netns, async move || {
+            let api = ControlPlane::start().await?;
+            let kubeconfig = install(&api).await?;
+            let kubeconfig = kubeconfig.to_str().context("the path is text")?;
+            let mut agent = Agent::start(&[&["--kubeconfig", kubeconfig], arguments].concat())?;
+            agent.ready().await?;
+            test(Node { api, agent, lab, addresses: BTreeMap::new() }).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Gives a pod its namespace and its link, as a network plugin does. The API is told by [`Node::report`].

@@ -11,7 +11,7 @@ use axum::routing::post;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Admin, at_leisure};
+use super::{ANYBODYS_TURN, Admin, at_leisure};
 use crate::flows::{self, JUDGE_PATH, MOST_ASKED, SCOPE_PATH};
 use crate::kernel::own_addresses;
 use crate::sync::Snapshot;
@@ -52,7 +52,7 @@ async fn answer<Q: DeserializeOwned + 'static, A: Serialize + 'static>(
         let answer = answer(&snapshot, question)?;
         serde_json::to_string(&answer).map_err(|error| error.to_string())
     };
-    match at_leisure(work).await {
+    match at_leisure(&ANYBODYS_TURN, work).await {
         Ok(Ok(json)) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Ok(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
         Err(error) => failed(&error),
