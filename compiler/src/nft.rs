@@ -24,7 +24,7 @@ pub(crate) use chain::sets_of;
 pub use chain::{BaseChain, Chain, ChainPolicy, Hook};
 pub use denials::{LogGroup, Refusal, SNAPLEN, unlogged_counter};
 pub use gate::refused_gate_counter;
-pub(crate) use gate::{is_gated, ranges_of};
+pub(crate) use gate::{is_gated, opens_gate, ranges_of};
 pub use lower::{
     Lowerer, lower, refused_destination_counter, refused_link_local_counter, refused_port_source_counter,
     refused_tag_counter,

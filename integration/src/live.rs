@@ -171,10 +171,13 @@ impl Live {
             let Some(agent) = &node.agent else { continue };
             let desired = node.compiler.table();
             loop {
-                if agent.handle.snapshot().table().is_some_and(|table| without_open_flows(table) == desired) {
+                let snapshot = agent.handle.snapshot();
+                let held = snapshot.table().map(without_open_flows).unwrap_or_default();
+                if held == desired {
                     break;
                 }
-                ensure!(begun.elapsed() < PATIENCE, "node {} has another table than it should", node.name);
+                let is_late = begun.elapsed() >= PATIENCE;
+                ensure!(!is_late, "node {} has this table:\n{held}\nand is to have this:\n{desired}", node.name);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }

@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
 use super::ahead::{self, chain_of};
-use super::{Mirror, Op, Transaction, behind, stage};
+use super::{Mirror, Op, Transaction, behind, opening, stage};
 use crate::nft::{Chain, ChainName, Key, MapElement, Set, SetName, Table, TableFamily, VerdictMap};
 
 /// What one transaction may do.
@@ -36,7 +36,7 @@ pub fn next(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<Transact
 /// A transaction, and what it has begun.
 pub(super) struct Step {
     pub(super) transaction: Transaction,
-    /// Where it only lets chains go ahead, or leaves one half way: the table to which that leads.
+    /// Where it only lets chains go ahead, leaves one half way or the gate shut: the table to which that leads.
     pub(super) begun: Option<Table>,
 }
 
@@ -80,7 +80,12 @@ pub(super) fn step(desired: &Table, mirror: &Mirror, limits: Limits) -> Option<S
         Some(ahead) => (ahead, Changes::between(base, ahead)),
         None => (reached, changes),
     };
-    let has_begun = ahead.is_some() || is_half_way;
+    let shut = opening::target(reached, &changes);
+    let (reached, changes) = match &shut {
+        Some(shut) => (shut, Changes::between(base, shut)),
+        None => (reached, changes),
+    };
+    let has_begun = ahead.is_some() || shut.is_some() || is_half_way;
     let transaction = transaction(reached, base, &changes, ops, limits)?;
     Some(Step { transaction, begun: has_begun.then(|| target.clone()) })
 }

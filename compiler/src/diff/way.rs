@@ -12,7 +12,7 @@ const TRANSACTIONS_A_MILESTONE: usize = 16;
 ///
 /// Where chains have gone ahead, the transaction that leads to them comes next, whatever is desired by then: else one who
 /// changes something at every turn would have chains go ahead for ever, while nobody's change takes effect. The same goes
-/// for a chain that is half way to its new rules. The rest of the memory only saves work: where the table is to become another than before, or the mirror shows something else than
+/// for a chain that is half way to its new rules, and for a gate that is still shut. The rest of the memory only saves work: where the table is to become another than before, or the mirror shows something else than
 /// the last transaction should have left, the way is found anew.
 #[derive(Debug, Default)]
 pub struct Way {

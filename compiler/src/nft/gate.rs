@@ -6,9 +6,9 @@
 //!            -> link-local, and not of known-links -> gate-link-local -> refused
 //! ```
 //!
-//! It stands at the end of the base chains, so that isolated pods, whose addresses lead elsewhere, do not pay for it. It is
-//! part of the same transaction as the rules of the pods whose addresses are known, and so opens with them; and it stays in
-//! the kernel where there is no agent.
+//! It stands at the end of the base chains, so that isolated pods, whose addresses lead elsewhere, do not pay for it. It
+//! opens right after the rules of the pods whose addresses are known have come (see [`crate::diff`]), and it stays in the
+//! kernel where there is no agent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::denials::{add_log, refuse};
+use super::lower::known_ports;
 use super::skeleton::{DHCPV6_SERVER, LISTENERS, neighbour_discovery, rule};
 use super::{
     Chain, ChainName, Comment, CounterName, Family, Field, Key, KeyType, LogGroup, Match, Refusal, Rule, Set, SetName,
@@ -138,6 +139,11 @@ fn local_end(direction: Direction, family: Family) -> Field {
 /// Whether a table has a gate.
 pub(crate) fn is_gated(table: &Table) -> bool {
     Family::ALL.into_iter().any(|family| table.sets.contains_key(&ranges_set(family)))
+}
+
+/// Whether what comes into a set lets somebody past the gate, in the table of the node or in that of its bridges.
+pub(crate) fn opens_gate(set: &SetName) -> bool {
+    *set == known_links() || *set == known_ports() || Family::ALL.into_iter().any(|family| *set == known_set(family))
 }
 
 /// The ranges of a table's gate: what an agent starts with that has not been told of any yet.

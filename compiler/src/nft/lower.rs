@@ -33,6 +33,7 @@ use crate::api::{Direction, PolicyKey};
 use crate::cluster::{Endpoint, PodPeers, PortSelector};
 use crate::policy::{Ir, LocalPod, PodLinks, RulesByPolicy};
 use crate::shared::changed_keys;
+pub(super) use bridge::known_ports;
 pub use bridge::{
     refused_destination_counter, refused_link_local_counter, refused_port_source_counter, refused_tag_counter,
 };

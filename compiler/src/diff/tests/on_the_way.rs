@@ -73,3 +73,37 @@ fn whom_the_gate_shuts_out_does_not_get_past_it_by_a_chain_that_is_empty() {
     let ahead = ["add chain d", "add 1 rules to chain d"];
     assert_eq!(way(&gated, &to, Limits::default()), [&ahead[..], &["add 1 elements to map m"]]);
 }
+
+#[test]
+fn the_gate_opens_after_the_rules_have_come_and_shuts_with_their_going() {
+    let shut = start().set("pod-ranges-v4", &[3]).set("known-pods-v4", &[1]);
+    let open = shut.clone().map("m", &[(1, "c"), (2, "c"), (3, "c")]).set("known-pods-v4", &[1, 3]);
+    let rules = ["add 1 elements to map m"];
+    let known = ["add 1 keys to set known-pods-v4"];
+    assert_eq!(way(&shut, &open, Limits::default()), [rules, known]);
+    let both = ["delete 1 elements of map m", "delete 1 keys of set known-pods-v4"];
+    assert_eq!(only(&open, &shut), both);
+    // Nothing else comes with it, and nothing of before is in the way.
+    assert_eq!(only(&shut, &shut.clone().set("known-pods-v4", &[1, 3])), known);
+    let moved = shut.clone().map("m", &[(2, "c"), (3, "c")]).set("known-pods-v4", &[3]);
+    assert_eq!(way(&shut, &moved, Limits::default())[1..], [known]);
+}
+
+#[test]
+fn the_gate_opens_whatever_else_is_wanted_meanwhile() {
+    let gated = start().set("pod-ranges-v4", &[3]).set("known-pods-v4", &[1]);
+    let (mut kernel, mut mirror) = kernel_with(&gated, Release::AtOnce);
+    let mut way = Way::default();
+    let mut known = Vec::new();
+    for n in 10..16 {
+        let desired = gated.clone().map("m", &[(1, "c"), (n, "c")]).set("known-pods-v4", &[1, n]);
+        let transaction = way.next(&desired, &mirror, Limits::default()).expect("there is always more to do");
+        let generation = kernel.commit(&transaction).expect("the kernel takes it");
+        mirror.committed(transaction, generation);
+        let table = mirror.table.as_ref().expect("there is a table");
+        let keys = table.sets[&SetName::from_kernel("known-pods-v4")].keys.iter().map(ToString::to_string);
+        known.push(keys.collect::<Vec<_>>().join(" "));
+    }
+    let shut = "10.0.0.1";
+    assert_eq!(known, [shut, "10.0.0.1 10.0.0.10", shut, "10.0.0.1 10.0.0.12", shut, "10.0.0.1 10.0.0.14"]);
+}

@@ -119,6 +119,11 @@ fn chain(name: &str) -> ChainName {
     ChainName::in_table(TableFamily::Bridge, name)
 }
 
+/// The ports of which it is known who is behind them.
+pub(in crate::nft) fn known_ports() -> SetName {
+    set(KNOWN_PORTS)
+}
+
 fn set(name: &str) -> SetName {
     SetName::in_table(TableFamily::Bridge, name)
 }
@@ -147,7 +152,7 @@ fn addresses(pods: &[LocalPod]) -> BTreeMap<Family, Vec<Key>> {
 fn from_port(has_sources: bool, is_gated: bool, log: Option<LogGroup>) -> Chain {
     let base = Some(BaseChain { hook: Hook::Prerouting, priority: BEFORE_ROUTING, policy: ChainPolicy::Accept });
     let from = |ports| Match::In(Field::InputLink, set(ports));
-    let is_unknown = || Match::NotIn(Field::InputLink, set(KNOWN_PORTS));
+    let is_unknown = || Match::NotIn(Field::InputLink, known_ports());
     let mut rules = tags().map(|tag| refused([tag, from(TAGLESS_PORTS)], Refusal::Tag, log)).to_vec();
     if is_gated {
         rules.extend(tags().map(|tag| refused([tag, is_unknown()], Refusal::Tag, log)));
@@ -170,7 +175,7 @@ fn to_port(is_gated: bool) -> Chain {
     let base = Some(BaseChain { hook: Hook::Forward, priority: FILTER, policy: ChainPolicy::Accept });
     let mut rules = vec![rule([Stmt::VerdictMap(Field::OutputLink, set(CLOSED_PORTS))], None)];
     if is_gated {
-        let is_unknown = Stmt::Match(Match::NotIn(Field::OutputLink, set(KNOWN_PORTS)));
+        let is_unknown = Stmt::Match(Match::NotIn(Field::OutputLink, known_ports()));
         rules.push(rule([is_unknown, Stmt::Verdict(Verdict::Goto(chain(CLOSED)))], None));
     }
     Chain { base, comment: comment("what may reach ports"), rules }
