@@ -13,6 +13,7 @@
 //! merge    several files   -> objects, findings
 //! making   workloads       -> the Pods that a cluster would make of them, for commands
 //! memory   one reading after the other -> what is in force
+//! large    the files that are read beside the others
 //! ```
 //!
 //! An agent remembers: [`memory`] says what happens to the objects of a file that breaks or vanishes.
@@ -20,6 +21,7 @@
 mod applied;
 mod content;
 mod document;
+mod large;
 mod making;
 pub mod memory;
 mod merge;
@@ -36,6 +38,7 @@ use compiler::api::{Finding, Object, PodKey, Protocol};
 use crate::model::Workloads;
 pub use applied::applied;
 use content::Content;
+pub use large::Step;
 pub use place::{LoadError, Note, Place};
 use source::{Bytes, LARGEST, Sort};
 use tree::{FileKey, Identity, Tree, is_gone};
@@ -78,8 +81,8 @@ pub struct Reach {
 /// What was found at the paths at one time.
 struct Reading {
     files: Vec<(FileKey, Content)>,
-    /// The files that nobody has changed since they were read before.
-    unchanged: Vec<FileKey>,
+    /// The files of which stands what they said before: nobody has changed them since, or they are being read.
+    standing: Vec<FileKey>,
     folders: BTreeMap<PathBuf, Identity>,
     no_files: BTreeMap<PathBuf, &'static str>,
     errors: Vec<(PathBuf, LoadError)>,
@@ -100,7 +103,7 @@ pub fn load_as(paths: &[PathBuf], reach: Reach) -> Loaded {
 
 /// The same, with something else for standard input.
 fn load_with(paths: &[PathBuf], reach: Reach, standard_input: &mut dyn Read) -> Loaded {
-    let Reading { files, errors, notes, .. } = read_with(paths, reach, |_, _| false, standard_input);
+    let Reading { files, errors, notes, .. } = read_with(paths, reach, |_, _, _| false, standard_input);
     let mut loaded = merge::merge(files.iter().map(|(_, content)| content), merge::Workloads::Run);
     loaded.notes.splice(0..0, notes);
     loaded.errors = errors.into_iter().map(|(_, error)| error).collect();
@@ -111,14 +114,16 @@ fn load_with(paths: &[PathBuf], reach: Reach, standard_input: &mut dyn Read) -> 
     loaded
 }
 
+/// Reads all paths, but for the files of which stands what they said before: by the key, how the file is found, and the
+/// path that led to it.
 fn read_with(
     paths: &[PathBuf],
     reach: Reach,
-    is_known: impl Fn(&FileKey, &Stamp) -> bool,
+    mut stands: impl FnMut(&FileKey, &Stamp, &Path) -> bool,
     standard_input: &mut dyn Read,
 ) -> Reading {
     let mut tree = Tree::default();
-    let (mut files, mut unchanged) = (Vec::new(), Vec::new());
+    let (mut files, mut standing) = (Vec::new(), Vec::new());
     for (given, path) in paths.iter().enumerate() {
         if path == Path::new("-") {
             let path = PathBuf::from(STANDARD_INPUT);
@@ -130,15 +135,15 @@ fn read_with(
         tree.add(given, path, reach);
         for (key, sort) in tree.files.drain(..) {
             let stamp = tree.stamps.get(&key.1).and_then(Option::as_ref);
-            if stamp.is_some_and(|stamp| is_known(&key, stamp)) {
-                unchanged.push(key);
+            if stamp.is_some_and(|stamp| stands(&key, stamp, path)) {
+                standing.push(key);
             } else if let Some(content) = content_at(&key.1, sort, path) {
                 files.push((key, content));
             }
         }
     }
     let Tree { folders, no_files, errors, notes, stamps, .. } = tree;
-    Reading { files, unchanged, folders, no_files, errors, notes, stamps }
+    Reading { files, standing, folders, no_files, errors, notes, stamps }
 }
 
 /// Reads a file; none if it has been removed from its folder meanwhile.

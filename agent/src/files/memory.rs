@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use compiler::api::Object;
 
 use super::content::Content;
+use super::large::{LargeFiles, Step};
 use super::merge::{Workloads, merge};
 use super::place::printed;
 use super::tree::{FileKey, Identity};
@@ -26,9 +27,11 @@ use super::{Loaded, Reach, Reading, Stamp, read_with};
 #[derive(Default)]
 pub struct Memory {
     files: BTreeMap<FileKey, Content>,
-    /// How files were found when they were last read, and what was wrong with them then.
-    looks: BTreeMap<FileKey, (Stamp, Vec<String>)>,
+    /// How files were found when they were last read, if that tells of each change, and what was wrong with them then.
+    looks: BTreeMap<FileKey, (Option<Stamp>, Vec<String>)>,
     folders: BTreeMap<PathBuf, Identity>,
+    /// Where large files are read beside the others.
+    large: Option<LargeFiles>,
 }
 
 /// What is in force after a reading.
@@ -44,26 +47,45 @@ pub struct InForce {
 // === impl Memory ===
 
 impl Memory {
+    /// From now on large files are read beside the others, on a thread that tells each of its steps. What such a file
+    /// said last stays in force until the reading that follows its [`Step::End`].
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn read_large_beside(&mut self, tell: impl Fn(Step) + Send + 'static) -> io::Result<()> {
+        self.large = Some(LargeFiles::spawn(tell)?);
+        Ok(())
+    }
+
     /// Looks at all paths, and reads the files that are not as they were when they were last read.
     pub fn read(&mut self, paths: &[PathBuf], reach: Reach) -> InForce {
-        let is_known = |key: &FileKey, now: &Stamp| self.looks.get(key).is_some_and(|(stamp, _)| stamp == now);
-        let reading = read_with(paths, reach, is_known, &mut io::stdin());
+        let Memory { looks, large, .. } = self;
+        if let Some(large) = large {
+            large.begin();
+        }
+        let stands = |key: &FileKey, now: &Stamp, given: &Path| {
+            looks.get(key).is_some_and(|(stamp, _)| stamp.as_ref() == Some(now))
+                || large.as_mut().is_some_and(|large| large.leave(key, now, given))
+        };
+        let mut reading = read_with(paths, reach, stands, &mut io::stdin());
+        if let Some(large) = large {
+            reading.files.extend(large.end(&mut reading.standing));
+        }
         self.keep(reading)
     }
 
     fn keep(&mut self, reading: Reading) -> InForce {
-        let Reading { files, unchanged, folders, no_files, errors, notes, stamps } = reading;
+        let Reading { files, standing, folders, no_files, errors, notes, stamps } = reading;
         let mut faults: Vec<String> = errors.iter().map(|(_, error)| error.to_string()).collect();
-        let mut read: BTreeSet<FileKey> = unchanged.into_iter().collect();
+        let mut read: BTreeSet<FileKey> = standing.into_iter().collect();
         self.looks.retain(|key, _| read.contains(key));
         faults.extend(self.looks.values().flat_map(|(_, faults)| faults.clone()));
         for (key, mut content) in files {
             let before = self.files.get(&key);
             let wrong = faults_of(&key.1, &content, before);
             read.insert(key.clone());
-            if let Some(stamp) = content.stamp.take() {
-                self.looks.insert(key.clone(), (stamp, wrong.clone()));
-            }
+            self.looks.insert(key.clone(), (content.stamp.take(), wrong.clone()));
             if wrong.is_empty() || before.is_none() {
                 self.files.insert(key, content);
             }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
@@ -89,6 +89,14 @@ fn has_rested(metadata: &fs::Metadata, now: SystemTime) -> bool {
             + Duration::from_nanos(nanoseconds.try_into().unwrap_or(0));
         changed + grain < now
     })
+}
+
+/// Waits until a file has rested, unless it has whole seconds for times.
+pub(super) fn let_rest(path: &Path) {
+    let rests = |metadata: fs::Metadata| has_rested(&metadata, SystemTime::now());
+    if !fs::metadata(path).is_ok_and(rests) {
+        thread::sleep(GRAIN);
+    }
 }
 
 /// Whether nobody has written to the file since.

@@ -40,6 +40,15 @@ pub(super) struct Tree {
     seen_files: BTreeSet<(Identity, OsString)>,
 }
 
+// === impl Stamp ===
+
+impl Stamp {
+    /// The size of the file in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.1
+    }
+}
+
 // === impl Tree ===
 
 impl Tree {

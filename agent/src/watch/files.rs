@@ -1,7 +1,7 @@
 //! Objects from files, read again whenever a file changes.
 //!
-//! On every change the files that are not as they were are read, and all is reported as lists: what a list says already
-//! changes nothing, so only what differs reaches the kernel. What cannot be read stays as it was, see [`files::memory`]; it is told, and while it is so
+//! On every change the files that are not as they were are read, large ones beside the others, and all is reported as
+//! lists: what a list says already changes nothing, so only what differs reaches the kernel. What cannot be read stays as it was, see [`files::memory`]; it is told, and while it is so
 //! the agent is not ready. An agent that starts beside files that cannot be read reports nothing at all as long as the
 //! kernel holds rules from before.
 
@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::findings::Findings;
 use crate::files::memory::{InForce, Memory};
-use crate::files::{self, Loaded, Reach, Stamp};
+use crate::files::{self, Loaded, Reach, Stamp, Step};
 use crate::metrics::WatchMetrics;
 use crate::readiness::{Guard, Readiness};
 use crate::sync::Handle;
@@ -55,7 +55,8 @@ pub fn follow(
     readiness: &Readiness,
     metrics: WatchMetrics,
 ) -> io::Result<()> {
-    let stall = Stall::spawn(PATIENCE, readiness.clone())?;
+    let [stall, stall_of_large] = [(); 2].map(|()| Stall::spawn(PATIENCE, readiness.clone()));
+    let (changed, changes) = mpsc::channel();
     let mut reader = Reader {
         paths,
         reach: Reach { recursive, pipes: false },
@@ -67,7 +68,8 @@ pub fn follow(
         told: BTreeSet::new(),
         readiness: readiness.clone(),
         unread: None,
-        stall,
+        stall: stall?,
+        beside: Some((stall_of_large?, changed.clone())),
     };
     thread::Builder::new().name("files".to_owned()).spawn(move || {
         if reader.paths.iter().any(|path| path == Path::new("-")) {
@@ -78,7 +80,6 @@ pub fn follow(
                 thread::park();
             }
         }
-        let (changed, changes) = mpsc::channel();
         let mut watcher = watcher(&changed);
         let mut folders = around(&reader.paths);
         loop {
@@ -120,6 +121,8 @@ struct Reader {
     /// Held while something cannot be read.
     unread: Option<Guard>,
     stall: Stall,
+    /// What the thread of large files tells, until it is started.
+    beside: Option<(Stall, Sender<()>)>,
 }
 
 /// Something that tells of changes by sending on the channel.
@@ -207,8 +210,26 @@ impl Reader {
         if may_begin {
             self.has_begun = true;
             self.report(loaded);
+            self.read_large_beside();
         }
         stamps
+    }
+
+    /// From now on large files do not hold up the others. Not earlier: an agent that starts is to know all files before it
+    /// replaces what the kernel holds.
+    fn read_large_beside(&mut self) {
+        let Some((stall, changed)) = self.beside.take() else { return };
+        let tell = move |step| match step {
+            Step::Begin => stall.begin(),
+            Step::End => {
+                stall.end();
+                // The reader is gone when the process ends.
+                let _ = changed.send(());
+            }
+        };
+        if let Err(error) = self.memory.read_large_beside(tell) {
+            warn!(%error, "large files are read with the others, which wait for them");
+        }
     }
 
     /// Says what cannot be read, once, and that the agent is not ready meanwhile.

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 const REACH: Reach = Reach { recursive: true, pipes: false };
@@ -130,11 +132,13 @@ fn what_has_not_changed_is_not_read_again() {
     let mut world = fresh();
     world.write("pod.yaml", "{");
     // The first reading is too close to the writing for the times of the files to tell.
-    while world.memory.looks.len() < 2 {
+    while world.memory.looks.values().filter(|(stamp, _)| stamp.is_some()).count() < 2 {
         world.read();
     }
     let read_again = |world: &World| {
-        let is_known = |key: &FileKey, now: &Stamp| world.memory.looks.get(key).is_some_and(|(stamp, _)| stamp == now);
+        let is_known = |key: &FileKey, now: &Stamp, _: &Path| {
+            world.memory.looks.get(key).is_some_and(|(stamp, _)| stamp.as_ref() == Some(now))
+        };
         let reading = read_with(std::slice::from_ref(&world.folder), REACH, is_known, &mut io::empty());
         reading.files.into_iter().map(|((_, path), _)| path).collect::<Vec<_>>()
     };
@@ -287,4 +291,78 @@ fn an_agent_that_starts_replaces_rules_only_by_all_that_there_should_be() {
         assert!(!begins(&[("pod.yaml", &pod("p")), ("broken.yaml", broken)], has_rules), "nobody would be isolated");
         assert_eq!(begins(&[("readme.txt", "nothing")], has_rules), !has_rules);
     }
+}
+
+/// A policy in a file of more than [`LARGE`] bytes.
+fn large_policy(name: &str) -> String {
+    let size = usize::try_from(super::super::large::LARGE).unwrap();
+    policy(name) + "# " + &"x".repeat(size) + "\n"
+}
+
+#[test]
+fn a_large_file_holds_up_no_other() {
+    let mut world = World::with(&[("a.yaml", &policy("a")), ("large.yaml", &large_policy("old"))]);
+    assert_eq!(world.read().0, ["a", "old"], "the first reading is of all");
+
+    // The thread stops before it reads, until it is let go on.
+    let (go, may_go) = mpsc::channel::<()>();
+    let (ended, has_ended) = mpsc::channel();
+    let tell = move |step| match step {
+        Step::Begin => may_go.recv().unwrap(),
+        Step::End => ended.send(()).unwrap(),
+    };
+    world.memory.read_large_beside(tell).unwrap();
+    world.write("large.yaml", &large_policy("new"));
+    world.write("b.yaml", &policy("b"));
+    assert_eq!(world.read().0, ["a", "b", "old"], "what it said stands while it is read");
+    go.send(()).unwrap();
+    has_ended.recv().unwrap();
+    assert_eq!(world.read().0, ["a", "b", "new"]);
+
+    // It is changed again, and again while it is read: what it said last counts in the end.
+    world.write("large.yaml", &large_policy("newer"));
+    world.read();
+    go.send(()).unwrap();
+    has_ended.recv().unwrap();
+    world.write("large.yaml", &policy("small"));
+    assert_eq!(world.read().0, ["a", "b", "small"]);
+    fs::remove_file(world.path("large.yaml")).unwrap();
+    assert_eq!(world.read().0, ["a", "b"]);
+    assert_eq!(world.read().0, ["a", "b"], "a file that is gone stays so");
+}
+
+#[test]
+fn a_large_file_that_breaks_is_a_fault_until_it_is_whole() {
+    let mut world = World::with(&[("large.yaml", &large_policy("old"))]);
+    world.read();
+    let (ended, has_ended) = mpsc::channel();
+    let tell = move |step| match step {
+        Step::Begin => {}
+        Step::End => ended.send(()).unwrap(),
+    };
+    world.memory.read_large_beside(tell).unwrap();
+    world.write("large.yaml", &format!("{}: [", large_policy("new")));
+    world.read();
+    has_ended.recv().unwrap();
+    let (objects, faults) = world.read();
+    assert_eq!((objects, faults.len()), (vec!["old".to_owned()], 1));
+    world.write("large.yaml", &large_policy("new"));
+    assert_eq!(world.read().1, faults, "while it is read again it is what it was");
+    has_ended.recv().unwrap();
+    assert_eq!(world.read(), (vec!["new".to_owned()], Vec::new()));
+}
+
+#[test]
+fn a_large_file_whose_times_do_not_tell_is_read_beside_once() {
+    let mut world = World::with(&[("large.yaml", &large_policy("old"))]);
+    world.read();
+    let (told, steps) = mpsc::channel();
+    world.memory.read_large_beside(move |step| told.send(step).unwrap()).unwrap();
+    world.write("large.yaml", &large_policy("new"));
+    let file = fs::File::options().write(true).open(world.path("large.yaml")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(3_600)).unwrap();
+    world.read();
+    assert_eq!([steps.recv().unwrap(), steps.recv().unwrap()], [Step::Begin, Step::End]);
+    assert_eq!(world.read(), (vec!["new".to_owned()], Vec::new()));
+    assert!(world.memory.large.as_ref().unwrap().is_idle(), "the end of a reading must not lead to the next");
 }
