@@ -1,20 +1,73 @@
 //! A place in an object, which knows its path.
 
+use std::fmt;
+use std::rc::Rc;
+
 use super::findings::{Broken, Findings, wrong_type};
 use super::json::{Entries, Json};
+
+/// The way to a place in an object, as kubectl prints it: `spec.ingress[0].from[1]`.
+///
+/// Most places have nothing wrong with them, and a policy may have a hundred thousand: so it is a chain of steps, and
+/// becomes a text in a finding only.
+#[derive(Clone, Default)]
+pub(super) struct Path<'a>(Option<Rc<(Path<'a>, Step<'a>)>>);
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Item(usize),
+}
 
 /// A value with the path that leads to it.
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
-    path: String,
+    path: Path<'a>,
     value: &'a Json,
 }
 
 /// The fields of an object, with the path that leads to it.
+#[derive(Default)]
 pub(super) struct Fields<'a> {
-    path: String,
+    path: Path<'a>,
     /// `None` where nothing stands for the object, which to the API is one without fields.
     map: Option<&'a Entries>,
+}
+
+// === impl Path ===
+
+impl<'a> Path<'a> {
+    fn then(&self, step: Step<'a>) -> Path<'a> {
+        Path(Some(Rc::new((self.clone(), step))))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An object is nested no deeper than its document may be, so that this ends on any stack.
+        match self.0.as_deref() {
+            None => Ok(()),
+            Some((before, Step::Item(place))) => write!(f, "{before}[{place}]"),
+            Some((before, Step::Field(name))) if before.is_empty() => f.write_str(name),
+            Some((before, Step::Field(name))) => write!(f, "{before}.{name}"),
+        }
+    }
+}
+
+impl From<&Path<'_>> for String {
+    fn from(path: &Path<'_>) -> String {
+        path.to_string()
+    }
+}
+
+impl From<Path<'_>> for String {
+    fn from(path: Path<'_>) -> String {
+        path.to_string()
+    }
 }
 
 // === impl Reader ===
@@ -22,11 +75,11 @@ pub(super) struct Fields<'a> {
 impl<'a> Reader<'a> {
     /// The object as a whole.
     pub(super) fn root(value: &'a Json) -> Self {
-        Reader { path: String::new(), value }
+        Reader { path: Path::default(), value }
     }
 
-    /// The path, as kubectl prints it: `spec.ingress[0].from[1]`.
-    pub(super) fn path(&self) -> &str {
+    /// The path to it.
+    pub(super) fn path(&self) -> &Path<'a> {
         &self.path
     }
 
@@ -46,7 +99,7 @@ impl<'a> Reader<'a> {
     /// The value as an object. A null in a list is one without fields to the API; the object as a whole has to be one.
     pub(super) fn fields(&self, findings: &mut Findings) -> Result<Fields<'a>, Broken> {
         if self.value.is_null() && !self.path.is_empty() {
-            return Ok(Fields::none(self.path.clone()));
+            return Ok(Fields { path: self.path.clone(), map: None });
         }
         match self.value.as_object() {
             Some(map) => Ok(Fields { path: self.path.clone(), map: Some(map) }),
@@ -57,11 +110,10 @@ impl<'a> Reader<'a> {
     /// The value as a list, each item with its own path.
     pub(super) fn items(&self, findings: &mut Findings) -> Result<Vec<Reader<'a>>, Broken> {
         match self.value.as_list() {
-            Some(list) => Ok(list
-                .iter()
-                .enumerate()
-                .map(|(i, value)| Reader { path: format!("{}[{i}]", self.path), value })
-                .collect()),
+            Some(list) => {
+                let item = |(i, value)| Reader { path: self.path.then(Step::Item(i)), value };
+                Ok(list.iter().enumerate().map(item).collect())
+            }
             None => Err(self.wrong_type("a list", findings)),
         }
     }
@@ -75,23 +127,23 @@ impl<'a> Reader<'a> {
 // === impl Fields ===
 
 impl<'a> Fields<'a> {
-    /// Those of an object that has none.
-    pub(super) fn none(path: impl Into<String>) -> Fields<'a> {
-        Fields { path: path.into(), map: None }
+    /// Those of an object at this path that has none.
+    pub(super) fn none(path: &'a str) -> Fields<'a> {
+        Fields { path: Path::default().then(Step::Field(path)), map: None }
     }
 
     /// The path of the object that the fields belong to.
-    pub(super) fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &Path<'a> {
         &self.path
     }
 
     /// The path of a field.
-    pub(super) fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    pub(super) fn path_of(&self, name: &'a str) -> Path<'a> {
+        self.path.then(Step::Field(name))
     }
 
     /// A field; `None` where it is absent or null, which the API takes for the same.
-    pub(super) fn get(&self, name: &str) -> Option<Reader<'a>> {
+    pub(super) fn get(&self, name: &'a str) -> Option<Reader<'a>> {
         let value = self.map?.get(name).filter(|value| !value.is_null())?;
         Some(Reader { path: self.path_of(name), value })
     }

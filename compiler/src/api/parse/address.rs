@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::api::findings::{Broken, Findings, quoted};
+use crate::api::reader::Path;
 
 /// An address that a pod or a node has.
 ///
@@ -25,10 +26,10 @@ pub(super) fn address(text: &str, field: impl FnOnce() -> String, findings: &mut
 }
 
 /// A network in CIDR notation. Host bits are cut off, with a finding.
-pub(super) fn network(text: &str, field: &str, findings: &mut Findings) -> Result<IpNet, Broken> {
-    let not_a_cidr = format!("{} is not a CIDR (such as 10.0.0.0/8 or fd00::/64)", quoted(text));
+pub(super) fn network(text: &str, field: &Path<'_>, findings: &mut Findings) -> Result<IpNet, Broken> {
     let Some(network) = cidr(text) else {
-        return Err(findings.broken(field, not_a_cidr));
+        let reason = format!("{} is not a CIDR (such as 10.0.0.0/8 or fd00::/64)", quoted(text));
+        return Err(findings.broken(field, reason));
     };
     if network.addr().to_canonical() != network.addr() {
         return Err(findings.broken(field, format!("{text} is an IPv4 network in IPv6 form; write it as IPv4")));

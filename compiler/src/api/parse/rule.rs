@@ -86,7 +86,7 @@ enum Entries<'a> {
 }
 
 /// Reads `from`, `to` or `ports`; a list that cannot be read matches nothing.
-fn entries<'a>(fields: &Fields<'a>, name: &str, api: ApiGeneration, findings: &mut Findings) -> Entries<'a> {
+fn entries<'a>(fields: &Fields<'a>, name: &'a str, api: ApiGeneration, findings: &mut Findings) -> Entries<'a> {
     let Some(list) = fields.get(name) else {
         return Entries::All;
     };

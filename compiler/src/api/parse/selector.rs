@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::findings::{Broken, Findings, quoted};
-use crate::api::reader::Reader;
+use crate::api::reader::{Path, Reader};
 use crate::api::{Operator, Requirement, Selector, Str};
 
 use super::meta::{not_a_label_key, not_a_label_value};
@@ -72,7 +72,7 @@ fn match_expression(item: &Reader<'_>, findings: &mut Findings) -> Result<Requir
         None => Ok(BTreeSet::new()),
     };
     let operator = match fields.get("operator") {
-        Some(operator) => operator.text(findings).map(|text| (text, operator.path().to_owned())),
+        Some(operator) => operator.text(findings).map(|text| (text, operator.path().clone())),
         None => Err(findings.broken(fields.path_of("operator"), "is missing")),
     };
     let (key, values, (operator, path)) = (key?, values?, operator?);
@@ -97,7 +97,7 @@ fn match_expression(item: &Reader<'_>, findings: &mut Findings) -> Result<Requir
     broken.map_or(Ok(Requirement { key, operator }), Err)
 }
 
-fn label_key(key: &str, path: &str, findings: &mut Findings) -> Result<Str, Broken> {
+fn label_key(key: &str, path: &Path<'_>, findings: &mut Findings) -> Result<Str, Broken> {
     if is_label_key(key) { Ok(Str::from(key)) } else { Err(findings.broken(path, not_a_label_key(key))) }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn parse_workload(kind: WorkloadKind, object: &Json, stand_in: &str) 
     let wire = object.get("metadata").map_or(Ok(Lenient::Absent), Lenient::<Record<MetaWire>>::deserialize);
     let (meta, mut findings) = meta(kind.as_str(), Scope::Namespaced, wire.unwrap_or_default(), stand_in);
     let key = WorkloadKey { kind, namespace: meta.namespace, name: meta.name };
-    let root = Reader::root(object).fields(&mut findings).unwrap_or(Fields::none(""));
+    let root = Reader::root(object).fields(&mut findings).unwrap_or(Fields::default());
     let spec = fields_of(&root, "spec", &mut findings).unwrap_or(Fields::none("spec"));
     let of_job = (kind == WorkloadKind::CronJob).then(|| {
         fields_of(&spec, "jobTemplate", &mut findings)
@@ -59,7 +59,7 @@ pub(super) fn owner_of(object: &Json, namespace: &Str) -> Option<WorkloadKey> {
     Some(WorkloadKey { kind, namespace: namespace.clone(), name: text("name")?.into() })
 }
 
-fn fields_of<'a>(fields: &Fields<'a>, name: &str, findings: &mut Findings) -> Option<Fields<'a>> {
+fn fields_of<'a>(fields: &Fields<'a>, name: &'a str, findings: &mut Findings) -> Option<Fields<'a>> {
     fields.get(name)?.fields(findings).ok()
 }
 
@@ -108,7 +108,7 @@ fn template(key: &WorkloadKey, job: &Fields<'_>, findings: &mut Findings) -> (Po
     let path = job.path_of("template");
     let given = job.get("template");
     if given.is_none() {
-        findings.add(&*path, "is missing, and says what its Pods are");
+        findings.add(&path, "is missing, and says what its Pods are");
     }
     let given = given.map_or(&Json::Null, |reader| reader.value());
     let text = |text: &str| Json::String(text.into());
@@ -123,7 +123,7 @@ fn template(key: &WorkloadKey, job: &Fields<'_>, findings: &mut Findings) -> (Po
     // Whatever name the template has, its Pods have another.
     let is_told = |finding: &Finding| !matches!(&*finding.field, "metadata.name" | "metadata.namespace");
     let of_template = findings.into_iter().filter(is_told).map(|Finding { object: _, field, reason }| {
-        let field = if field.is_empty() { path.clone() } else { format!("{path}.{field}") };
+        let field = if field.is_empty() { path.to_string() } else { format!("{path}.{field}") };
         Finding { object: object.clone(), field, reason }
     });
     (value, declared_ports, of_template.collect())
