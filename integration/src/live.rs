@@ -172,7 +172,7 @@ impl Live {
             let desired = node.compiler.table();
             loop {
                 let snapshot = agent.handle.snapshot();
-                let held = snapshot.table().map(|table| without_open_flows(&table)).unwrap_or_default();
+                let held = snapshot.table().map(|table| without_open_flows(table)).unwrap_or_default();
                 if held == desired {
                     break;
                 }

@@ -23,7 +23,7 @@ pub(super) fn parse_workload(kind: WorkloadKind, object: &Json, stand_in: &str) 
     let wire = object.get("metadata").map_or(Ok(Lenient::Absent), Lenient::<Record<MetaWire>>::deserialize);
     let (meta, mut findings) = meta(kind.as_str(), Scope::Namespaced, wire.unwrap_or_default(), stand_in);
     let key = WorkloadKey { kind, namespace: meta.namespace, name: meta.name };
-    let root = Reader::root(object).fields(&mut findings).unwrap_or(Fields::default());
+    let root = Reader::root(object).fields(&mut findings).unwrap_or_default();
     let spec = fields_of(&root, "spec", &mut findings).unwrap_or(Fields::none("spec"));
     let of_job = (kind == WorkloadKind::CronJob).then(|| {
         fields_of(&spec, "jobTemplate", &mut findings)
