@@ -38,6 +38,15 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reading may take until it is told that it does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Why there is something to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// A file has changed, and more of it may be written soon.
+    Changed,
+    /// A large file has been read, whose content is there to be taken over.
+    Read,
+}
+
 /// Reads the files, reports them to the sync thread, and again on every change, on a thread of its own.
 ///
 /// With a Node, also the ranges of its pods are reported.
@@ -56,7 +65,7 @@ pub fn follow(
     metrics: WatchMetrics,
 ) -> io::Result<()> {
     let [stall, stall_of_large] = [(); 2].map(|()| Stall::spawn(PATIENCE, readiness.clone()));
-    let (changed, changes) = mpsc::channel();
+    let (tell, news) = mpsc::channel();
     let mut reader = Reader {
         paths,
         reach: Reach { recursive, pipes: false },
@@ -69,7 +78,7 @@ pub fn follow(
         readiness: readiness.clone(),
         unread: None,
         stall: stall?,
-        beside: Some((stall_of_large?, changed.clone())),
+        beside: Some((stall_of_large?, tell.clone())),
     };
     thread::Builder::new().name("files".to_owned()).spawn(move || {
         if reader.paths.iter().any(|path| path == Path::new("-")) {
@@ -80,7 +89,7 @@ pub fn follow(
                 thread::park();
             }
         }
-        let mut watcher = watcher(&changed);
+        let mut watcher = watcher(&tell);
         let mut folders = around(&reader.paths);
         loop {
             // Before reading, so that no change is missed; and each time, for folders that came or were replaced.
@@ -95,7 +104,7 @@ pub fn follow(
             folders.extend(stamps.keys().filter(|path| path.is_dir()).cloned());
             // In a folder that has just been found a file may have come before it is watched: read again.
             if folders.len() <= known {
-                wait(&changes, || reader.unread.is_some() || have_changed(&stamps));
+                wait(&news, || reader.unread.is_some() || have_changed(&stamps));
             }
         }
     })?;
@@ -122,27 +131,27 @@ struct Reader {
     unread: Option<Guard>,
     stall: Stall,
     /// What the thread of large files tells, until it is started.
-    beside: Option<(Stall, Sender<()>)>,
+    beside: Option<(Stall, Sender<News>)>,
 }
 
 /// Something that tells of changes by sending on the channel.
-fn watcher(changed: &Sender<()>) -> Box<dyn Watcher> {
-    let tell = |changed: Sender<()>| {
+fn watcher(news: &Sender<News>) -> Box<dyn Watcher> {
+    let tell = |news: Sender<News>| {
         move |event: notify::Result<notify::Event>| {
             // Reading a file is an event too, and no change. What is lost in an error may have been one.
             if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
                 return;
             }
             // The reader is gone when the process ends.
-            let _ = changed.send(());
+            let _ = news.send(News::Changed);
         }
     };
-    match notify::recommended_watcher(tell(changed.clone())) {
+    match notify::recommended_watcher(tell(news.clone())) {
         Ok(watcher) => Box::new(watcher),
         Err(error) => {
             warn!(%error, "the system does not tell of changed files, looking at them every second");
             let config = notify::Config::default().with_poll_interval(LOOK_INTERVAL);
-            match PollWatcher::new(tell(changed.clone()), config) {
+            match PollWatcher::new(tell(news.clone()), config) {
                 Ok(watcher) => Box::new(watcher),
                 Err(error) => {
                     warn!(%error, "files are not watched for changes");
@@ -175,11 +184,13 @@ fn have_changed(stamps: &BTreeMap<PathBuf, Option<Stamp>>) -> bool {
     stamps.iter().any(|(path, stamp)| files::stamp_of(path) != *stamp)
 }
 
-/// Waits until there is a reason to read again: a change, and then quiet, or what a look now and then says.
-fn wait(changes: &Receiver<()>, look: impl Fn() -> bool) {
+/// Waits until there is a reason to read again: a change, and then quiet; a large file that has been read; or what a look
+/// now and then says.
+fn wait(news: &Receiver<News>, look: impl Fn() -> bool) {
     loop {
-        match changes.recv_timeout(LOOK_INTERVAL) {
-            Ok(()) => break,
+        match news.recv_timeout(LOOK_INTERVAL) {
+            Ok(News::Changed) => break,
+            Ok(News::Read) => return,
             Err(RecvTimeoutError::Timeout) if look() => return,
             Err(RecvTimeoutError::Timeout) => {}
             // Without a watcher there is the look.
@@ -187,7 +198,15 @@ fn wait(changes: &Receiver<()>, look: impl Fn() -> bool) {
         }
     }
     let begun = Instant::now();
-    while begun.elapsed() < MOST_NOISE && changes.recv_timeout(QUIET).is_ok() {}
+    let mut quiet_at = begun + QUIET;
+    while Instant::now() < quiet_at.min(begun + MOST_NOISE) {
+        match news.recv_timeout(quiet_at.saturating_duration_since(Instant::now())) {
+            Ok(News::Changed) => quiet_at = Instant::now() + QUIET,
+            // It says nothing of whether files are being written, and is taken over by the same reading.
+            Ok(News::Read) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        }
+    }
 }
 
 /// Whether the kernel holds rules of an agent before this one. If it does not say, it may.
@@ -218,13 +237,13 @@ impl Reader {
     /// From now on large files do not hold up the others. Not earlier: an agent that starts is to know all files before it
     /// replaces what the kernel holds.
     fn read_large_beside(&mut self) {
-        let Some((stall, changed)) = self.beside.take() else { return };
+        let Some((stall, news)) = self.beside.take() else { return };
         let tell = move |step| match step {
             Step::Begin => stall.begin(),
             Step::End => {
                 stall.end();
                 // The reader is gone when the process ends.
-                let _ = changed.send(());
+                let _ = news.send(News::Read);
             }
         };
         if let Err(error) = self.memory.read_large_beside(tell) {
@@ -309,4 +328,25 @@ impl Reader {
 /// Where the findings of an object are counted; none of what is no object of a kind that matters.
 fn place_of(finding: &Finding) -> Option<usize> {
     KINDS.iter().position(|kind| **kind == *finding.object.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_been_read_waits_for_no_quiet() {
+        let (tell, news) = mpsc::channel();
+        [News::Read, News::Changed].map(|news| tell.send(news).expect("the receiver is there"));
+        wait(&news, || false);
+        assert_eq!(news.try_recv(), Ok(News::Changed), "the change after it was waited for too");
+    }
+
+    #[test]
+    fn one_reading_is_for_all_that_comes_until_it_is_quiet() {
+        let (tell, news) = mpsc::channel();
+        [News::Changed, News::Read, News::Changed].map(|news| tell.send(news).expect("the receiver is there"));
+        wait(&news, || false);
+        assert_eq!(news.try_recv(), Err(mpsc::TryRecvError::Empty));
+    }
 }
