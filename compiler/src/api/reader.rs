@@ -8,10 +8,13 @@ use super::json::{Entries, Json};
 
 /// The way to a place in an object, as kubectl prints it: `spec.ingress[0].from[1]`.
 ///
-/// Most places have nothing wrong with them, and a policy may have a hundred thousand: so it is a chain of steps, and
-/// becomes a text in a finding only.
+/// Most places have nothing wrong with them, and a policy may have a hundred thousand: so it is a chain of steps, which
+/// the places of one list or object share but for the last, and becomes a text in a finding only.
 #[derive(Clone, Default)]
-pub(super) struct Path<'a>(Option<Rc<(Path<'a>, Step<'a>)>>);
+pub(super) struct Path<'a> {
+    /// The way to the list or object around it, and the step from there; `None` for the object as a whole.
+    last: Option<(Rc<Path<'a>>, Step<'a>)>,
+}
 
 #[derive(Clone, Copy)]
 enum Step<'a> {
@@ -29,7 +32,7 @@ pub(super) struct Reader<'a> {
 /// The fields of an object, with the path that leads to it.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
-    path: Path<'a>,
+    path: Rc<Path<'a>>,
     /// `None` where nothing stands for the object, which to the API is one without fields.
     map: Option<&'a Entries>,
 }
@@ -37,19 +40,19 @@ pub(super) struct Fields<'a> {
 // === impl Path ===
 
 impl<'a> Path<'a> {
-    fn then(&self, step: Step<'a>) -> Path<'a> {
-        Path(Some(Rc::new((self.clone(), step))))
+    fn from(around: &Rc<Path<'a>>, step: Step<'a>) -> Path<'a> {
+        Path { last: Some((Rc::clone(around), step)) }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.last.is_none()
     }
 }
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // An object is nested no deeper than its document may be, so that this ends on any stack.
-        match self.0.as_deref() {
+        match &self.last {
             None => Ok(()),
             Some((before, Step::Item(place))) => write!(f, "{before}[{place}]"),
             Some((before, Step::Field(name))) if before.is_empty() => f.write_str(name),
@@ -99,10 +102,10 @@ impl<'a> Reader<'a> {
     /// The value as an object. A null in a list is one without fields to the API; the object as a whole has to be one.
     pub(super) fn fields(&self, findings: &mut Findings) -> Result<Fields<'a>, Broken> {
         if self.value.is_null() && !self.path.is_empty() {
-            return Ok(Fields { path: self.path.clone(), map: None });
+            return Ok(Fields { path: Rc::new(self.path.clone()), map: None });
         }
         match self.value.as_object() {
-            Some(map) => Ok(Fields { path: self.path.clone(), map: Some(map) }),
+            Some(map) => Ok(Fields { path: Rc::new(self.path.clone()), map: Some(map) }),
             None => Err(self.wrong_type("an object", findings)),
         }
     }
@@ -111,7 +114,8 @@ impl<'a> Reader<'a> {
     pub(super) fn items(&self, findings: &mut Findings) -> Result<Vec<Reader<'a>>, Broken> {
         match self.value.as_list() {
             Some(list) => {
-                let item = |(i, value)| Reader { path: self.path.then(Step::Item(i)), value };
+                let path = Rc::new(self.path.clone());
+                let item = |(i, value)| Reader { path: Path::from(&path, Step::Item(i)), value };
                 Ok(list.iter().enumerate().map(item).collect())
             }
             None => Err(self.wrong_type("a list", findings)),
@@ -129,7 +133,7 @@ impl<'a> Reader<'a> {
 impl<'a> Fields<'a> {
     /// Those of an object at this path that has none.
     pub(super) fn none(path: &'a str) -> Fields<'a> {
-        Fields { path: Path::default().then(Step::Field(path)), map: None }
+        Fields { path: Rc::new(Path::from(&Rc::default(), Step::Field(path))), map: None }
     }
 
     /// The path of the object that the fields belong to.
@@ -139,7 +143,7 @@ impl<'a> Fields<'a> {
 
     /// The path of a field.
     pub(super) fn path_of(&self, name: &'a str) -> Path<'a> {
-        self.path.then(Step::Field(name))
+        Path::from(&self.path, Step::Field(name))
     }
 
     /// A field; `None` where it is absent or null, which the API takes for the same.
