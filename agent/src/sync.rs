@@ -175,11 +175,12 @@ impl Handle {
         self.event_of_change(event, None);
     }
 
-    /// The same, of an object that was changed at a time by the API server's clock, if that is known. A time that is
-    /// still to come by the clock of this node counts as now.
-    pub fn event_of_change(&self, event: Event, changed_at: Option<SystemTime>) {
+    /// The same, of an object that was changed at a time by the API server's clock, in seconds since 1970, if that is
+    /// known. A time that is still to come by the clock of this node counts as now.
+    pub fn event_of_change(&self, event: Event, changed_at: Option<i64>) {
         let received = Instant::now();
-        let age = changed_at.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+        let changed_at = changed_at.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+        let age = changed_at.map(|at| SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(at));
         let arrival = Arrival { received, changed: age.and_then(|age| received.checked_sub(age)) };
         self.send(Message::Event { event, subscription: self.subscription, arrival });
     }

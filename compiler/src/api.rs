@@ -41,7 +41,7 @@ pub use network_policy::{
     ApiGeneration, Direction, NamespaceScope, NetworkPolicy, Peer, Peers, PodSelector, Ports, Revision, Rule,
 };
 pub use node::Node;
-pub use parse::{Doubt, InvalidObject, Item, Object, SkippedKind, parse, parse_network_policy, seconds};
+pub use parse::{Doubt, InvalidObject, Item, Object, SkippedKind, changed_at, parse, parse_network_policy, seconds};
 pub use pod::{ContainerPort, Phase, Pod};
 pub use port::{Port, PortMatch, PortRange, Protocol};
 pub use selector::{Operator, Requirement, Selector};

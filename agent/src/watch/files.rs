@@ -337,7 +337,9 @@ mod tests {
     #[test]
     fn what_has_been_read_waits_for_no_quiet() {
         let (tell, news) = mpsc::channel();
-        [News::Read, News::Changed].map(|news| tell.send(news).expect("the receiver is there"));
+        for told in [News::Read, News::Changed] {
+            tell.send(told).expect("the receiver is there");
+        }
         wait(&news, || false);
         assert_eq!(news.try_recv(), Ok(News::Changed), "the change after it was waited for too");
     }
@@ -345,7 +347,9 @@ mod tests {
     #[test]
     fn one_reading_is_for_all_that_comes_until_it_is_quiet() {
         let (tell, news) = mpsc::channel();
-        [News::Changed, News::Read, News::Changed].map(|news| tell.send(news).expect("the receiver is there"));
+        for told in [News::Changed, News::Read, News::Changed] {
+            tell.send(told).expect("the receiver is there");
+        }
         wait(&news, || false);
         assert_eq!(news.try_recv(), Err(mpsc::TryRecvError::Empty));
     }

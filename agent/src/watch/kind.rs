@@ -1,7 +1,8 @@
 //! The kinds that are watched, and how their objects are decoded.
 
 use compiler::api::{
-    Json, Namespace, NamespaceWire, NetworkPolicy, Parsed, Pod, PodKey, PodWire, PolicyKey, Str, parse_network_policy,
+    Json, Namespace, NamespaceWire, NetworkPolicy, Parsed, Pod, PodKey, PodWire, PolicyKey, Str, changed_at,
+    parse_network_policy,
 };
 use serde::de::DeserializeOwned;
 
@@ -21,6 +22,8 @@ pub(super) trait Kind: Sized + Send + Sync + 'static {
 
     /// `metadata.resourceVersion`
     fn resource_version(wire: &Self::Wire) -> Option<&str>;
+    /// When it was last changed, in seconds since 1970, see [`changed_at`].
+    fn changed_at(wire: &Self::Wire) -> Option<i64>;
     /// Makes the model.
     fn parse(wire: Self::Wire) -> Parsed<Self::Model>;
     /// What names it.
@@ -53,6 +56,10 @@ impl Kind for Pods {
         wire.resource_version()
     }
 
+    fn changed_at(wire: &PodWire) -> Option<i64> {
+        wire.changed_at()
+    }
+
     fn parse(wire: PodWire) -> Parsed<Pod> {
         wire.parse()
     }
@@ -77,6 +84,10 @@ impl Kind for Namespaces {
         wire.resource_version()
     }
 
+    fn changed_at(wire: &NamespaceWire) -> Option<i64> {
+        wire.changed_at()
+    }
+
     fn parse(wire: NamespaceWire) -> Parsed<Namespace> {
         wire.parse()
     }
@@ -99,6 +110,10 @@ impl Kind for NetworkPolicies {
 
     fn resource_version(wire: &Json) -> Option<&str> {
         wire.at(&["metadata", "resourceVersion"])?.as_str()
+    }
+
+    fn changed_at(wire: &Json) -> Option<i64> {
+        changed_at(wire)
     }
 
     fn parse(wire: Json) -> Parsed<NetworkPolicy> {

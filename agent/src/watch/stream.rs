@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use compiler::api::Parsed;
 use compiler::cluster::{Change, Event};
@@ -33,7 +33,7 @@ use super::list::List;
 use super::request::{Collection, PAGE, PATIENCE};
 use super::told::Told;
 use super::version::Floor;
-use super::wire::{Page, WatchEvent, changed_at};
+use super::wire::{Page, WatchEvent};
 use crate::backoff::{Backoff, random};
 use crate::metrics::WatchMetrics;
 use crate::readiness::{Guard, Readiness};
@@ -343,7 +343,7 @@ impl<K: Kind> Follower<K> {
                 Line::Text(line) => {
                     last = Instant::now();
                     self.pulse.word();
-                    self.pass_on(WatchEvent::read(&line).map_err(Failure::Odd)?, || changed_at(&line))?;
+                    self.pass_on(WatchEvent::read(&line).map_err(Failure::Odd)?)?;
                 }
                 Line::Nothing if Instant::now() < silent_at => {}
                 Line::Nothing => return Err(Failure::Silent { waited_for: "event or bookmark", time: silence }),
@@ -354,15 +354,16 @@ impl<K: Kind> Follower<K> {
         }
     }
 
-    /// Takes over an event. What it is about was changed at a time, if that is known.
-    fn pass_on(&mut self, event: WatchEvent<K>, changed_at: impl Fn() -> Option<SystemTime>) -> Result<(), Failure> {
+    /// Takes over an event.
+    fn pass_on(&mut self, event: WatchEvent<K>) -> Result<(), Failure> {
         match event {
             WatchEvent::Applied { object, .. } => {
                 self.advance(K::resource_version(&object));
+                let changed_at = K::changed_at(&object);
                 if let Some(Parsed { value, findings }) = self.parse(object) {
                     self.findings.put(K::key(&value), findings);
                     let event = (self.stream.event)(Change::Applied(value));
-                    self.shared.sync.event_of_change(event, changed_at());
+                    self.shared.sync.event_of_change(event, changed_at);
                 }
             }
             WatchEvent::Deleted(object) => {

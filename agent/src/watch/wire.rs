@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::marker::PhantomData;
 
-use compiler::api::seconds;
 use kube::core::Status;
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::kind::Kind;
@@ -37,12 +36,18 @@ pub(super) struct Page<K: Kind> {
     pub(super) holes: usize,
 }
 
-#[derive(Deserialize)]
-struct EventWire<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    object: Option<&'a RawValue>,
+/// A line of a watch.
+struct EventWire<'a, W> {
+    kind: Option<String>,
+    object: Option<ObjectWire<'a, W>>,
+}
+
+/// What an event is about.
+enum ObjectWire<'a, W> {
+    /// An object of the kind that is watched. They are read as they come, since they may be large.
+    Watched(W),
+    /// Another one, or one of which the event had not said yet what it is.
+    Raw(&'a RawValue),
 }
 
 #[derive(Deserialize)]
@@ -79,67 +84,59 @@ struct PageMeta {
     token: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct ChangeWire<'a> {
-    #[serde(borrow)]
-    object: ChangedWire<'a>,
-}
+// === impl EventWire ===
 
-#[derive(Deserialize)]
-struct ChangedWire<'a> {
-    #[serde(borrow)]
-    metadata: ChangedMeta<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ChangedMeta<'a> {
-    creation_timestamp: Option<&'a str>,
-    #[serde(default)]
-    managed_fields: Newest,
-}
-
-/// The newest of the times of a list of `managedFields`, in seconds since 1970. Nothing else of it is kept.
-#[derive(Default)]
-struct Newest(Option<i64>);
-
-#[derive(Deserialize)]
-struct ManagedWire<'a> {
-    time: Option<&'a str>,
-}
-
-/// When the object of a watch's line was last changed, as far as the API server has written it down: in
-/// `metadata.managedFields`, and in `creationTimestamp`. Whole seconds, by the API server's clock.
-pub(super) fn changed_at(line: &[u8]) -> Option<SystemTime> {
-    let ChangeWire { object: ChangedWire { metadata } } = serde_json::from_slice(line).ok()?;
-    let created = metadata.creation_timestamp.and_then(seconds);
-    let seconds = u64::try_from(created.max(metadata.managed_fields.0)?).ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-// === impl Newest ===
-
-impl<'de> Deserialize<'de> for Newest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Newest, D::Error> {
-        deserializer.deserialize_seq(NewestVisitor)
+impl<'de: 'a, 'a, W: DeserializeOwned> Deserialize<'de> for EventWire<'a, W> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EventVisitor(PhantomData))
     }
 }
 
-struct NewestVisitor;
+struct EventVisitor<W>(PhantomData<W>);
 
-impl<'de> Visitor<'de> for NewestVisitor {
-    type Value = Newest;
+impl<'de, W: DeserializeOwned> Visitor<'de> for EventVisitor<W> {
+    type Value = EventWire<'de, W>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of managed fields")
+        f.write_str("an event")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Newest, A::Error> {
-        let mut newest = None;
-        while let Some(ManagedWire { time }) = entries.next_element()? {
-            newest = newest.max(time.and_then(seconds));
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut event = EventWire { kind: None, object: None };
+        while let Some(field) = fields.next_key::<Cow<'de, str>>()? {
+            match &*field {
+                "type" => event.kind = Some(fields.next_value()?),
+                "object" if event.kind.as_deref().is_some_and(is_of_object) => {
+                    event.object = Some(ObjectWire::Watched(fields.next_value()?));
+                }
+                "object" => event.object = fields.next_value::<Option<&RawValue>>()?.map(ObjectWire::Raw),
+                _ => _ = fields.next_value::<IgnoredAny>()?,
+            }
         }
-        Ok(Newest(newest))
+        Ok(event)
+    }
+}
+
+/// Whether events of this type are about objects of the kind that is watched.
+fn is_of_object(kind: &str) -> bool {
+    matches!(kind, "ADDED" | "MODIFIED" | "DELETED")
+}
+
+// === impl ObjectWire ===
+
+impl<W: DeserializeOwned> ObjectWire<'_, W> {
+    fn watched(self) -> Result<W, serde_json::Error> {
+        match self {
+            ObjectWire::Watched(object) => Ok(object),
+            ObjectWire::Raw(raw) => serde_json::from_str(raw.get()),
+        }
+    }
+
+    fn another<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        match self {
+            ObjectWire::Watched(_) => Err(Error::custom("two types")),
+            ObjectWire::Raw(raw) => serde_json::from_str(raw.get()),
+        }
     }
 }
 
@@ -149,21 +146,22 @@ impl<K: Kind> WatchEvent<K> {
     /// Reads a line, or says why it cannot be read.
     pub(super) fn read(line: &[u8]) -> Result<WatchEvent<K>, String> {
         let broken = |error: serde_json::Error| format!("a line of a watch cannot be read: {error}");
-        let EventWire { kind, object } = serde_json::from_slice(line).map_err(broken)?;
-        let object = || object.map_or("null", RawValue::get);
+        let EventWire { kind, object } = serde_json::from_slice::<EventWire<'_, K::Wire>>(line).map_err(broken)?;
+        let kind = kind.ok_or_else(|| broken(Error::missing_field("type")))?;
+        let object = object.ok_or_else(|| broken(Error::missing_field("object")));
         Ok(match &*kind {
             "ADDED" | "MODIFIED" => {
-                let object = serde_json::from_str(object()).map_err(broken)?;
+                let object = object?.watched().map_err(broken)?;
                 WatchEvent::Applied { object, was_known: kind == "MODIFIED" }
             }
-            "DELETED" => WatchEvent::Deleted(serde_json::from_str(object()).map_err(broken)?),
+            "DELETED" => WatchEvent::Deleted(object?.watched().map_err(broken)?),
             "BOOKMARK" => {
-                let BookmarkWire { metadata } = serde_json::from_str(object()).map_err(broken)?;
+                let BookmarkWire { metadata } = object?.another().map_err(broken)?;
                 let ends_list = metadata.annotations.and_then(|annotations| annotations.ends_list);
                 let ends_list = ends_list.is_some_and(|value| value == "true");
                 WatchEvent::Bookmark { version: metadata.resource_version, ends_list }
             }
-            "ERROR" => WatchEvent::Error(serde_json::from_str(object()).map_err(broken)?),
+            "ERROR" => WatchEvent::Error(object?.another().map_err(broken)?),
             other => WatchEvent::Unknown(other.chars().take(40).collect()),
         })
     }
@@ -193,7 +191,7 @@ impl<K: Kind> Page<K> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kind::{NetworkPolicies, Pods};
+    use super::super::kind::{Namespaces, NetworkPolicies, Pods};
     use super::*;
 
     #[test]
@@ -214,11 +212,31 @@ mod tests {
     }
 
     #[test]
+    fn an_object_may_come_before_its_type() {
+        let read = |line: &str| WatchEvent::<Pods>::read(line.as_bytes());
+        let line = r#"{"object":{"metadata":{"name":"a","resourceVersion":"7"}},"type":"MODIFIED","later":[1]}"#;
+        let Ok(WatchEvent::Applied { object, was_known: true }) = read(line) else { panic!("is read otherwise") };
+        assert_eq!(Pods::resource_version(&object), Some("7"));
+        for two in
+            [r#"{"type":"ADDED","object":{},"type":"ERROR"}"#, r#"{"type":"ADDED","object":null,"type":"BOOKMARK"}"#]
+        {
+            assert!(read(two).is_err(), "{two}");
+        }
+    }
+
+    #[test]
     fn the_newest_time_of_an_object_is_when_it_was_changed() {
         let at = |metadata: &str| {
             let line = format!(r#"{{"type":"MODIFIED","object":{{"spec":{{"a":[1]}},"metadata":{metadata}}}}}"#);
-            let since_1970 = changed_at(line.as_bytes())?.duration_since(SystemTime::UNIX_EPOCH);
-            Some(since_1970.unwrap().as_secs())
+            fn of<K: Kind>(line: &str) -> Option<i64> {
+                let Ok(WatchEvent::Applied { object, .. }) = WatchEvent::<K>::read(line.as_bytes()) else {
+                    panic!("not read: {line}")
+                };
+                K::changed_at(&object)
+            }
+            let times = [of::<Pods>(&line), of::<Namespaces>(&line), of::<NetworkPolicies>(&line)];
+            assert!(times.iter().all(|time| *time == times[0]), "{line}: {times:?}");
+            times[0]
         };
         let created = r#""creationTimestamp":"1970-01-01T00:01:00Z""#;
         let managed = |times: &[&str]| {
@@ -232,10 +250,11 @@ mod tests {
         assert_eq!(at(&format!("{{{created},{}}}", managed(&[&two, "", &three, &two]))), Some(180));
         assert_eq!(at(&format!("{{{}}}", managed(&[&two]))), Some(120));
         assert_eq!(at(&format!("{{{},{created}}}", managed(&["", r#","time":"soon""#]))), Some(60));
-        for none in ["{}", "7", r#"{"creationTimestamp":null}"#, r#"{"creationTimestamp":"1960-01-01T00:00:00Z"}"#] {
+        for none in
+            ["{}", "7", r#"{"creationTimestamp":null}"#, r#"{"managedFields":[7,null]}"#, r#"{"managedFields":7}"#]
+        {
             assert_eq!(at(none), None, "{none}");
         }
-        assert_eq!(changed_at(b"garbage"), None);
     }
 
     #[test]

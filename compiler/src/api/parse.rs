@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 pub use kind::Doubt;
 pub use network_policy::parse_network_policy;
-pub use time::seconds;
+pub use time::{changed_at, seconds};
 
 use network_policy::parse_network_policy_as;
 use workload::{owner_of, parse_workload};

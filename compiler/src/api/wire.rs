@@ -4,9 +4,10 @@
 //! never stored. No field fails the object by its type, see [`Lenient`](super::lenient::Lenient).
 
 use serde::Deserialize;
+use serde::de::SeqAccess;
 
-use super::Str;
-use super::lenient::{Entries, Lenient, Record};
+use super::lenient::{Entries, Lenient, Record, Shape};
+use super::{Str, seconds};
 
 /// A list of `T`.
 pub(super) type List<T> = Lenient<Vec<Lenient<T>>>;
@@ -76,7 +77,23 @@ pub(super) struct MetaWire {
     pub(super) resource_version: Lenient<Str>,
     pub(super) creation_timestamp: Lenient<Str>,
     pub(super) deletion_timestamp: Lenient<Str>,
+    pub(super) managed_fields: Lenient<Newest>,
 }
+
+/// The newest `time` in `metadata.managedFields`, in seconds since 1970. Nothing else of them is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Newest(Option<i64>);
+
+/// An entry of `metadata.managedFields`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct ManagedWire {
+    time: Lenient<Seconds>,
+}
+
+/// A time of the API, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seconds(i64);
 
 /// `metadata.annotations`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -258,6 +275,11 @@ impl PodWire {
     pub fn resource_version(&self) -> Option<&str> {
         resource_version(&self.metadata)
     }
+
+    /// When the object was last changed, see [`changed_at`](super::changed_at).
+    pub fn changed_at(&self) -> Option<i64> {
+        changed_at(&self.metadata)
+    }
 }
 
 // === impl NamespaceWire ===
@@ -266,6 +288,11 @@ impl NamespaceWire {
     /// `metadata.resourceVersion`: where a watch that breaks after this object goes on.
     pub fn resource_version(&self) -> Option<&str> {
         resource_version(&self.metadata)
+    }
+
+    /// When the object was last changed, see [`changed_at`](super::changed_at).
+    pub fn changed_at(&self) -> Option<i64> {
+        changed_at(&self.metadata)
     }
 }
 
@@ -279,9 +306,42 @@ fn resource_version(metadata: &Lenient<Record<MetaWire>>) -> Option<&str> {
     }
 }
 
+fn changed_at(metadata: &Lenient<Record<MetaWire>>) -> Option<i64> {
+    let Lenient::Good(Record(meta)) = metadata else { return None };
+    let created = if let Lenient::Good(text) = &meta.creation_timestamp { seconds(text) } else { None };
+    let managed = if let Lenient::Good(Newest(time)) = meta.managed_fields { time } else { None };
+    created.max(managed)
+}
+
+// === impl Newest ===
+
+impl<'de> Shape<'de> for Newest {
+    const DUE: &'static str = "a list";
+
+    fn from_list<A: SeqAccess<'de>>(mut entries: A) -> Result<Option<Newest>, A::Error> {
+        let mut newest = None;
+        while let Some(entry) = entries.next_element::<Lenient<Record<ManagedWire>>>()? {
+            if let Lenient::Good(Record(ManagedWire { time: Lenient::Good(Seconds(time)) })) = entry {
+                newest = newest.max(Some(time));
+            }
+        }
+        Ok(Some(Newest(newest)))
+    }
+}
+
+// === impl Seconds ===
+
+impl Shape<'_> for Seconds {
+    const DUE: &'static str = "a time";
+
+    fn from_text(text: &str) -> Option<Seconds> {
+        seconds(text).map(Seconds)
+    }
+}
+
 // === impl IntOrText ===
 
-impl super::lenient::Shape<'_> for IntOrText {
+impl Shape<'_> for IntOrText {
     const DUE: &'static str = "a number or a string";
 
     fn from_text(text: &str) -> Option<Self> {

@@ -1,5 +1,7 @@
 //! Timestamps, in the one form in which the API writes them.
 
+use crate::api::Json;
+
 /// Seconds since 1970 of `2026-01-31T23:59:59Z`; `None` of anything else.
 ///
 /// The API writes the times of `metadata` in UTC and without fractions, whatever the client sent.
@@ -21,6 +23,15 @@ pub fn seconds(text: &str) -> Option<i64> {
         return None;
     }
     Some(((days_before(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// When an object was last changed, in seconds since 1970, as far as the API server has written it down: the newest
+/// `time` in `metadata.managedFields`, or `metadata.creationTimestamp`. Whole seconds, by the API server's clock.
+pub fn changed_at(object: &Json) -> Option<i64> {
+    let metadata = object.get("metadata")?;
+    let time = |object: &Json, key| object.get(key).and_then(Json::as_str).and_then(seconds);
+    let managed = metadata.get("managedFields").and_then(Json::as_list).unwrap_or_default();
+    managed.iter().filter_map(|entry| time(entry, "time")).max().max(time(metadata, "creationTimestamp"))
 }
 
 fn days_of(year: i64, month: i64) -> Option<i64> {
