@@ -3,6 +3,7 @@
 //! A `serde_json::Value` keeps each object in nodes with room for eleven entries. Most objects of a policy have one entry,
 //! so that one of 1.5 MiB, the most that the API server takes, became 80 MiB. Here an object is as long as it is.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
@@ -11,6 +12,8 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 use serde_json::{Number, Value};
+
+use super::Str;
 
 /// Any value of JSON, or of YAML that could be JSON. A key stands once in an object: reading one that does not fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub enum Json {
 
 /// The entries of an object, by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entries(Box<[(Box<str>, Json)]>);
+pub struct Entries(Box<[(Str, Json)]>);
 
 // === impl Json ===
 
@@ -47,7 +50,7 @@ impl Json {
     }
 
     /// The same, whose entries can be taken over; one without entries where it is no object.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Box<str>, Json)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Str, Json)> {
         self.as_object().into_iter().flat_map(Entries::iter).map(|(key, value)| (key.into(), value.clone()))
     }
 
@@ -107,10 +110,10 @@ impl From<Value> for Json {
     }
 }
 
-impl FromIterator<(Box<str>, Json)> for Json {
+impl FromIterator<(Str, Json)> for Json {
     /// An object. Of entries with one key the last counts.
-    fn from_iter<I: IntoIterator<Item = (Box<str>, Json)>>(entries: I) -> Json {
-        let mut entries: Vec<(Box<str>, Json)> = entries.into_iter().collect();
+    fn from_iter<I: IntoIterator<Item = (Str, Json)>>(entries: I) -> Json {
+        let mut entries: Vec<(Str, Json)> = entries.into_iter().collect();
         entries.reverse();
         entries.sort_by(|(one, _), (other, _)| one.cmp(other));
         entries.dedup_by(|(one, _), (other, _)| one == other);
@@ -131,8 +134,13 @@ impl<'de> Deserialize<'de> for Json {
 #[derive(Default)]
 struct Unfinished {
     values: Vec<Json>,
-    entries: Vec<(Box<str>, Json)>,
+    entries: Vec<(Str, Json)>,
+    /// Keys that have been read, as most of them come again.
+    keys: BTreeSet<Str>,
 }
+
+/// How many different keys of a document are kept to be used again: more than the API has names for fields of a policy.
+const MOST_KEYS: usize = 64;
 
 struct Reading<'u>(&'u mut Unfinished);
 
@@ -196,7 +204,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let Reading(unfinished) = self;
         let begin = unfinished.entries.len();
-        while let Some(key) = map.next_key()? {
+        while let Some(key) = map.next_key_seed(ReadingKey(&mut unfinished.keys))? {
             let value = map.next_value_seed(Reading(unfinished))?;
             unfinished.entries.push((key, value));
         }
@@ -206,6 +214,36 @@ impl<'de> Visitor<'de> for Reading<'_> {
             return Err(A::Error::custom(format_args!("key {:?} stands twice", twice[0].0)));
         }
         Ok(Json::Object(Entries(unfinished.entries.drain(begin..).collect())))
+    }
+}
+
+struct ReadingKey<'k>(&'k mut BTreeSet<Str>);
+
+impl<'de> DeserializeSeed<'de> for ReadingKey<'_> {
+    type Value = Str;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Str, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for ReadingKey<'_> {
+    type Value = Str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Str, E> {
+        let ReadingKey(keys) = self;
+        if let Some(key) = keys.get(text) {
+            return Ok(key.clone());
+        }
+        let key = Str::from(text);
+        if keys.len() < MOST_KEYS {
+            keys.insert(key.clone());
+        }
+        Ok(key)
     }
 }
 
@@ -323,6 +361,6 @@ mod tests {
 
     #[test]
     fn an_object_is_as_large_as_what_it_holds() {
-        assert_eq!(size_of::<(Box<str>, Json)>(), 40);
+        assert_eq!(size_of::<(Str, Json)>(), 40);
     }
 }
