@@ -69,10 +69,11 @@ impl Builder<'_> {
             PeerSet::Any => return vec![PeerMatch { family: None, condition: None, pods: None }],
             PeerSet::These { pods, blocks, blocks_text } => (pods, blocks, blocks_text),
         };
+        let described = pods.as_ref().map(|pods| (pods, sets::describe_peers(pods)));
         let mut matches = Vec::new();
         for family in self.families.iter().copied() {
-            if let Some(pods) = pods {
-                let condition = Match::In(self.peer_field(family), sets::pods_name(pods, family));
+            if let Some((pods, described)) = &described {
+                let condition = Match::In(self.peer_field(family), sets::pods_name(described, family));
                 matches.push(PeerMatch { family: Some(family), condition: Some(condition), pods: Some(pods) });
             }
             if let Some((name, set)) = sets::cidr_set(blocks, family, text) {
@@ -108,9 +109,10 @@ impl Builder<'_> {
             return alternatives;
         }
         let selector = PortSelector::of_rule(self.direction, peer.pods, names);
+        let described = sets::describe_port(&selector);
         let families: Vec<Family> = peer.family.map_or_else(|| self.families.to_vec(), |family| vec![family]);
         for family in families {
-            let endpoint = Match::In(Field::Endpoint(family), sets::endpoints_name(&selector, family));
+            let endpoint = Match::In(Field::Endpoint(family), sets::endpoints_name(&described, &selector, family));
             alternatives.push(match (self.direction, peer.pods) {
                 // The endpoints are the peer's own: one look-up says both.
                 (Direction::Egress, Some(_)) => vec![endpoint],

@@ -45,13 +45,13 @@ impl<K: Ord, T> Default for Followed<K, T> {
 }
 
 impl<K: Ord, T: Eq> Followed<K, T> {
-    /// Brings the sets in the table in line with what the selectors mean now. `declare` makes the empty set of one
-    /// family, and `keys` what is in it. Gives the selectors that mean something else than before, or are new.
+    /// Brings the sets in the table in line with what the selectors mean now. `declare` makes the empty sets, one
+    /// a family, and `keys` what is in them. Gives the selectors that mean something else than before, or are new.
     pub(super) fn keep_up(
         &mut self,
         now: &OrdMap<Arc<K>, Arc<Vec<T>>>,
         families: &[Family],
-        declare: impl Fn(&K, Family) -> NamedSet,
+        declare: impl Fn(&K, &[Family]) -> Vec<NamedSet>,
         keys: impl Fn(&[T], Family) -> Vec<Key>,
         table: &mut Table,
     ) -> Vec<Turned<K, T>> {
@@ -68,10 +68,8 @@ impl<K: Ord, T: Eq> Followed<K, T> {
                 }
             };
             // A declaration may be long, and does not change.
-            let declared = self
-                .declared
-                .entry(selector.clone())
-                .or_insert_with_key(|selector| families.iter().map(|family| declare(selector, *family)).collect());
+            let declared =
+                self.declared.entry(selector.clone()).or_insert_with_key(|selector| declare(selector, families));
             for ((name, set), family) in declared.iter().zip(families) {
                 #[cfg(test)]
                 work::count(Work::SetFilled);
@@ -106,16 +104,15 @@ impl<K, T: Ord + Copy> Turned<K, T> {
     }
 }
 
-/// The set of the pods that a rule names.
-pub(super) fn pods_name(peers: &PodPeers, family: Family) -> SetName {
-    SetName::hashed("pods", &describe_peers(peers), &family.to_string())
+/// The set of the pods that a rule names, as [`describe_peers`] has them.
+pub(super) fn pods_name(described: &str, family: Family) -> SetName {
+    SetName::hashed("pods", described, &family.to_string())
 }
 
 /// The same without its members.
-pub(super) fn declare_pods(peers: &PodPeers, family: Family) -> NamedSet {
-    let comment = Some(Comment::new(&describe_peers(peers)));
-    let set = Set { key_type: KeyType::Address(family), comment, keys: Arc::default(), filled: None };
-    (pods_name(peers, family), Arc::new(set))
+pub(super) fn declare_pods(peers: &PodPeers, families: &[Family]) -> Vec<NamedSet> {
+    let described = describe_peers(peers);
+    declare(&described, families, KeyType::Address, |family| pods_name(&described, family))
 }
 
 /// Its members of one family.
@@ -124,18 +121,29 @@ pub(super) fn pods_keys(members: &[IpAddr], family: Family) -> Vec<Key> {
     of_family.map(|address| Key::address(*address)).collect()
 }
 
-/// The set of the endpoints that the named ports of a rule mean.
-pub(super) fn endpoints_name(selector: &PortSelector, family: Family) -> SetName {
+/// The set of the endpoints that the named ports of a rule mean, as [`describe_port`] has them.
+pub(super) fn endpoints_name(described: &str, selector: &PortSelector, family: Family) -> SetName {
     let names = selector.names.iter().map(|(_, name)| &**name).collect::<Vec<_>>().join(".");
     let names: String = names.chars().take(MOST_NAMES).collect();
-    SetName::hashed("port", &describe_port(selector), &format!("{names}-{family}"))
+    SetName::hashed("port", described, &format!("{names}-{family}"))
 }
 
 /// The same without its endpoints.
-pub(super) fn declare_endpoints(selector: &PortSelector, family: Family) -> NamedSet {
-    let comment = Some(Comment::new(&describe_port(selector)));
-    let set = Set { key_type: KeyType::Endpoint(family), comment, keys: Arc::default(), filled: None };
-    (endpoints_name(selector, family), Arc::new(set))
+pub(super) fn declare_endpoints(selector: &PortSelector, families: &[Family]) -> Vec<NamedSet> {
+    let described = describe_port(selector);
+    declare(&described, families, KeyType::Endpoint, |family| endpoints_name(&described, selector, family))
+}
+
+/// An empty set for each family. What it holds is described once, since that may be long.
+fn declare(
+    described: &str,
+    families: &[Family],
+    key_type: fn(Family) -> KeyType,
+    name: impl Fn(Family) -> SetName,
+) -> Vec<NamedSet> {
+    let comment = Some(Comment::new(described));
+    let set = |family| Set { key_type: key_type(family), comment: comment.clone(), keys: Arc::default(), filled: None };
+    families.iter().map(|family| (name(*family), Arc::new(set(*family)))).collect()
 }
 
 /// Its endpoints of one family.
@@ -171,22 +179,22 @@ pub(super) fn port_set(ranges: &[PortRange]) -> (SetName, Arc<Set>) {
 }
 
 /// `ns=prod pods{tier=frontend}; ns{team=a} pods{}`
-fn describe_peers(peers: &PodPeers) -> String {
-    peers.selectors().iter().map(describe_pods).collect::<Vec<_>>().join("; ")
-}
-
-/// `ns=prod pods{tier=frontend}`, `ns{team=a} pods{}`
-fn describe_pods(selector: &PodSelector) -> String {
-    let mut text = match &selector.namespaces {
-        NamespaceScope::Named(name) => format!("ns={name}"),
-        NamespaceScope::Selected(labels) => format!("ns{{{labels}}}"),
-    };
-    write!(text, " pods{{{}}}", selector.pods).expect("writing to a String does not fail");
+pub(super) fn describe_peers(peers: &PodPeers) -> String {
+    let mut text = String::new();
+    for PodSelector { namespaces, pods } in peers.selectors() {
+        let separator = if text.is_empty() { "" } else { "; " };
+        match namespaces {
+            NamespaceScope::Named(name) => write!(text, "{separator}ns={name}"),
+            NamespaceScope::Selected(labels) => write!(text, "{separator}ns{{{labels}}}"),
+        }
+        .and_then(|()| write!(text, " pods{{{pods}}}"))
+        .expect("writing to a String does not fail");
+    }
     text
 }
 
 /// `port http/TCP of local pods`, `port http/TCP of all pods`, `port dns/UDP, http/TCP of ns=prod pods{tier=frontend}`
-fn describe_port(selector: &PortSelector) -> String {
+pub(super) fn describe_port(selector: &PortSelector) -> String {
     let pods = match &selector.pods {
         PodScope::Local => "local pods".to_owned(),
         PodScope::Peers(peers) => describe_peers(peers),
