@@ -1,8 +1,8 @@
 //! Large files, which are read on a thread of their own.
 //!
 //! A policy may have as much as 1.5 MiB, and files of half of that have taken a third of a second to read, for which no
-//! other file's change should wait. What a large file said last stands until it has been read, as
-//! if it were being written all the while.
+//! other file's change should wait. What a large file said last stands until it has been read, as if it were being
+//! written all the while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -103,8 +103,8 @@ pub fn follow(
             folders = around(&reader.paths);
             folders.extend(stamps.keys().filter(|path| path.is_dir()).cloned());
             // In a folder that has just been found a file may have come before it is watched: read again.
-            if folders.len() <= known {
-                wait(&news, || reader.unread.is_some() || have_changed(&stamps));
+            if folders.len() <= known && has_changed(&news, || reader.unread.is_some() || have_changed(&stamps)) {
+                wait_for_quiet(&news);
             }
         }
     })?;
@@ -184,25 +184,28 @@ fn have_changed(stamps: &BTreeMap<PathBuf, Option<Stamp>>) -> bool {
     stamps.iter().any(|(path, stamp)| files::stamp_of(path) != *stamp)
 }
 
-/// Waits until there is a reason to read again: a change, and then quiet; a large file that has been read; or what a look
-/// now and then says.
-fn wait(news: &Receiver<News>, look: impl Fn() -> bool) {
+/// Waits until there is a reason to read again: a change, a large file that has been read, or what a look now and then
+/// says. Gives whether a file has changed, which may be half written.
+fn has_changed(news: &Receiver<News>, look: impl Fn() -> bool) -> bool {
     loop {
         match news.recv_timeout(LOOK_INTERVAL) {
-            Ok(News::Changed) => break,
-            Ok(News::Read) => return,
-            Err(RecvTimeoutError::Timeout) if look() => return,
+            Ok(News::Changed) => return true,
+            Ok(News::Read) => return news.try_iter().any(|news| news == News::Changed),
+            Err(RecvTimeoutError::Timeout) if look() => return false,
             Err(RecvTimeoutError::Timeout) => {}
             // Without a watcher there is the look.
             Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK_INTERVAL),
         }
     }
+}
+
+/// Waits until no file changes any more. That one has been read says nothing of that.
+fn wait_for_quiet(news: &Receiver<News>) {
     let begun = Instant::now();
     let mut quiet_at = begun + QUIET;
     while Instant::now() < quiet_at.min(begun + MOST_NOISE) {
         match news.recv_timeout(quiet_at.saturating_duration_since(Instant::now())) {
             Ok(News::Changed) => quiet_at = Instant::now() + QUIET,
-            // It says nothing of whether files are being written, and is taken over by the same reading.
             Ok(News::Read) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }
@@ -335,13 +338,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_been_read_waits_for_no_quiet() {
-        let (tell, news) = mpsc::channel();
-        for told in [News::Read, News::Changed] {
-            tell.send(told).expect("the receiver is there");
+    fn only_a_change_asks_for_quiet() {
+        for (told, is_change) in [
+            (&[News::Read][..], false),
+            (&[News::Read, News::Read], false),
+            (&[News::Changed], true),
+            (&[News::Read, News::Changed], true),
+        ] {
+            let (tell, news) = mpsc::channel();
+            for news in told {
+                tell.send(*news).expect("the receiver is there");
+            }
+            assert_eq!(has_changed(&news, || false), is_change, "{told:?}");
         }
-        wait(&news, || false);
-        assert_eq!(news.try_recv(), Ok(News::Changed), "the change after it was waited for too");
     }
 
     #[test]
@@ -350,7 +359,7 @@ mod tests {
         for told in [News::Changed, News::Read, News::Changed] {
             tell.send(told).expect("the receiver is there");
         }
-        wait(&news, || false);
+        wait_for_quiet(&news);
         assert_eq!(news.try_recv(), Err(mpsc::TryRecvError::Empty));
     }
 }
