@@ -18,6 +18,7 @@ mod findings;
 mod freshness;
 mod intern;
 mod kind;
+mod large;
 mod list;
 mod request;
 mod running;
@@ -42,6 +43,7 @@ pub(crate) use access::Seat;
 pub use freshness::Freshness;
 use intern::Interner;
 use kind::{Kind, Namespaces, NetworkPolicies, Pods};
+use large::Reader;
 use request::Collection;
 use running::Running;
 use stream::{Shared, Stream};
@@ -67,7 +69,8 @@ pub async fn follow(
     metrics: WatchMetrics,
 ) -> Infallible {
     let can_stream = Arc::new(AtomicBool::new(true));
-    let shared = Shared { access, sync, readiness: readiness.clone(), metrics, can_stream };
+    let reader = Reader::new();
+    let shared = Shared { access, sync, readiness: readiness.clone(), metrics, can_stream, reader };
     let mut subscriptions = shared.sync.subscriptions();
     let mut tasks = JoinSet::new();
     tasks.spawn(namespaces(&options).run(shared.clone()));

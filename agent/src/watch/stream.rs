@@ -29,6 +29,7 @@ use super::failure::Failure;
 use super::findings::Findings;
 use super::freshness::Pulse;
 use super::kind::Kind;
+use super::large::{LARGE, LargeLines, Reader};
 use super::list::List;
 use super::request::{Collection, PAGE, PATIENCE};
 use super::told::Told;
@@ -77,6 +78,7 @@ pub(super) struct Shared {
     pub(super) metrics: WatchMetrics,
     /// Whether the server does streaming lists, as far as is known.
     pub(super) can_stream: Arc<AtomicBool>,
+    pub(super) reader: Reader,
 }
 
 /// What one stream follows.
@@ -107,6 +109,8 @@ struct Follower<K: Kind> {
     /// Where the watch goes on; without it a list is next.
     version: Option<String>,
     floor: Floor,
+    /// Large events that are being read. Others that came later may have been passed on before them.
+    large: LargeLines<K>,
     /// Whether it is to be asked first if the store is still the one that was seen.
     is_doubtful: bool,
     has_listed: bool,
@@ -143,6 +147,7 @@ impl<K: Kind> Stream<K> {
             shared,
             version: None,
             floor: Floor::default(),
+            large: LargeLines::new(),
             is_doubtful: false,
             has_listed: false,
             is_unfinished: false,
@@ -223,7 +228,7 @@ impl<K: Kind> Follower<K> {
         let mut list = List::default();
         let version = loop {
             let event = match body.line(Instant::now() + PATIENCE).await? {
-                Line::Text(line) => WatchEvent::<K>::read(&line),
+                Line::Text(line) => self.shared.reader.read(line, WatchEvent::<K>::read).await,
                 Line::TooLong => Err(too_long()),
                 Line::End => return Err(Failure::Incomplete),
                 Line::Nothing => return Err(Failure::Silent { waited_for: "more of a list", time: PATIENCE }),
@@ -231,12 +236,12 @@ impl<K: Kind> Follower<K> {
             self.pulse.word();
             match event {
                 Ok(WatchEvent::Applied { object, was_known }) => {
-                    if let Some(object) = self.parse(object) {
+                    if let Some(object) = self.accept(object.parsed) {
                         list.put(object, was_known);
                     }
                 }
                 Ok(WatchEvent::Deleted(object)) => {
-                    if let Some(object) = self.parse(object) {
+                    if let Some(object) = self.accept(object.parsed) {
                         list.remove(&K::key(&object.value));
                     }
                 }
@@ -273,14 +278,15 @@ impl<K: Kind> Follower<K> {
                 answer => answer?,
             };
             self.pinged = answer.pinged;
-            let page = Page::<K>::read(&answer.body.all(LONGEST_PAGE).await?).map_err(Failure::Odd)?;
+            let page = answer.body.all(LONGEST_PAGE).await?;
+            let page = self.shared.reader.read(page, Page::<K>::read).await.map_err(Failure::Odd)?;
             self.pulse.word();
             list.holes += page.holes;
             if !has_token {
                 version = page.version;
             }
             for object in page.items {
-                if let Some(object) = self.parse(object) {
+                if let Some(object) = self.accept(object) {
                     list.put(object, false);
                 }
             }
@@ -326,15 +332,29 @@ impl<K: Kind> Follower<K> {
         }
     }
 
-    /// Takes events until the watch ends.
-    async fn read_events(&mut self, mut body: Bytes, ends_within: Duration) -> Result<(), Failure> {
+    /// Takes all events of a watch.
+    async fn read_events(&mut self, body: Bytes, ends_within: Duration) -> Result<(), Failure> {
+        let result = self.read_lines(body, ends_within).await;
+        let finished = self.finish_large().await;
+        result.and(finished)
+    }
+
+    /// Takes events until the watch ends. Large ones may still be read then.
+    async fn read_lines(&mut self, mut body: Bytes, ends_within: Duration) -> Result<(), Failure> {
         let begun = Instant::now();
         let (mut is_proven, mut last) = (false, begun);
         let silence = ends_within.min(LONGEST_SILENCE);
         loop {
             let silent_at = last + silence;
             let until = if is_proven { silent_at } else { silent_at.min(begun + PROVEN) };
-            let line = body.line(until).await?;
+            let line = tokio::select! {
+                biased;
+                event = self.large.next() => {
+                    self.pass_on(event.map_err(Failure::Odd)?)?;
+                    continue;
+                }
+                line = body.line(until), if !self.large.is_full() => line?,
+            };
             if !is_proven && begun.elapsed() >= PROVEN {
                 is_proven = true;
                 self.proven();
@@ -343,6 +363,13 @@ impl<K: Kind> Follower<K> {
                 Line::Text(line) => {
                     last = Instant::now();
                     self.pulse.word();
+                    if line.len() >= LARGE {
+                        self.large.begin(line, &self.shared.reader);
+                        continue;
+                    }
+                    if self.large.concern(&line) {
+                        self.finish_large().await?;
+                    }
                     self.pass_on(WatchEvent::read(&line).map_err(Failure::Odd)?)?;
                 }
                 Line::Nothing if Instant::now() < silent_at => {}
@@ -354,21 +381,32 @@ impl<K: Kind> Follower<K> {
         }
     }
 
+    /// Waits for the large events that are being read, and takes them over. One that fails leaves none behind, which
+    /// would be older than the list that follows.
+    async fn finish_large(&mut self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        while !self.large.is_empty() {
+            let event = self.large.next().await.map_err(Failure::Odd);
+            result = result.and(event.and_then(|event| self.pass_on(event)));
+        }
+        result
+    }
+
     /// Takes over an event.
     fn pass_on(&mut self, event: WatchEvent<K>) -> Result<(), Failure> {
         match event {
             WatchEvent::Applied { object, .. } => {
-                self.advance(K::resource_version(&object));
-                let changed_at = K::changed_at(&object);
-                if let Some(Parsed { value, findings }) = self.parse(object) {
+                self.advance(object.version);
+                let changed_at = object.changed_at;
+                if let Some(Parsed { value, findings }) = self.accept(object.parsed) {
                     self.findings.put(K::key(&value), findings);
                     let event = (self.stream.event)(Change::Applied(value));
                     self.shared.sync.event_of_change(event, changed_at);
                 }
             }
             WatchEvent::Deleted(object) => {
-                self.advance(K::resource_version(&object));
-                if let Some(Parsed { value, .. }) = self.parse(object) {
+                self.advance(object.version);
+                if let Some(Parsed { value, .. }) = self.accept(object.parsed) {
                     let key = K::key(&value);
                     self.findings.remove(&key);
                     self.report(Change::Deleted(key));
@@ -389,18 +427,17 @@ impl<K: Kind> Follower<K> {
     }
 
     /// The watch has come to a version. One that is older, or none, is only the object's and no reason to go back.
-    fn advance(&mut self, version: Option<&str>) {
+    fn advance(&mut self, version: Option<String>) {
         self.heard = Instant::now();
         if let Some(version) = version.filter(|version| !version.is_empty())
-            && self.floor.see(version).is_ok()
+            && self.floor.see(&version).is_ok()
         {
-            self.version = Some(version.to_owned());
+            self.version = Some(version);
         }
     }
 
-    /// Makes the model; `None` for an object without a name, which cannot be told from others.
-    fn parse(&mut self, object: K::Wire) -> Option<Parsed<K::Model>> {
-        let mut parsed = K::parse(object);
+    /// The model as it is kept; `None` for an object without a name, which cannot be told from others.
+    fn accept(&mut self, mut parsed: Parsed<K::Model>) -> Option<Parsed<K::Model>> {
         if parsed.findings.iter().any(|finding| finding.field == "metadata.name") {
             self.tell_odd("an object without a name");
             return None;
@@ -416,7 +453,8 @@ impl<K: Kind> Follower<K> {
     /// Asks for the newest version of the store, see [`version`](super::version).
     async fn ask_the_store(&mut self, client: &Client) -> Result<(), Failure> {
         let mut answer = self.stream.collection.page(client, None, Some(1), None).await?;
-        let page = Page::<K>::read(&answer.body.all(LONGEST_PAGE).await?).map_err(Failure::Odd)?;
+        let page = answer.body.all(LONGEST_PAGE).await?;
+        let page = self.shared.reader.read(page, Page::<K>::read).await.map_err(Failure::Odd)?;
         if let Some(version) = page.version {
             match self.floor.is_another_life(&version, Instant::now()) {
                 Ok(false) => {}

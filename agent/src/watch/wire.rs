@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use compiler::api::Parsed;
 use kube::core::Status;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
@@ -14,9 +15,9 @@ use super::kind::Kind;
 /// An event of a watch.
 pub(super) enum WatchEvent<K: Kind> {
     /// An object was added or, if it was known, changed.
-    Applied { object: K::Wire, was_known: bool },
+    Applied { object: Object<K>, was_known: bool },
     /// An object was deleted, or left what is asked for.
-    Deleted(K::Wire),
+    Deleted(Object<K>),
     /// All is said up to a version; with `ends_list` also all objects that there were at the begin.
     Bookmark { version: Option<String>, ends_list: bool },
     /// The watch has failed.
@@ -25,13 +26,22 @@ pub(super) enum WatchEvent<K: Kind> {
     Unknown(String),
 }
 
+/// What an event says of its object.
+pub(super) struct Object<K: Kind> {
+    /// `metadata.resourceVersion`
+    pub(super) version: Option<String>,
+    /// When it was last changed, in seconds since 1970.
+    pub(super) changed_at: Option<i64>,
+    pub(super) parsed: Parsed<K::Model>,
+}
+
 /// A page of a list.
 pub(super) struct Page<K: Kind> {
     /// Of the whole list.
     pub(super) version: Option<String>,
     /// Leads to the next page, if there is one.
     pub(super) token: Option<String>,
-    pub(super) items: Vec<K::Wire>,
+    pub(super) items: Vec<Parsed<K::Model>>,
     /// How many objects could not be read.
     pub(super) holes: usize,
 }
@@ -151,10 +161,10 @@ impl<K: Kind> WatchEvent<K> {
         let object = object.ok_or_else(|| broken(Error::missing_field("object")));
         Ok(match &*kind {
             "ADDED" | "MODIFIED" => {
-                let object = object?.watched().map_err(broken)?;
+                let object = Object::of(object?.watched().map_err(broken)?);
                 WatchEvent::Applied { object, was_known: kind == "MODIFIED" }
             }
-            "DELETED" => WatchEvent::Deleted(object?.watched().map_err(broken)?),
+            "DELETED" => WatchEvent::Deleted(Object::of(object?.watched().map_err(broken)?)),
             "BOOKMARK" => {
                 let BookmarkWire { metadata } = object?.another().map_err(broken)?;
                 let ends_list = metadata.annotations.and_then(|annotations| annotations.ends_list);
@@ -164,6 +174,15 @@ impl<K: Kind> WatchEvent<K> {
             "ERROR" => WatchEvent::Error(object?.another().map_err(broken)?),
             other => WatchEvent::Unknown(other.chars().take(40).collect()),
         })
+    }
+}
+
+// === impl Object ===
+
+impl<K: Kind> Object<K> {
+    fn of(wire: K::Wire) -> Object<K> {
+        let version = K::resource_version(&wire).map(str::to_owned);
+        Object { version, changed_at: K::changed_at(&wire), parsed: K::parse(wire) }
     }
 }
 
@@ -182,7 +201,8 @@ impl<K: Kind> Page<K> {
             ));
         };
         let raw = page.items.unwrap_or_default();
-        let items: Vec<K::Wire> = raw.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect();
+        let items = raw.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).map(K::parse);
+        let items: Vec<Parsed<K::Model>> = items.collect();
         let holes = raw.len() - items.len();
         let token = metadata.token.filter(|token| !token.is_empty());
         Ok(Page { version: metadata.resource_version, token, items, holes })
@@ -216,7 +236,7 @@ mod tests {
         let read = |line: &str| WatchEvent::<Pods>::read(line.as_bytes());
         let line = r#"{"object":{"metadata":{"name":"a","resourceVersion":"7"}},"type":"MODIFIED","later":[1]}"#;
         let Ok(WatchEvent::Applied { object, was_known: true }) = read(line) else { panic!("is read otherwise") };
-        assert_eq!(Pods::resource_version(&object), Some("7"));
+        assert_eq!(object.version.as_deref(), Some("7"));
         for two in
             [r#"{"type":"ADDED","object":{},"type":"ERROR"}"#, r#"{"type":"ADDED","object":null,"type":"BOOKMARK"}"#]
         {
@@ -232,7 +252,7 @@ mod tests {
                 let Ok(WatchEvent::Applied { object, .. }) = WatchEvent::<K>::read(line.as_bytes()) else {
                     panic!("not read: {line}")
                 };
-                K::changed_at(&object)
+                object.changed_at
             }
             let times = [of::<Pods>(&line), of::<Namespaces>(&line), of::<NetworkPolicies>(&line)];
             assert!(times.iter().all(|time| *time == times[0]), "{line}: {times:?}");
