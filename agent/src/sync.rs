@@ -43,7 +43,7 @@ use sources::Sources;
 pub use sources::{SubscriptionId, Subscriptions};
 
 /// For how long events are admitted before they are acted on, though ever more are there.
-const LONGEST_ADMISSION: Duration = Duration::from_millis(50);
+const LONGEST_ADMISSION: Duration = Duration::from_millis(20);
 
 /// What the sync thread works with.
 #[derive(Debug)]
