@@ -40,6 +40,8 @@ fn assert_reaches_the_corners(report: &Report) {
         ("packet: refused by the gate", 20),
         ("packet: reply", 10),
         ("packet: to itself", 10),
+        ("packet: an end with several pods", 20),
+        ("packet: an end with several pods, isolated", 10),
     ];
     let of_pods = [
         ("pod: host network", 30),
@@ -160,6 +162,40 @@ fn finds_host_network_as_peer() {
             }
         });
         as_peers.compile(deny)
+    });
+}
+
+#[test]
+fn finds_an_isolated_pod_that_another_with_its_address_opens() {
+    assert_found_out(|cluster, deny| {
+        // As if only the first of several pods had the address.
+        let mut known = BTreeSet::new();
+        let of_one = cluster.changed(|object| {
+            let (node, address) = (object["spec"]["nodeName"].to_string(), object["status"]["podIP"].to_string());
+            if object["kind"] == "Pod" && !known.insert((node, address)) {
+                object["status"]["podIP"] = Value::Null;
+                object["status"]["podIPs"] = Value::Null;
+            }
+        });
+        of_one.compile(deny)
+    });
+}
+
+#[test]
+fn finds_a_shared_address_that_one_isolation_opens() {
+    assert_found_out(|cluster, deny| {
+        // As if where several isolate, the rules of one were enough.
+        let mut nodes = cluster.compile(deny);
+        for node in nodes.values_mut() {
+            for (name, map) in node.table.maps.clone() {
+                let mut map = VerdictMap::clone(&map);
+                Arc::make_mut(&mut map.elements).retain(|_, element| {
+                    !matches!(&element.verdict, Verdict::Goto(chain) if chain.as_str().starts_with("deny-"))
+                });
+                node.table.maps.insert(name, Arc::new(map));
+            }
+        }
+        nodes
     });
 }
 
