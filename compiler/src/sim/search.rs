@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::Value;
@@ -171,6 +172,12 @@ impl Counts {
         self.add_if(gated, "packet: refused by the gate");
         self.add_if(packet.of_known_flow, "packet: reply");
         self.add_if(packet.source == packet.destination, "packet: to itself");
+        let is_special = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.is_multicast() || address.is_link_local() || address.is_broadcast(),
+            IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+        };
+        self.add_if(is_special(packet.source), "packet: from a link-local or many's address");
+        self.add_if(is_special(packet.destination), "packet: to a link-local or many's address");
         self.add_if(
             !opinions.oracle.egress.allowed && opinions.oracle.ingress.allowed,
             "packet: refused by egress only",
