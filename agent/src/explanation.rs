@@ -121,7 +121,9 @@ fn of_verdict(model: &Model, probe: &Probe, verdict: Verdict) -> Explanation {
 /// What is to be said of the links of both ends.
 fn notes(model: &Model, verdict: &Verdict, way: &Way) -> Vec<String> {
     let Packet { source, destination, protocol: _ } = verdict.packet;
-    let mut notes: Vec<String> = [source, destination].iter().filter_map(|end| model.link_unknown(*end)).collect();
+    let ends = [source, destination];
+    let mut notes: Vec<String> = ends.iter().filter_map(|end| model.shared(*end)).collect();
+    notes.extend(ends.iter().filter_map(|end| model.link_unknown(*end)));
     if let Some(bridge) = way.bridge
         && let Some(setting) = bridge::unfiltered(Family::of(source))
     {

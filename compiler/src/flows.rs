@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::nft::{Key, SetName, Table, add_open_flows, without_open_flows};
-use crate::policy::Ir;
+use crate::policy::{Ir, LocalPod};
 use changes::Changes;
 use review::ends;
 pub use review::{Flow, Inspection, Judge, Review, Reviewed};
@@ -100,8 +100,7 @@ impl OpenFlows {
             self.rejudged.extend(narrowed.into_iter().map(|address| (address, self.number)));
         }
         if pods_changed && !self.rejudged.is_empty() {
-            let isolated = ir.pods.iter().filter(|pod| pod.is_isolated()).flat_map(|pod| &pod.addresses);
-            let isolated: BTreeSet<&IpAddr> = isolated.collect();
+            let isolated: BTreeSet<IpAddr> = ir.pods.iter().flat_map(isolated_addresses).collect();
             self.rejudged.retain(|address, _| isolated.contains(address));
         }
         if !self.cut.is_empty() {
@@ -176,6 +175,11 @@ impl OpenFlows {
     pub fn cut(&self) -> &BTreeSet<Key> {
         &self.cut
     }
+}
+
+/// The addresses of a pod that are isolated in any direction.
+fn isolated_addresses(pod: &LocalPod) -> impl Iterator<Item = IpAddr> {
+    pod.addresses.iter().copied().filter(|address| pod.is_isolated_at(*address))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ mod resolve;
 
 pub use cidr::{AddressRange, subtract_and_merge};
 pub use gate::{Gate, OpenGate};
-pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule, RulesByPolicy};
+pub use ir::{Ir, Isolation, LocalPod, PeerSet, PolicyRules, PortSet, ResolvedRule, RulesByPolicy, SharedAddress};
 pub use judge::{Judgement, Packet, PacketProtocol, judge, judge_pod};
 pub use links::{OwnAddresses, PodLinks};
 pub use nearest::{Change, Effort, Known, Miss, Nearest, Part, nearest};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use compiler::nft::{Chain, Deny, Key, MapElement, Match, Stmt, Verdict, VerdictMap};
+use compiler::nft::{Chain, Deny, Key, MapElement, Match, Rule, Stmt, Verdict, VerdictMap};
 use compiler::sim::{Cluster, Compiled, Report, Search};
 use serde_json::{Value, json};
 
@@ -40,6 +40,10 @@ fn assert_reaches_the_corners(report: &Report) {
         ("packet: refused by the gate", 20),
         ("packet: reply", 10),
         ("packet: to itself", 10),
+        ("packet: from a link-local or many's address", 10),
+        ("packet: to a link-local or many's address", 10),
+        ("packet: an end with several pods", 20),
+        ("packet: an end with several pods, isolated", 10),
     ];
     let of_pods = [
         ("pod: host network", 30),
@@ -164,6 +168,40 @@ fn finds_host_network_as_peer() {
 }
 
 #[test]
+fn finds_an_isolated_pod_that_another_with_its_address_opens() {
+    assert_found_out(|cluster, deny| {
+        // As if only the first of several pods had the address.
+        let mut known = BTreeSet::new();
+        let of_one = cluster.changed(|object| {
+            let (node, address) = (object["spec"]["nodeName"].to_string(), object["status"]["podIP"].to_string());
+            if object["kind"] == "Pod" && !known.insert((node, address)) {
+                object["status"]["podIP"] = Value::Null;
+                object["status"]["podIPs"] = Value::Null;
+            }
+        });
+        of_one.compile(deny)
+    });
+}
+
+#[test]
+fn finds_a_shared_address_that_one_isolation_opens() {
+    assert_found_out(|cluster, deny| {
+        // As if where several isolate, the rules of one were enough.
+        let mut nodes = cluster.compile(deny);
+        for node in nodes.values_mut() {
+            for (name, map) in node.table.maps.clone() {
+                let mut map = VerdictMap::clone(&map);
+                Arc::make_mut(&mut map.elements).retain(|_, element| {
+                    !matches!(&element.verdict, Verdict::Goto(chain) if chain.as_str().starts_with("deny-"))
+                });
+                node.table.maps.insert(name, Arc::new(map));
+            }
+        }
+        nodes
+    });
+}
+
+#[test]
 fn finds_gate_that_is_missing() {
     assert_found_out(|cluster, deny| {
         let without_ranges = cluster.changed(|object| {
@@ -237,17 +275,48 @@ fn finds_missing_egress_default() {
 #[test]
 fn finds_neighbour_discovery_policed() {
     assert_found_out(|cluster, deny| {
-        let mut nodes = cluster.compile(deny);
-        for node in nodes.values_mut() {
-            for (name, chain) in node.table.chains.clone() {
-                let mut chain = Chain::clone(&chain);
-                chain.rules.retain(|rule| {
-                    !rule.stmts.iter().any(|stmt| matches!(stmt, Stmt::Match(Match::Icmpv6Type(133, _))))
-                });
-                node.table.chains.insert(name, Arc::new(chain));
-            }
+        with_rules(cluster, deny, |_, chain| {
+            chain
+                .rules
+                .retain(|rule| !rule.stmts.iter().any(|stmt| matches!(stmt, Stmt::Match(Match::Icmpv6Type(133, _)))));
+        })
+    });
+}
+
+/// Changes the rules of every chain.
+fn with_rules(cluster: &Cluster, deny: Deny, change: impl Fn(&str, &mut Chain)) -> BTreeMap<String, Compiled> {
+    let mut nodes = cluster.compile(deny);
+    for node in nodes.values_mut() {
+        for (name, chain) in node.table.chains.clone() {
+            let mut chain = Chain::clone(&chain);
+            change(name.as_str(), &mut chain);
+            node.table.chains.insert(name, Arc::new(chain));
         }
-        nodes
+    }
+    nodes
+}
+
+#[test]
+fn finds_neighbour_discovery_that_a_router_has_passed_on() {
+    assert_found_out(|cluster, deny| {
+        with_rules(cluster, deny, |_, chain| {
+            for rule in &mut chain.rules {
+                rule.stmts.retain(|stmt| !matches!(stmt, Stmt::Match(Match::HopLimit(_))));
+            }
+        })
+    });
+}
+
+#[test]
+fn finds_errors_that_pass_without_a_flow() {
+    // Types 1 to 4 of ICMPv6 are errors (RFC 4443, section 2.1).
+    assert_found_out(|cluster, deny| {
+        with_rules(cluster, deny, |name, chain| {
+            if name == "exempt" {
+                let stmts = vec![Stmt::Match(Match::Icmpv6Type(1, 4)), Stmt::Verdict(Verdict::Accept)];
+                chain.rules.push(Rule { stmts, comment: None });
+            }
+        })
     });
 }
 

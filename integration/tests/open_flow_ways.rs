@@ -15,6 +15,8 @@ use lab::{Attachment, Endpoint, Flow, Outcome, Probe, Protocol, Responder, isola
 
 /// For what must come: a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Those that have flows to keep.
+const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 /// For what must not.
 const SILENCE: Duration = Duration::from_millis(600);
 
@@ -32,7 +34,8 @@ fn ingress(rule: &str) -> String {
 
 /// Ingress to the web server on one port.
 fn only(port: u16) -> String {
-    ingress(&format!("{{ports: [{{port: {port}}}, {{port: {port}, protocol: UDP}}]}}"))
+    let ports = PROTOCOLS.map(|protocol| format!("{{port: {port}, protocol: {}}}", protocol.as_str()));
+    ingress(&format!("{{ports: [{}]}}", ports.join(", ")))
 }
 
 async fn start(attachment: Attachment) -> Live {
@@ -61,7 +64,7 @@ async fn all_are(what: &str, flows: &mut [Flow], expected: Outcome) {
 async fn open(live: &Live, client: &str, port: u16) -> Vec<Flow> {
     let mut flows = Vec::new();
     for family in Family::ALL {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for protocol in PROTOCOLS {
             let (from, to) = (live.endpoint(client, family).unwrap(), live.endpoint("shop/web", family).unwrap());
             flows.push(Flow::open(&Probe::new(from, to, protocol, port), PATIENCE).await.unwrap());
         }
@@ -112,8 +115,9 @@ fn a_flow_through_a_service_is_judged_by_its_endpoint() {
             let [v4, v6] = Family::ALL.map(|family| live.endpoint("shop/web", family).unwrap().address);
             // As kube-proxy has it: ports 80 and 82 lead to 8080 and 8082.
             let translate = |from: &str, to: &str| {
-                let to_port =
-                    |(port, target)| format!("{from} meta l4proto {{ tcp, udp }} th dport {port} dnat {to}:{target};");
+                let to_port = |(port, target)| {
+                    format!("{from} meta l4proto {{ tcp, udp, sctp }} th dport {port} dnat {to}:{target};")
+                };
                 [(80, 8080), (82, 8082)].map(to_port).concat()
             };
             let rules = format!(
@@ -124,7 +128,7 @@ fn a_flow_through_a_service_is_judged_by_its_endpoint() {
             live.netns(0).run(|| nft(&[&rules])).unwrap().unwrap();
             for (family, service) in [(Family::V4, "10.96.0.10"), (Family::V6, "fd00:96::10")] {
                 let service: IpAddr = service.parse().unwrap();
-                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                for protocol in PROTOCOLS {
                     for (port, target, flows) in [(80, 8080, &mut forbidden), (82, 8082, &mut allowed)] {
                         let from = live.endpoint("shop/near", family).unwrap();
                         let at = live.endpoint("shop/web", family).unwrap();

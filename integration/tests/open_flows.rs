@@ -16,6 +16,8 @@ use lab::{Attachment, Endpoint, Flow, Outcome, Probe, Protocol, isolated};
 
 /// For what must come: a loaded machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Those that have flows to keep.
+const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 /// For what must not.
 const SILENCE: Duration = Duration::from_millis(600);
 const BOTH: [Attachment; 2] = [Attachment::Routed, Attachment::Bridged];
@@ -29,8 +31,8 @@ fn cluster() -> String {
 
 /// Ingress to the web server on these ports.
 fn only(ports: &[u16]) -> String {
-    let ports = ports.iter().flat_map(|port| [format!("{{port: {port}}}"), format!("{{port: {port}, protocol: UDP}}")]);
-    let ports = ports.collect::<Vec<_>>().join(", ");
+    let by_all = |port: &u16| PROTOCOLS.map(|protocol| format!("{{port: {port}, protocol: {}}}", protocol.as_str()));
+    let ports = ports.iter().flat_map(by_all).collect::<Vec<_>>().join(", ");
     policy("shop/web", &format!("{{podSelector: {{matchLabels: {{app: web}}}}, ingress: [{{ports: [{ports}]}}]}}"))
 }
 
@@ -38,7 +40,7 @@ fn only(ports: &[u16]) -> String {
 async fn open(live: &Live, client: &str, port: u16) -> Vec<Flow> {
     let mut flows = Vec::new();
     for family in Family::ALL {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for protocol in PROTOCOLS {
             let (from, to) = (live.endpoint(client, family).unwrap(), live.endpoint("shop/web", family).unwrap());
             let opened = Flow::open(&Probe::new(from, to, protocol, port), PATIENCE).await;
             flows.push(opened.unwrap_or_else(|outcome| panic!("{client} {family} {protocol:?}: {outcome}")));
@@ -100,7 +102,7 @@ fn what_a_policy_forbids_is_cut_and_what_it_allows_goes_on() {
             // What is allowed again is not cut any more.
             live.apply(&only(&[80, 81, 82, 83, 84])).unwrap();
             shows(&live, "set cut-v4", false).await;
-            all_are(&mut forbidden[..4], Outcome::Allowed).await;
+            all_are(&mut forbidden[..6], Outcome::Allowed).await;
         }
     });
 }
@@ -139,6 +141,22 @@ impl Stream {
     }
 }
 
+/// The same by SCTP: each heartbeat is numbered, waited for, and sent once.
+fn heartbeats(mut flow: Flow) -> (Arc<AtomicBool>, tokio::task::JoinHandle<u64>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let client = tokio::spawn(async move {
+        let mut number = 0u64;
+        while !stopped.load(Ordering::Relaxed) {
+            number += 1;
+            assert_eq!(flow.exchange_once(64, PATIENCE).await, Outcome::Allowed, "heartbeat {number} is lost");
+            tokio::task::yield_now().await;
+        }
+        number
+    });
+    (stop, client)
+}
+
 #[test]
 fn rightful_flows_lose_nothing_while_they_are_judged_again() {
     isolated(async {
@@ -146,14 +164,15 @@ fn rightful_flows_lose_nothing_while_they_are_judged_again() {
             let mut live = Live::start(&cluster(), attachment, Protection::Owned).await.unwrap();
             live.apply(&only(&[82])).unwrap();
             live.settled().await.unwrap();
-            let mut streams = Vec::new();
-            let mut echoes = Vec::new();
+            let (mut streams, mut echoes, mut associations) = (Vec::new(), Vec::new(), Vec::new());
             for family in Family::ALL {
                 let web = live.endpoint("shop/web", family).unwrap();
                 echoes.push(Echo::start(&web, 82).unwrap());
                 for client in ["shop/near", "shop/far"] {
                     let client = live.endpoint(client, family).unwrap();
                     streams.push(Stream::start(&client, SocketAddr::new(web.address, 82)));
+                    let probe = Probe::new(client, web.clone(), Protocol::Sctp, 82);
+                    associations.push(heartbeats(Flow::open(&probe, PATIENCE).await.unwrap()));
                 }
             }
             // Each takes a port away and gives another one.
@@ -163,6 +182,10 @@ fn rightful_flows_lose_nothing_while_they_are_judged_again() {
             }
             for stream in streams {
                 assert!(stream.finish() > 60);
+            }
+            for (stop, client) in associations {
+                stop.store(true, Ordering::Relaxed);
+                assert!(client.await.unwrap() > 60);
             }
         }
     });

@@ -351,7 +351,7 @@ fn replies_pass_where_the_other_direction_is_closed() {
 }
 
 #[test]
-fn of_two_pods_with_one_address_the_running_newest_counts() {
+fn of_two_pods_with_one_address_none_opens_the_other() {
     isolated(async {
         let with = |name: &str, label: &str, address: &str, phase: &str, created: &str| {
             pod(&format!("shop/{name}"), "node-1", &format!("app: {label}"), "")
@@ -368,15 +368,25 @@ fn of_two_pods_with_one_address_the_running_newest_counts() {
             + &with("newer", "open", "12", "Running", late)
             + &with("older-open", "open", "13", "Running", early)
             + &with("newer-closed", "closed", "13", "Running", late)
+            + &with("one-way", "ajar", "14", "Running", early)
+            + &with("another-way", "wide", "14", "Running", late)
+            + &with("alike", "ajar", "15", "Running", early)
+            + &with("alike-too", "ajar", "15", "Running", late)
             + &pod("other/client", "node-2", "", "")
-            + &policy("shop/closed", "{podSelector: {matchLabels: {app: closed}}}");
+            + &policy("shop/closed", "{podSelector: {matchLabels: {app: closed}}}")
+            + &policy("shop/ajar", "{podSelector: {matchLabels: {app: ajar}}, ingress: [{ports: [{port: 80}]}]}")
+            + &policy("shop/wide", "{podSelector: {matchLabels: {app: wide}}, ingress: [{}]}");
         let lines = [
             "other/client -> 10.244.9.11 80/TCP: allowed",
             "other/client -> fd00:9::11 80/TCP: allowed",
-            "other/client -> 10.244.9.12 80/TCP: allowed",
-            "other/client -> fd00:9::12 80/TCP: allowed",
+            "other/client -> 10.244.9.12 80/TCP: refused",
+            "other/client -> fd00:9::12 80/TCP: refused",
             "other/client -> 10.244.9.13 80/TCP: refused",
             "other/client -> fd00:9::13 80/TCP: refused",
+            "other/client -> 10.244.9.14 80/TCP: refused",
+            "other/client -> fd00:9::14 80/TCP: refused",
+            "other/client -> 10.244.9.15 80/TCP: allowed",
+            "other/client -> 10.244.9.15 81/TCP: refused",
         ];
         check_in(&[ROUTED], &yaml, &lines).await;
     });

@@ -9,12 +9,12 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::probe::{Outcome, Probe, Protocol, Responders, connect};
+use super::probe::{Association, Outcome, Probe, Protocol, Responders, connect};
 
 /// How often an unanswered datagram is sent again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A TCP connection or a UDP flow with an end that echoes. Both ends live as long as this does.
+/// A TCP connection, a UDP flow or an SCTP association with an end that echoes. Both ends live as long as this does.
 pub struct Flow {
     wire: Wire,
     /// The bytes sent so far, also those whose echo has not come.
@@ -25,6 +25,7 @@ pub struct Flow {
 enum Wire {
     Tcp { stream: TcpStream, received: u64 },
     Udp(UdpSocket),
+    Sctp(Association),
 }
 
 // === impl Flow ===
@@ -33,7 +34,7 @@ impl Flow {
     /// Opens the flow that the probe describes, and makes sure that it is answered. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// What became of the attempt, if it was not allowed. Only TCP and UDP have flows to keep.
+    /// What became of the attempt, if it was not allowed. ICMP has no flows to keep.
     pub async fn open(probe: &Probe, window: Duration) -> Result<Self, Outcome> {
         let responders = Responders::open(std::slice::from_ref(probe));
         if let Some(reason) = responders.failure(probe) {
@@ -51,9 +52,8 @@ impl Flow {
                 socket.connect((probe.to, probe.port)).await.map_err(failed)?;
                 Wire::Udp(socket)
             }
-            Protocol::Sctp | Protocol::Icmp => {
-                return Err(Outcome::Error(format!("{} has no flow to keep open", probe.protocol.as_str())));
-            }
+            Protocol::Sctp => Wire::Sctp(Association::open(probe, window).await?),
+            Protocol::Icmp => return Err(Outcome::Error("ICMP has no flow to keep open".into())),
         };
         let mut flow = Self { wire, sent: 0, _responders: responders };
         match flow.exchange(8, window).await {
@@ -62,18 +62,29 @@ impl Flow {
         }
     }
 
-    /// Sends `size` bytes, at least eight, and waits for their echo: by UDP in one datagram, in fragments if it is large.
+    /// Sends `size` bytes, at least eight, and waits for their echo: by UDP in one datagram, in fragments if it is large, and by SCTP in one
+    /// heartbeat, which has room for 400.
     ///
     /// By TCP the echo of all that was sent before has to come first. Mind that the kernel sends a lost segment again after a time that doubles
     /// with every attempt, so a connection that was blocked for long takes as long to go on.
     pub async fn exchange(&mut self, size: usize, window: Duration) -> Outcome {
+        self.exchange_with(size, window, PAUSE).await
+    }
+
+    /// The same, where nothing is sent again but by TCP: what is lost stays lost.
+    pub async fn exchange_once(&mut self, size: usize, window: Duration) -> Outcome {
+        self.exchange_with(size, window, window).await
+    }
+
+    async fn exchange_with(&mut self, size: usize, window: Duration, pause: Duration) -> Outcome {
         let message = self.message(size);
         let end = Instant::now() + window;
         let result = match &mut self.wire {
             Wire::Tcp { stream, received } => {
                 time::timeout_at(end, exchange_bytes(stream, &message, received, self.sent)).await
             }
-            Wire::Udp(socket) => time::timeout_at(end, exchange_datagram(socket, &message)).await,
+            Wire::Udp(socket) => time::timeout_at(end, exchange_datagram(socket, &message, pause)).await,
+            Wire::Sctp(association) => return association.exchange(&message, window, pause).await,
         };
         match result {
             Ok(Ok(())) => Outcome::Allowed,
@@ -107,11 +118,11 @@ async fn exchange_bytes(stream: &mut TcpStream, message: &[u8], received: &mut u
     Ok(())
 }
 
-async fn exchange_datagram(socket: &UdpSocket, message: &[u8]) -> io::Result<()> {
+async fn exchange_datagram(socket: &UdpSocket, message: &[u8], pause: Duration) -> io::Result<()> {
     let mut buffer = vec![0; 65_536];
     loop {
         socket.send(message).await?;
-        let again = Instant::now() + PAUSE;
+        let again = Instant::now() + pause;
         while let Ok(length) = time::timeout_at(again, socket.recv(&mut buffer)).await {
             if buffer[..length?] == *message {
                 return Ok(());

@@ -27,6 +27,7 @@ use socket2::{Domain, Socket, Type};
 use super::Netns;
 
 pub(super) use respond::Responders;
+pub(super) use sctp::Association;
 pub(super) use tcp::connect;
 
 /// One end of a probe: a namespace, and the address that it uses there.

@@ -287,11 +287,12 @@ fn an_established_flow_is_watched() {
         let lab = Lab::build(two_nodes(Attachment::Routed)).await.unwrap();
         let window = Duration::from_secs(3);
         for (from, to) in [("10.244.0.10", "10.244.1.10"), ("fd00:244:0::a", "fd00:244:1::a")] {
-            for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
                 let opened = Flow::open(&Probe::new(end(&lab, from), end(&lab, to), protocol, 7), window).await;
                 let mut flow = opened.unwrap_or_else(|outcome| panic!("{from} {protocol:?}: {outcome}"));
                 // UDP: fragments, which the node has to put together to see their ports.
-                assert_eq!(flow.exchange(8_000, window).await, Outcome::Allowed, "{from} {protocol:?}");
+                let size = if protocol == Protocol::Sctp { 400 } else { 8_000 };
+                assert_eq!(flow.exchange(size, window).await, Outcome::Allowed, "{from} {protocol:?}");
                 nft(
                     lab.node(1).unwrap(),
                     "table inet test { chain forward { type filter hook forward priority 0; drop; }; }",

@@ -2,7 +2,7 @@
 
 use compiler::api::{Direction, LinkName, PodKey, PolicyKey};
 use compiler::nft::Refusal;
-use compiler::policy::{Ir, LocalPod};
+use compiler::policy::{Ir, Isolation};
 use jiff::Timestamp;
 
 use super::ledger::{Denial, Kind, Who};
@@ -33,12 +33,15 @@ pub(super) fn name(
         false => owner(snapshot, header.source, refusal.direction() == Direction::Egress),
     };
     let destination = owner(snapshot, header.destination, refusal.direction() == Direction::Ingress);
-    let local = if refusal.direction() == Direction::Egress { &source } else { &destination };
+    let (local, address) = match refusal.direction() {
+        Direction::Egress => (&source, header.source),
+        Direction::Ingress => (&destination, header.destination),
+    };
     let (mut isolated_by, mut quarantined) = (Vec::new(), Vec::new());
     if let (Refusal::Policy(direction), Some(ir), Some(key)) = (refusal, ir, local)
         && let Some(pod) = ir.pods.iter().find(|pod| pod.key == *key)
     {
-        (isolated_by, quarantined) = isolation(ir, pod, direction);
+        (isolated_by, quarantined) = isolation(ir, pod.isolations_at(address, direction));
     }
     let who = |pod: &Option<PodKey>, address| Who { pod: pod.as_ref().map(PodKey::to_string), address };
     let (source, destination) = (who(&source, header.source), who(&destination, header.destination));
@@ -97,13 +100,13 @@ fn behind(snapshot: &Snapshot, ir: &Ir, came: &Came) -> Option<PodKey> {
     by_port.or_else(|| link(&came.link).and_then(|link| ir.links.own.get(&link).cloned()))
 }
 
-/// Who isolates a pod, and who of them is in quarantine.
-fn isolation(ir: &Ir, pod: &LocalPod, direction: Direction) -> (Vec<String>, Vec<String>) {
-    let Some(isolation) = pod.isolation(direction) else { return (Vec::new(), Vec::new()) };
+/// Who isolates an address, and who of them is in quarantine.
+fn isolation(ir: &Ir, isolations: &[Isolation]) -> (Vec<String>, Vec<String>) {
     let rules = |key: &PolicyKey| ir.policies.get(key);
-    let isolating: Vec<&PolicyKey> =
-        isolation.policies.iter().filter(|key| rules(key).is_some_and(|rules| rules.isolates)).collect();
-    let namespace = isolation.by_namespace.iter().map(|name| format!("Namespace {name}"));
+    let speaking = isolations.iter().flat_map(|isolation| isolation.policies.iter());
+    let isolating: Vec<&PolicyKey> = speaking.filter(|key| rules(key).is_some_and(|rules| rules.isolates)).collect();
+    let namespaces = isolations.iter().filter_map(|isolation| isolation.by_namespace.as_ref());
+    let namespace = namespaces.map(|name| format!("Namespace {name}"));
     let reason = |key: &&PolicyKey| {
         let quarantine = rules(key)?.quarantine.as_ref()?;
         Some(format!("{key} allows nothing: {quarantine}"))

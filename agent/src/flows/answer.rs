@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use compiler::api::{Direction, PodKey, PolicyKey};
 use compiler::flows::{Flow, Judge};
-use compiler::policy::{Ir, Judgement};
+use compiler::policy::{Ir, Judgement, LocalPod};
 
 use super::{Asked, Judged, MOST_ASKED, Owner, Scope, Wanted};
 use crate::model::{nearest, quarantined};
@@ -54,11 +54,12 @@ fn selected(ir: &Ir, policy: &PolicyKey) -> Result<Vec<IpAddr>, String> {
         return Err(format!("there is no policy {policy} that selects a pod of this node{near}"));
     }
     let directions = [Direction::Egress, Direction::Ingress];
-    let selected = ir.pods.iter().filter(|pod| {
-        let mut isolations = directions.into_iter().filter_map(|direction| pod.isolation(direction));
+    let speaks_of = |pod: &LocalPod, address| {
+        let mut isolations = directions.iter().flat_map(|direction| pod.isolations_at(address, *direction));
         isolations.any(|isolation| isolation.policies.iter().any(|key| key == policy))
-    });
-    Ok(selected.flat_map(|pod| &pod.addresses).copied().collect())
+    };
+    let addresses = ir.pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (pod, *address)));
+    Ok(addresses.filter(|(pod, address)| speaks_of(pod, *address)).map(|(_, address)| address).collect())
 }
 
 /// Judges flows on a node that has these addresses of its own.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use compiler::api::{Direction, Protocol};
 use compiler::nft::Family;
-use compiler::policy::{Ir, LocalPod, Packet, PacketProtocol, PortSet, judge_pod};
+use compiler::policy::{Ir, Isolation, LocalPod, Packet, PacketProtocol, PortSet, judge_pod};
 
 use super::parties::Member;
 use super::{Party, Ports};
@@ -72,7 +72,8 @@ fn between(model: &Model, client: &Member, source: IpAddr, server: &Member, dest
     let server_pod = server.pod.as_ref().and_then(|key| model.pod(key));
     let named = || server_pod.iter().flat_map(|pod| &pod.ports).map(|port| (port.protocol, port.number));
     let of = |direction: Direction, (ir, pod): (&Ir, &LocalPod)| {
-        let mut cuts = cuts(ir, pod, direction)?;
+        let own = if direction == Direction::Egress { source } else { destination };
+        let mut cuts = cuts(ir, pod.isolations_at(own, direction), direction)?;
         cuts.extend(named().flat_map(|(protocol, port)| around(protocol, port, port)));
         Some(Ports::of(&cuts, |port| {
             let protocol = port.map_or(PacketProtocol::Echo, |(protocol, port)| PacketProtocol::Port(protocol, port));
@@ -88,9 +89,12 @@ fn between(model: &Model, client: &Member, source: IpAddr, server: &Member, dest
     }
 }
 
-/// Where the rules about a pod begin and end to mean ports; `None` where it is not isolated, and so all are open.
-fn cuts(ir: &Ir, pod: &LocalPod, direction: Direction) -> Option<Vec<(Protocol, u16)>> {
-    let policies = pod.isolation(direction)?.policies.iter();
+/// Where the rules about an end begin and end to mean ports; `None` where it is not isolated, and so all are open.
+fn cuts(ir: &Ir, isolations: &[Isolation], direction: Direction) -> Option<Vec<(Protocol, u16)>> {
+    if isolations.is_empty() {
+        return None;
+    }
+    let policies = isolations.iter().flat_map(|isolation| isolation.policies.iter());
     let rules = policies.filter_map(|key| ir.policies.get(key)?.rules(direction)).flatten();
     let mut cuts = Vec::new();
     for rule in rules {

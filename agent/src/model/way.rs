@@ -65,9 +65,25 @@ impl Model {
         by_runtime().or_else(by_ear).map(|(link, port)| (link, port.name))
     }
 
+    /// What is to be said of an address in a packet that several pods of the node claim, none of them known by its link.
+    pub fn shared(&self, address: IpAddr) -> Option<String> {
+        let key = &self.pods.local_owner(address)?.key;
+        let pods = self.nodes.values().flat_map(|node| node.ir.pods.iter());
+        let shared = pods.filter(|pod| pod.key == *key).find_map(|pod| pod.shared_at(address))?;
+        let names: Vec<String> = shared.pods.iter().map(ToString::to_string).collect();
+        Some(format!(
+            "{address} is the address of {}, and it is not known who of them has it: none of them opens what another \
+             closes, and where they are isolated by different policies nothing is allowed",
+            names.join(", ")
+        ))
+    }
+
     /// What is to be said of a pod of the node of which it is not known how it is linked, by the address in a packet.
     pub fn link_unknown(&self, address: IpAddr) -> Option<String> {
         let pod = self.pods.local_owner(address)?;
+        if self.shared(address).is_some() {
+            return None;
+        }
         let node =
             self.nodes.get(self.pods.node()).filter(|_| self.links.iter().any(|link| !link.prefixes.is_empty()))?;
         let leads_there = |key: &PodKey| node.ir.links.own.values().any(|own| own == key);
@@ -154,6 +170,16 @@ mod tests {
         assert_eq!((astray.allowed(), astray.egress.refusal), (false, Some(Refusal::Source)), "{astray:?}");
         assert!(!astray.disagrees(), "policies know nothing of it");
         assert_eq!(model.link_unknown("10.0.0.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn who_shares_an_address_is_named() {
+        let model = node(vec![], &[("evil", &["10.0.0.1", "10.0.0.9"]), ("web", &["10.0.0.1"])]);
+        let told = model.shared("10.0.0.1".parse().unwrap()).unwrap();
+        assert!(told.starts_with("10.0.0.1 is the address of a/evil, a/web, and it is not known"), "{told}");
+        assert_eq!(model.shared("10.0.0.9".parse().unwrap()), None);
+        let verdict = model.judge(&to_port_80("192.0.2.1", "10.0.0.1"));
+        assert!(verdict.allowed() && !verdict.disagrees(), "the same policies: {verdict:?}");
     }
 
     #[test]

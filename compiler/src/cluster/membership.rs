@@ -276,11 +276,25 @@ fn at_address(endpoints: &[Endpoint], address: IpAddr) -> Range<usize> {
 /// The endpoints of named ports at one address, ascending.
 fn endpoints_at(selector: &PortSelector, address: IpAddr, pods: &Pods, namespaces: &Namespaces) -> Vec<Endpoint> {
     let pod = match &selector.pods {
-        PodScope::Local => pods.local_owner(address),
+        PodScope::Local => return own_endpoints_at(selector, address, pods),
         PodScope::All => pods.owner(address).filter(|pod| namespaces.labels(&pod.key.namespace).is_some()),
         PodScope::Peers(peers) => pods.owner(address).filter(|pod| peers.select(pod, namespaces)),
     };
-    let Some(pod) = pod else { return Vec::new() };
+    pod.map(|pod| endpoints_of(selector, address, pod)).unwrap_or_default()
+}
+
+/// The endpoints at an address of a pod that a policy selects. Where several pods have it, a name means a number that all
+/// of them call so: else one could open a port of another by its name.
+fn own_endpoints_at(selector: &PortSelector, address: IpAddr, pods: &Pods) -> Vec<Endpoint> {
+    let mut owners = pods.local_owners(address).map(|pod| endpoints_of(selector, address, pod));
+    let Some(mut endpoints) = owners.next() else { return Vec::new() };
+    for others in owners {
+        endpoints.retain(|endpoint| others.binary_search(endpoint).is_ok());
+    }
+    endpoints
+}
+
+fn endpoints_of(selector: &PortSelector, address: IpAddr, pod: &Pod) -> Vec<Endpoint> {
     let named = pod.ports.iter().filter(|port| selector.has(port.protocol, &port.name));
     let mut endpoints: Vec<_> = named.map(|port| (address, port.protocol, port.number)).collect();
     endpoints.sort_unstable();

@@ -121,6 +121,15 @@ impl Pods {
         self.by_ip.get(&address).and_then(|claims| claims.iter().find(|pod| self.is_local(pod)))
     }
 
+    /// The pods of this node that have an address together, as far as their isolation goes: those whose claim is as good as
+    /// that of [`Pods::local_owner`], which comes first. Who of them is behind the address is not known.
+    pub fn local_owners(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Pod>> {
+        let claims = self.by_ip.get(&address).into_iter().flat_map(|claims| claims.iter());
+        let mut local = claims.filter(|pod| self.is_local(pod)).peekable();
+        let best = local.peek().map(|first| right(first, address));
+        local.take_while(move |pod| Some(right(pod, address)) == best)
+    }
+
     /// All addresses of policed pods, each with the pod that has it, in ascending order.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Arc<Pod>)> {
         self.by_ip.iter().filter_map(|(address, claims)| has(claims).map(|pod| (*address, pod)))
@@ -270,8 +279,15 @@ fn newest<'a>(mut copies: impl Iterator<Item = &'a Copied>) -> Option<&'a Copied
     Some(copies.fold(first, |newest, copy| if copy.version > newest.version { copy } else { newest }))
 }
 
-/// Lower has the better claim to an address: one that has it by its sandbox before one that only says so, one that stays
-/// before one that goes, running before not, newer before older. The rest makes the order total.
-fn rank(pod: &Pod, address: IpAddr) -> (bool, bool, bool, Reverse<i64>, &PodKey) {
-    (!pod.holds(address), pod.terminating, pod.phase != Phase::Running, Reverse(pod.created), &pod.key)
+/// Lower has the better claim to an address: the better right to it, then one that stays before one that goes, running
+/// before not, newer before older. The rest makes the order total.
+fn rank(pod: &Pod, address: IpAddr) -> ((bool, bool), bool, bool, Reverse<i64>, &PodKey) {
+    (right(pod, address), pod.terminating, pod.phase != Phase::Running, Reverse(pod.created), &pod.key)
+}
+
+/// By what a pod claims an address: one that has it by its sandbox goes before one that only says so, and that before one
+/// that lingers, for the link that still leads there is the other's.
+fn right(pod: &Pod, address: IpAddr) -> (bool, bool) {
+    let holds = pod.holds(address);
+    (!holds, pod.lingering && !holds)
 }

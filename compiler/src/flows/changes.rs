@@ -7,6 +7,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
+use super::isolated_addresses;
 use super::speakers::Speakers;
 use crate::api::{Direction, PodKey, PolicyKey};
 use crate::cluster::ListId;
@@ -41,9 +42,7 @@ impl Changes {
     /// What differs between two IRs, of which the second has these `speakers`.
     pub(super) fn between(before: Option<&Ir>, now: &Ir, speakers: &Speakers, all_touched: bool) -> Changes {
         let Some(before) = before else {
-            let addresses =
-                now.pods.iter().filter(|pod| pod.is_isolated()).flat_map(|pod| pod.addresses.iter().copied());
-            let narrowed: BTreeSet<IpAddr> = addresses.collect();
+            let narrowed: BTreeSet<IpAddr> = now.pods.iter().flat_map(isolated_addresses).collect();
             let touched = now.pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
             return Changes { touched, narrowed, pods_changed: true };
         };
@@ -57,7 +56,7 @@ impl Changes {
             // Many pods share a list.
             let mut known: BTreeMap<ListId, [bool; 2]> = BTreeMap::new();
             for pod in now.pods.iter() {
-                for isolation in Direction::ALL.into_iter().filter_map(|direction| pod.isolation(direction)) {
+                for isolation in pod.isolations() {
                     let list = &isolation.policies;
                     let is_in = || [&policies.touched, &policies.narrowed].map(|keys| names_any(list, keys));
                     let [touched, narrowed] = *known.entry(list.id()).or_insert_with(is_in);
@@ -83,7 +82,8 @@ impl Changes {
                 }
                 (None, Some(_)) | (Some(_), None) => true,
             };
-            let differs = Direction::ALL.into_iter().any(differs) || old.addresses != pod.addresses;
+            let differs =
+                Direction::ALL.into_iter().any(differs) || old.addresses != pod.addresses || old.shared != pod.shared;
             self.add(pod, differs, differs);
         }
         self.touched.extend(known.into_values().flat_map(|pod| pod.addresses.iter()));
@@ -93,8 +93,8 @@ impl Changes {
         if touched {
             self.touched.extend(&pod.addresses);
         }
-        if narrowed && pod.is_isolated() {
-            self.narrowed.extend(&pod.addresses);
+        if narrowed {
+            self.narrowed.extend(isolated_addresses(pod));
         }
     }
 }

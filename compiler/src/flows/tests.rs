@@ -93,6 +93,23 @@ fn a_flow_that_is_not_allowed_any_more_is_cut_until_it_is_again() {
 }
 
 #[test]
+fn another_pod_that_claims_the_address_narrows_it() {
+    let mut node = Node::new(friends());
+    node.open("10.0.0.2", "10.0.0.1", TCP, Some((999, 80)));
+    let claimed = |app: &str| pod("b/other").labels(app).ip("10.0.0.1");
+    node.apply(claimed("app=free"));
+    node.review();
+    assert!(node.cut().is_empty(), "what isolates the one is what it was");
+    node.apply(policy("b/deny").selects("app=shut").ingress([]));
+    node.apply(claimed("app=shut"));
+    assert_eq!(node.rejudged(), ["10.0.0.1"]);
+    node.review();
+    assert_eq!(node.cut(), ["10.0.0.2 . 10.0.0.1 . tcp . 999 . 80"]);
+    node.apply(Event::Pods(PodSource::Cluster, Change::Deleted(pod_key("b/other"))));
+    assert!(node.cut().is_empty(), "the pod has it alone again");
+}
+
+#[test]
 fn a_cut_flow_is_forgotten_when_it_is_gone() {
     let mut node = Node::new(friends());
     node.open("10.0.0.2", "10.0.0.1", UDP, Some((999, 80)));

@@ -40,13 +40,29 @@ pub type RulesByPolicy = OrdMap<PolicyKey, Arc<PolicyRules>>;
 pub struct LocalPod {
     /// Namespace and name.
     pub key: PodKey,
-    /// The addresses that are its own, ascending. An address that another local pod has the better claim to is not
-    /// among them.
+    /// The addresses that are its own, ascending. An address that another local pod has the better claim to, or goes before
+    /// it in sharing, is not among them.
     pub addresses: Vec<IpAddr>,
-    /// How it is isolated for ingress; `None` where it is not.
+    /// Those of its addresses that other local pods have as well, ascending.
+    pub shared: Vec<SharedAddress>,
+    /// How it is isolated for ingress; `None` where it is not. Of shared addresses they say so themselves.
     pub ingress: Option<Isolation>,
-    /// How it is isolated for egress; `None` where it is not.
+    /// How it is isolated for egress; `None` where it is not. Of shared addresses they say so themselves.
     pub egress: Option<Isolation>,
+}
+
+/// An address that several pods of this node claim with the same right. Who is behind it is not known, and so none of
+/// them may open what another has closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The pods, the one first to which it belongs in all other respects.
+    pub pods: Vec<PodKey>,
+    /// How those of them are isolated for ingress that are, each way once.
+    pub ingress: Vec<Isolation>,
+    /// How those of them are isolated for egress that are, each way once.
+    pub egress: Vec<Isolation>,
 }
 
 /// Why a pod is isolated in one direction, and whose rules open it.
@@ -129,6 +145,34 @@ impl LocalPod {
     /// Whether the pod is isolated in any direction.
     pub fn is_isolated(&self) -> bool {
         self.ingress.is_some() || self.egress.is_some()
+    }
+
+    /// How one of its addresses is isolated in one direction; empty where it is not.
+    ///
+    /// Where it is in several ways, those who share it are isolated by different policies, and nothing is allowed. What
+    /// each of them allows could be, and has no form in a table: who is accepted once is accepted.
+    pub fn isolations_at(&self, address: IpAddr, direction: Direction) -> &[Isolation] {
+        match (self.shared_at(address), direction) {
+            (None, _) => self.isolation(direction).map_or(&[], std::slice::from_ref),
+            (Some(shared), Direction::Ingress) => &shared.ingress,
+            (Some(shared), Direction::Egress) => &shared.egress,
+        }
+    }
+
+    /// Whether one of its addresses is isolated in any direction.
+    pub fn is_isolated_at(&self, address: IpAddr) -> bool {
+        Direction::ALL.into_iter().any(|direction| !self.isolations_at(address, direction).is_empty())
+    }
+
+    /// Who else has one of its addresses, if it is shared.
+    pub fn shared_at(&self, address: IpAddr) -> Option<&SharedAddress> {
+        self.shared.iter().find(|shared| shared.address == address)
+    }
+
+    /// All ways in which the pod or one of its addresses is isolated.
+    pub fn isolations(&self) -> impl Iterator<Item = &Isolation> {
+        let shared = self.shared.iter().flat_map(|shared| shared.ingress.iter().chain(&shared.egress));
+        self.ingress.iter().chain(&self.egress).chain(shared)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The verdict of the IR on a packet, and why.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -77,13 +78,20 @@ fn is_of_dhcp(direction: Direction, packet: &Packet) -> bool {
 /// The same, where it is known which local pod is judged, if any, and the gate is not asked.
 pub fn judge_pod(ir: &Ir, pod: Option<&LocalPod>, direction: Direction, packet: &Packet) -> Judgement {
     let (own, peer) = ends(direction, packet);
-    let Some(isolation) = pod.and_then(|pod| pod.isolation(direction)) else { return Judgement::free() };
-    let rule = allowing_rule(ir, direction, isolation, peer, packet);
+    let isolations = pod.map_or(&[][..], |pod| pod.isolations_at(own, direction));
+    let rule = match isolations {
+        [] => return Judgement::free(),
+        [isolation] => allowing_rule(ir, direction, isolation, peer, packet),
+        _ => None,
+    };
     let isolates = |key: &&PolicyKey| ir.policies.get(*key).is_some_and(|rules| rules.isolates);
+    let isolating: BTreeSet<&PolicyKey> =
+        isolations.iter().flat_map(|isolation| isolation.policies.iter()).filter(isolates).collect();
+    let namespace = isolations.iter().find_map(|isolation| isolation.by_namespace.as_deref());
     Judgement {
         allowed: rule.is_some() || own == peer,
-        isolated_by: isolation.policies.iter().filter(isolates).cloned().collect(),
-        isolated_by_namespace: isolation.by_namespace.as_deref().map(str::to_string),
+        isolated_by: isolating.into_iter().cloned().collect(),
+        isolated_by_namespace: namespace.map(str::to_string),
         rule,
     }
 }

@@ -69,13 +69,12 @@ impl PodLinks {
             return found;
         }
         let by_port = by_port(state, pods);
-        let by_address: BTreeMap<IpAddr, &LocalPod> =
-            pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (*address, pod))).collect();
+        let by_address = by_address(pods);
         for link in links.iter() {
             if link.is_bridge {
                 let is_behind = |address: &IpAddr| link.prefixes.iter().any(|prefix| prefix.contains(address));
-                let behind = pods.iter().filter(|pod| pod.addresses.iter().any(is_behind));
-                let isolated: Vec<&LocalPod> = behind.filter(|pod| pod.is_isolated()).collect();
+                let behind = by_address.iter().filter(|(address, _)| is_behind(address)).flat_map(|(_, pods)| pods);
+                let isolated: Vec<&LocalPod> = behind.filter(|pod| pod.is_isolated()).copied().collect();
                 if !isolated.is_empty() {
                     if link.ports.is_empty() {
                         found.shared.insert(link.name);
@@ -86,23 +85,21 @@ impl PodLinks {
                 }
                 continue;
             }
-            let behind: BTreeMap<&PodKey, &LocalPod> = link
-                .prefixes
-                .iter()
-                .filter_map(|prefix| by_address.get(&prefix.addr()))
-                .map(|pod| (&pod.key, *pod))
-                .collect();
-            let mut pods = behind.into_values();
+            let behind: Vec<&Vec<&LocalPod>> =
+                link.prefixes.iter().filter_map(|prefix| by_address.get(&prefix.addr())).collect();
+            let alone = behind.iter().filter(|pods| pods.len() == 1).flat_map(|pods| pods.iter().map(|pod| &pod.key));
+            let alone: BTreeSet<&PodKey> = alone.collect();
+            let all: BTreeMap<&PodKey, &LocalPod> = behind.into_iter().flatten().map(|pod| (&pod.key, *pod)).collect();
+            // Where it is not known who of several has an address, the link may still be that of one pod.
+            if alone.len() <= 1 && all.values().any(|pod| own_addresses.concern(pod)) {
+                found.checked.insert(link.name);
+            }
+            let mut pods = all.values();
             match (pods.next(), pods.next()) {
                 (None, _) => {}
-                (Some(pod), None) => {
-                    found.own.insert(link.name, pod.key.clone());
-                    if own_addresses.concern(pod) {
-                        found.checked.insert(link.name);
-                    }
-                }
-                (Some(one), Some(another)) => {
-                    if [one, another].into_iter().chain(pods).any(LocalPod::is_isolated) {
+                (Some(pod), None) => _ = found.own.insert(link.name, pod.key.clone()),
+                (Some(_), Some(_)) => {
+                    if all.values().any(|pod| pod.is_isolated()) {
                         found.shared.insert(link.name);
                     }
                 }
@@ -194,6 +191,23 @@ impl PodLinks {
     }
 }
 
+/// The pods that have each address, the one first to which it belongs.
+type ByAddress<'a> = BTreeMap<IpAddr, Vec<&'a LocalPod>>;
+
+fn by_address(pods: &[LocalPod]) -> ByAddress<'_> {
+    let named = |key| pods.binary_search_by(|pod| pod.key.cmp(key)).ok().map(|at| &pods[at]);
+    let mut by_address = ByAddress::new();
+    for pod in pods {
+        for address in &pod.addresses {
+            let mut owners = vec![pod];
+            let others = pod.shared_at(*address).into_iter().flat_map(|shared| &shared.pods[1..]);
+            owners.extend(others.filter_map(named));
+            by_address.insert(*address, owners);
+        }
+    }
+    by_address
+}
+
 /// The pods that the container runtime says are behind a link of the node, with their addresses.
 type ByPort<'a> = BTreeMap<LinkName, (&'a LocalPod, BTreeSet<IpAddr>)>;
 
@@ -212,7 +226,7 @@ fn by_port<'a>(state: &State, pods: &'a [LocalPod]) -> ByPort<'a> {
 /// Who is behind which port of a bridge.
 #[derive(Clone, Copy)]
 struct Behind<'a> {
-    by_address: &'a BTreeMap<IpAddr, &'a LocalPod>,
+    by_address: &'a ByAddress<'a>,
     by_port: &'a ByPort<'a>,
 }
 
@@ -222,7 +236,7 @@ impl<'a> Behind<'a> {
         if let Some((pod, _)) = self.by_port.get(&port.name) {
             return BTreeMap::from([(&pod.key, *pod)]);
         }
-        let heard = port.addresses.iter().filter_map(|address| self.by_address.get(address));
+        let heard = port.addresses.iter().filter_map(|address| self.by_address.get(address)).flatten();
         heard.map(|pod| (&pod.key, *pod)).collect()
     }
 }
@@ -289,6 +303,28 @@ mod tests {
         let own: Vec<String> = found.own.iter().map(|(link, pod)| format!("{link} {pod}")).collect();
         assert_eq!(own, ["veth1 a/shut", "veth2 b/free"]);
         assert_eq!((names(&found.shared), names(&found.checked)), (vec!["cni0".into(), "veth3".into()], vec![]));
+    }
+
+    #[test]
+    fn a_link_to_an_address_that_two_pods_claim_is_an_isolated_pods() {
+        let shut = || pod("a/shut").labels("app=shut").ip("10.0.0.1").ip("fd00::1").created(1).into();
+        let links = |evil: Event| {
+            let state = state([
+                policy("a/deny").selects("app=shut").ingress([]).into(),
+                shut(),
+                evil,
+                Event::Links(vec![
+                    link("cni0", true, &["10.0.0.0/24"]),
+                    link("veth1", false, &["10.0.0.1/32", "fd00::1/128"]),
+                ]),
+            ]);
+            let all = OwnAddresses::All { except: BTreeSet::new() };
+            let found = Resolver::checking(all).resolve(&state).links;
+            (names(&found.shared), names(&found.checked), found.own.len())
+        };
+        let due = (vec!["cni0".to_owned(), "veth1".to_owned()], vec!["veth1".to_owned()], 0);
+        assert_eq!(links(pod("b/evil").ip("10.0.0.1").ip("fd00::1").created(2).into()), due);
+        assert_eq!(links(pod("b/evil").ip("10.0.0.1").created(2).into()), due, "one of its addresses");
     }
 
     /// A node with an uplink, a bridge of the ranges and one of others, cables, and ports.

@@ -84,7 +84,8 @@ pub struct Effort {
 /// An end that is a pod, and an entry that is an `ipBlock`, differ in two parts, and so do an entry of pods and an end that
 /// is no pod: who wrote the one had not the other in mind.
 ///
-/// `None` where the direction allows the packet, or refuses it for another reason than policies.
+/// `None` where the direction allows the packet, or refuses it for another reason than policies, or it is not known whose
+/// policies would have to be others, because several pods have the address.
 pub fn nearest(
     ir: &Ir,
     known: &Known<'_>,
@@ -94,6 +95,9 @@ pub fn nearest(
 ) -> Option<Nearest> {
     let (own, peer) = ends(direction, packet);
     let pod = ir.pods.iter().find(|pod| pod.addresses.contains(&own))?;
+    if pod.shared_at(own).is_some() {
+        return None;
+    }
     let isolation = pod.isolation(direction)?;
     if judge(ir, direction, packet).allowed {
         return None;

@@ -75,11 +75,16 @@ pub fn verdict(objects: &[Value], packet: &Packet) -> Verdict {
 ///
 /// It is there that the pod's policies are enforced, and the address is refused that nobody has.
 pub fn node_of(objects: &[Value], address: IpAddr, other: IpAddr) -> Option<(&str, bool)> {
-    let name = match pods::owner(objects, address) {
+    let name = match pods::owners(objects, address).first() {
         Some(pod) => pods::node_name(pod)?,
         None => gate::node_of(objects, address)?,
     };
     Some((name, pods::addresses_of_node(objects, &name.into()).contains(&other)))
+}
+
+/// How many pods have an address together.
+pub fn pods_with(objects: &[Value], address: IpAddr) -> usize {
+    pods::owners(objects, address).len()
 }
 
 /// *concept*, "The two sorts of pod isolation": "For a connection from a source pod to a destination pod to be
@@ -90,21 +95,31 @@ fn side(objects: &[Value], packet: &Packet, direction: Direction) -> Side {
         Direction::Egress => packet.source,
         Direction::Ingress => packet.destination,
     };
-    // An end that is no pod has no policies.
-    let Some(pod) = pods::owner(objects, own_address) else {
+    let pods = pods::owners(objects, own_address);
+    let Some(first) = pods.first() else {
+        // An end that is no pod has no policies.
         return Side {
             isolated: false,
             allowed: is_reply(packet) || gate::allows(objects, packet, direction, own_address),
         };
     };
-    let isolated = policies::isolated(objects, pod, direction);
-    let allowed = !isolated
+    let isolated: Vec<&Value> =
+        pods.iter().filter(|pod| policies::isolated(objects, pod, direction)).copied().collect();
+    let allowed = isolated.is_empty()
         || is_reply(packet)
         || is_upkeep_of_the_network(packet)
         || is_to_itself(packet)
-        || direction == Direction::Ingress && is_from_own_node(objects, pod, packet)
-        || policies::some_rule_allows(objects, pod, direction, packet);
-    Side { isolated, allowed }
+        || direction == Direction::Ingress && is_from_own_node(objects, first, packet)
+        || rules_allow(objects, &pods, &isolated, direction, packet);
+    Side { isolated: !isolated.is_empty(), allowed }
+}
+
+/// *postern*: where several pods have one address, what opens those of them that are isolated must open all of them. It does
+/// if they have the same policies; else nothing does, which is less than what would open each by itself.
+fn rules_allow(objects: &[Value], all: &[&Value], isolated: &[&Value], direction: Direction, packet: &Packet) -> bool {
+    let policies = policies::that_open(objects, isolated[0], direction);
+    let are_alike = isolated.iter().all(|pod| policies::that_open(objects, pod, direction) == policies);
+    are_alike && policies::some_rule_allows(objects, isolated[0], all, direction, packet)
 }
 
 /// *concept*, "The two sorts of pod isolation": "reply traffic for those allowed connections will also be implicitly

@@ -1,13 +1,14 @@
 //! From the state of the cluster to the IR.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use super::{
     Gate, Ir, Isolation, LocalPod, OwnAddresses, PeerSet, PodLinks, PolicyRules, PortSet, ResolvedRule, RulesByPolicy,
-    merge_ports, subtract_and_merge,
+    SharedAddress, merge_ports, subtract_and_merge,
 };
 use crate::api::{
     ApiGeneration, Direction, IpBlock, NetworkPolicy, Peer, Peers, Pod, PolicyKey, PortMatch, PortRange, Ports, Rule,
@@ -86,21 +87,50 @@ impl Resolver {
 }
 
 fn local_pod(state: &State, pod: &Pod, policies: &RulesByPolicy) -> LocalPod {
-    let isolation = |direction, by_namespace| -> Option<Isolation> {
-        let list = state.selection().policies(&pod.key, direction);
-        let isolates = |key| policies.get(key).is_some_and(|rules| rules.isolates);
-        let isolated = by_namespace || list.iter().any(isolates);
-        let by_namespace = by_namespace.then(|| pod.key.namespace.clone());
-        isolated.then_some(Isolation { policies: list, by_namespace })
-    };
     let own = |address: &_| state.pods().local_owner(*address).is_some_and(|owner| owner.key == pod.key);
     let addresses: BTreeSet<_> = pod.ips.iter().copied().filter(own).collect();
     LocalPod {
         key: pod.key.clone(),
+        shared: addresses.iter().filter_map(|address| shared_address(state, *address, policies)).collect(),
         addresses: addresses.into_iter().collect(),
-        ingress: isolation(Direction::Ingress, state.namespaces().default_deny_ingress(&pod.key.namespace)),
-        egress: isolation(Direction::Egress, false),
+        ingress: isolation(state, pod, Direction::Ingress, policies),
+        egress: isolation(state, pod, Direction::Egress, policies),
     }
+}
+
+fn isolation(state: &State, pod: &Pod, direction: Direction, policies: &RulesByPolicy) -> Option<Isolation> {
+    let list = state.selection().policies(&pod.key, direction);
+    let by_namespace = match direction {
+        Direction::Ingress => state.namespaces().default_deny_ingress(&pod.key.namespace),
+        Direction::Egress => false,
+    };
+    let isolates = |key| policies.get(key).is_some_and(|rules| rules.isolates);
+    let isolated = by_namespace || list.iter().any(isolates);
+    let by_namespace = by_namespace.then(|| pod.key.namespace.clone());
+    isolated.then_some(Isolation { policies: list, by_namespace })
+}
+
+/// Who has an address together; `None` where one pod has it alone, as is the rule.
+fn shared_address(state: &State, address: IpAddr, policies: &RulesByPolicy) -> Option<SharedAddress> {
+    let owners: Vec<&Arc<Pod>> = state.pods().local_owners(address).collect();
+    if owners.len() < 2 {
+        return None;
+    }
+    let isolations = |direction| {
+        let mut ways: Vec<Isolation> = Vec::new();
+        for way in owners.iter().filter_map(|pod| isolation(state, pod, direction, policies)) {
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        ways
+    };
+    Some(SharedAddress {
+        address,
+        pods: owners.iter().map(|pod| pod.key.clone()).collect(),
+        ingress: isolations(Direction::Ingress),
+        egress: isolations(Direction::Egress),
+    })
 }
 
 fn policy_rules(policy: &Arc<NetworkPolicy>, quarantine: Option<&Quarantine>) -> PolicyRules {

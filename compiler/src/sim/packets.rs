@@ -106,14 +106,19 @@ impl Edges {
     }
 }
 
-/// Addresses of nobody in particular.
-const OUTSIDE: [IpAddr; 6] = [
+/// Addresses of nobody in particular, some of them of many at once or of one link: no pod is their owner, and blocks may
+/// mean them.
+const OUTSIDE: [IpAddr; 10] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
     IpAddr::V4(Ipv4Addr::new(0, 0, 0, 1)),
     IpAddr::V4(Ipv4Addr::BROADCAST),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
     IpAddr::V6(Ipv6Addr::LOCALHOST),
     IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)),
+    IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
 ];
 
 #[derive(Default)]

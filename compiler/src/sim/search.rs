@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use super::generate::{NEVER_REJECTS, cluster_with_sandboxes, runner};
 use super::judges::Opinions;
 use super::{Cluster, Compiled, Dice, Disagreement, Edges, Judges};
 use crate::nft::Deny;
-use crate::policy::oracle::{Content, Packet, Side};
+use crate::policy::oracle::{self, Content, Packet, Side};
 
 /// What is searched, and how far.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +73,7 @@ impl Search {
                 let packet = edges.packet(&mut dice);
                 let opinions = judges.ask(&packet);
                 report.counts.packet(&packet, &opinions);
+                report.counts.ends(&cluster, &packet, &opinions);
                 if opinions.differ() {
                     let first = Disagreement { packet, opinions };
                     let (cluster, disagreement) = shrink(&mut tree, cluster.clone(), first, |cluster| {
@@ -170,6 +172,12 @@ impl Counts {
         self.add_if(gated, "packet: refused by the gate");
         self.add_if(packet.of_known_flow, "packet: reply");
         self.add_if(packet.source == packet.destination, "packet: to itself");
+        let is_special = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.is_multicast() || address.is_link_local() || address.is_broadcast(),
+            IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+        };
+        self.add_if(is_special(packet.source), "packet: from a link-local or many's address");
+        self.add_if(is_special(packet.destination), "packet: to a link-local or many's address");
         self.add_if(
             !opinions.oracle.egress.allowed && opinions.oracle.ingress.allowed,
             "packet: refused by egress only",
@@ -178,6 +186,14 @@ impl Counts {
             opinions.oracle.egress.allowed && !opinions.oracle.ingress.allowed,
             "packet: refused by ingress only",
         );
+    }
+
+    fn ends(&mut self, cluster: &Cluster, packet: &Packet, opinions: &Opinions) {
+        let sides = [(packet.source, opinions.oracle.egress), (packet.destination, opinions.oracle.ingress)];
+        let of_several = sides.into_iter().filter(|(end, _)| oracle::pods_with(&cluster.objects, *end) > 1);
+        let of_several: Vec<Side> = of_several.map(|(_, side)| side).collect();
+        self.add_if(!of_several.is_empty(), "packet: an end with several pods");
+        self.add_if(of_several.iter().any(|side| side.isolated), "packet: an end with several pods, isolated");
     }
 
     fn cluster(&mut self, cluster: &Cluster) {

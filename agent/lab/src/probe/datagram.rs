@@ -13,7 +13,7 @@ use tokio::{
 use super::{Outcome, Probe, nonce};
 
 /// The first pause before a datagram is sent again; each further pause is twice as long, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Larger than any answer that a probe expects.
@@ -60,25 +60,26 @@ async fn exchange(
         let length = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
         Ok(is_answer(&buffer[..length]).then_some(()))
     };
-    match ask_repeatedly(&socket, window, &mut buffer, |socket| send_now(socket, request), receive).await {
+    let send = |socket: &UdpSocket| send_now(socket, request);
+    match ask_repeatedly(&socket, window, FIRST_PAUSE, &mut buffer, send, receive).await {
         Ok(Some(())) => Outcome::Allowed,
         Ok(None) => Outcome::Refused,
         Err(error) => Outcome::of_error(&error),
     }
 }
 
-/// Calls `send` again and again until `receive` takes an answer or the window is over.
+/// Calls `send` again and again, for the first time after `pause`, until `receive` takes an answer or the window is over.
 ///
 /// `receive` reads one message; it returns `None` for one that is not the answer.
 pub(super) async fn ask_repeatedly<T>(
     socket: &UdpSocket,
     window: Duration,
+    mut pause: Duration,
     buffer: &mut [u8],
     send: impl Fn(&UdpSocket) -> io::Result<usize>,
     mut receive: impl FnMut(&UdpSocket, &mut [u8]) -> io::Result<Option<T>>,
 ) -> io::Result<Option<T>> {
     let end = Instant::now() + window;
-    let mut pause = FIRST_PAUSE;
     loop {
         match send(socket) {
             // A full send queue is a lost packet: the next one makes it good.

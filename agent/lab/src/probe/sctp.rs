@@ -27,10 +27,12 @@ const HEADER: usize = 12;
 /// Larger than any message of a handshake between two labs, with its IP header.
 const BUFFER: usize = 512;
 
-/// The chunk types that a handshake has, and the one that refuses it.
+/// The chunk types that a handshake has, the one that refuses it, and those that ask whether the other end is there.
 const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
 const ABORT: u8 = 6;
+const HEARTBEAT: u8 = 4;
+const HEARTBEAT_ACK: u8 = 5;
 const COOKIE_ECHO: u8 = 10;
 const COOKIE_ACK: u8 = 11;
 
@@ -57,12 +59,20 @@ enum Answer {
 /// Asks once: INIT, INIT ACK, COOKIE ECHO, COOKIE ACK.
 pub(super) async fn ask(probe: &Probe, window: Duration) -> Outcome {
     match handshake(probe, window).await {
-        Ok(outcome) => outcome,
+        Ok(Ok(_) | Err(Opened::NoListener)) => Outcome::Allowed,
+        Ok(Err(Opened::Not(outcome))) => outcome,
         Err(error) => Outcome::of_error(&error),
     }
 }
 
-async fn handshake(probe: &Probe, window: Duration) -> io::Result<Outcome> {
+/// Why there is no association, though nothing failed here.
+enum Opened {
+    NoListener,
+    Not(Outcome),
+}
+
+async fn handshake(probe: &Probe, window: Duration) -> io::Result<Result<Association, Opened>> {
+    let not = |outcome| Ok(Err(Opened::Not(outcome)));
     let socket = probe.socket(Type::RAW, Some(Protocol::from(PROTOCOL)))?;
     let socket = datagram::connected(socket, probe, 0)?;
     let tag = nonce();
@@ -70,15 +80,15 @@ async fn handshake(probe: &Probe, window: Duration) -> io::Result<Outcome> {
 
     let init =
         Message { source: link.source, destination: link.destination, tag: 0, chunk: INIT, value: &init_value(tag) };
-    let answer = match link.exchange(&init, window).await? {
-        None => return Ok(Outcome::Refused),
+    let answer = match link.exchange(&init, window, datagram::FIRST_PAUSE).await? {
+        None => return not(Outcome::Refused),
         Some(Answer::Failed(error)) => return Err(error),
         // A kernel with SCTP but no listener answers so: the message has arrived, and the answer has come back.
-        Some(Answer::Chunk(ABORT, _)) => return Ok(Outcome::Allowed),
+        Some(Answer::Chunk(ABORT, _)) => return Ok(Err(Opened::NoListener)),
         Some(Answer::Chunk(_, value)) => value,
     };
     let (Some(peer_tag), Some(cookie)) = (read_u32(&answer), answer.get(20..24)) else {
-        return Ok(Outcome::Error("an INIT ACK without a cookie".into()));
+        return not(Outcome::Error("an INIT ACK without a cookie".into()));
     };
     let echo = Message {
         source: link.source,
@@ -87,11 +97,50 @@ async fn handshake(probe: &Probe, window: Duration) -> io::Result<Outcome> {
         chunk: COOKIE_ECHO,
         value: cookie,
     };
-    Ok(match link.exchange(&echo, window).await? {
-        None => Outcome::Refused,
-        Some(Answer::Failed(error)) => return Err(error),
-        Some(Answer::Chunk(..)) => Outcome::Allowed,
-    })
+    match link.exchange(&echo, window, datagram::FIRST_PAUSE).await? {
+        None => not(Outcome::Refused),
+        Some(Answer::Failed(error)) => Err(error),
+        Some(Answer::Chunk(..)) => Ok(Ok(Association { link, peer_tag })),
+    }
+}
+
+/// An association that is kept open. What is said in it are heartbeats (RFC 9260 section 8.3), each with a message that
+/// comes back.
+pub(in super::super) struct Association {
+    link: Link,
+    peer_tag: u32,
+}
+
+// === impl Association ===
+
+impl Association {
+    /// Opens the association that the probe describes.
+    pub(in super::super) async fn open(probe: &Probe, window: Duration) -> Result<Self, Outcome> {
+        match handshake(probe, window).await {
+            Ok(Ok(association)) => Ok(association),
+            Ok(Err(Opened::NoListener)) => Err(Outcome::Error("nobody listens".into())),
+            Ok(Err(Opened::Not(outcome))) => Err(outcome),
+            Err(error) => Err(Outcome::of_error(&error)),
+        }
+    }
+
+    /// Sends a message of at most 400 bytes, and again after a pause, and waits for it to come back.
+    pub(in super::super) async fn exchange(&self, message: &[u8], window: Duration, pause: Duration) -> Outcome {
+        // One parameter, of type 1, with its length; chunks end at multiples of four.
+        let length = (4 + message.len()).next_multiple_of(4);
+        let mut value = vec![0, 1];
+        value.extend(u16::try_from(length).expect("a short message").to_be_bytes());
+        value.extend(message);
+        value.resize(length, 0);
+        let Link { source, destination, .. } = self.link;
+        let heartbeat = Message { source, destination, tag: self.peer_tag, chunk: HEARTBEAT, value: &value };
+        match self.link.exchange(&heartbeat, window, pause).await {
+            Ok(Some(Answer::Chunk(HEARTBEAT_ACK, _))) => Outcome::Allowed,
+            Ok(Some(Answer::Chunk(..))) => Outcome::Error("the association was aborted".into()),
+            Ok(Some(Answer::Failed(error))) | Err(error) => Outcome::of_error(&error),
+            Ok(None) => Outcome::Refused,
+        }
+    }
 }
 
 /// The asker's end of an association.
@@ -107,7 +156,7 @@ struct Link {
 
 impl Link {
     /// Sends a message until the chunk that answers it comes, or an ABORT, or an ICMP error about it.
-    async fn exchange(&self, message: &Message<'_>, window: Duration) -> io::Result<Option<Answer>> {
+    async fn exchange(&self, message: &Message<'_>, window: Duration, pause: Duration) -> io::Result<Option<Answer>> {
         let bytes = encode(message);
         let expected = message.chunk + 1;
         let mut buffer = [0; BUFFER];
@@ -125,11 +174,12 @@ impl Link {
             let is_ours = |answer: &Message<'_>| {
                 (answer.source, answer.destination, answer.tag) == (self.destination, self.source, self.tag)
                     && (answer.chunk == expected || answer.chunk == ABORT)
+                    && (answer.chunk != HEARTBEAT_ACK || answer.value == message.value)
             };
             let answer = payload(&buffer[..length], self.is_ipv4).and_then(decode).filter(is_ours);
             Ok(answer.map(|answer| Answer::Chunk(answer.chunk, answer.value.to_vec())))
         };
-        datagram::ask_repeatedly(&self.socket, window, &mut buffer, send, receive).await
+        datagram::ask_repeatedly(&self.socket, window, pause, &mut buffer, send, receive).await
     }
 
     /// Takes the errors from the socket's queue until one is about a message of this association: raw sockets between the same two
@@ -178,6 +228,11 @@ pub(super) fn reply(received: &[u8], is_listening: impl Fn(u16) -> bool) -> Opti
             let tag = read_u32(message.value).filter(|tag| message.tag == !tag)?;
             Some(encode(&Message { source, destination, tag, chunk: COOKIE_ACK, value: &[] }))
         }
+        // Whoever knows our tag has been given it.
+        HEARTBEAT => {
+            let (tag, value) = (!message.tag, message.value);
+            Some(encode(&Message { source, destination, tag, chunk: HEARTBEAT_ACK, value }))
+        }
         _ => None,
     }
 }
@@ -214,7 +269,7 @@ fn read_u32(bytes: &[u8]) -> Option<u32> {
 }
 
 fn encode(message: &Message<'_>) -> Vec<u8> {
-    let length = u16::try_from(4 + message.value.len()).expect("the chunks of a handshake are short");
+    let length = u16::try_from(4 + message.value.len()).expect("the chunks are short");
     let mut bytes = ports(message.source, message.destination).to_vec();
     bytes.extend(message.tag.to_be_bytes());
     bytes.extend([0; 4]);
@@ -273,6 +328,10 @@ mod tests {
         );
         let forged = encode(&Message { tag: peer_tag ^ 1, ..echo });
         assert_eq!(reply(&forged, |port| port == 80), None, "a tag that was never given");
+        let heartbeat = Message { tag: peer_tag, chunk: HEARTBEAT, value: b"back", ..echo };
+        let back = reply(&encode(&heartbeat), |port| port == 80).unwrap();
+        let due = Message { source: 80, destination: 50_000, tag: 7, chunk: HEARTBEAT_ACK, value: b"back" };
+        assert_eq!(decode(&back).unwrap(), due);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pod_gone;
 use crate::api::{Phase, Pod};
-use crate::cluster::{Event, Pods, State};
+use crate::cluster::{Event, Pods, Sandbox, State};
 use crate::testing::{PodBuilder, ip, pod, pod_key, state};
 
 fn at(key: &str) -> PodBuilder {
@@ -79,6 +79,26 @@ fn a_local_pod_has_its_address_whatever_pods_elsewhere_claim() {
     assert_eq!(key(state.pods().owner(ip("10.0.0.1"))).as_deref(), Some("a/there"));
     assert_eq!(key(state.pods().local_owner(ip("10.0.0.1"))).as_deref(), Some("a/here"));
     assert_eq!(key(state.pods().local_owner(ip("10.0.0.2"))), None);
+}
+
+#[test]
+fn equal_claims_to_an_address_stand_beside_each_other() {
+    let owners = |state: &State| -> Vec<String> {
+        state.pods().local_owners(ip("10.0.0.1")).map(|pod| pod.key.to_string()).collect()
+    };
+    let mut state = state([
+        at("a/ends").created(9).terminating().into(),
+        at("a/newer").created(2).into(),
+        at("a/older").created(1).into(),
+        at("a/starts").created(8).phase(Phase::Pending).into(),
+        at("a/over").phase(Phase::Failed).into(),
+        at("a/there").created(9).elsewhere().into(),
+    ]);
+    assert_eq!(owners(&state), ["a/newer", "a/older", "a/starts", "a/ends"]);
+    let (pod, addresses) = (pod_key("a/starts"), vec![ip("10.0.0.1")]);
+    state.apply(Event::Sandboxes(vec![Sandbox { pod, uid: None, addresses, link: None }]));
+    assert_eq!(owners(&state), ["a/starts"], "its network is known");
+    assert!(state.pods().local_owners(ip("10.0.0.2")).next().is_none());
 }
 
 #[test]

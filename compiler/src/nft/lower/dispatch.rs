@@ -8,7 +8,7 @@ use imbl::OrdMap;
 use super::super::denials::add_log;
 use super::super::gate::add_gate;
 use super::super::skeleton::{
-    KnownLinks, base_chains, checked_links, dispatch_map, egress_links, own_source, self_set, shared_links,
+    KnownLinks, base_chains, checked_links, deny_chain, dispatch_map, egress_links, own_source, self_set, shared_links,
 };
 use super::super::{
     Chain, ChainName, Comment, Family, Key, KeyType, LogGroup, MapElement, Refusal, Set, SetName, Table, Verdict,
@@ -16,7 +16,7 @@ use super::super::{
 };
 use crate::api::{Direction, LinkName, PodKey, Str};
 use crate::cluster::{ListId, PolicyList};
-use crate::policy::{Ir, Isolation, PodLinks};
+use crate::policy::{Ir, Isolation, PodLinks, SharedAddress};
 
 /// The elements of one dispatch map.
 type Elements = BTreeMap<Key, MapElement>;
@@ -32,26 +32,25 @@ pub(super) fn lower(ir: &Ir, groups: &mut Groups, log: Option<LogGroup>) -> Tabl
     let links_of = links_by_pod(links);
     for pod in pods.iter() {
         let comment = Comment::new(&pod.key.to_string());
+        for (link, isolation) in links_of.get(&pod.key).into_iter().flatten().zip(pod.egress.iter().cycle()) {
+            let verdict = Verdict::Goto(groups.chain(Direction::Egress, isolation, &mut known).clone());
+            by_link.insert(Key::Link(*link), MapElement { verdict, comment: Some(comment.clone()) });
+        }
         for direction in Direction::ALL {
-            let Some(isolation) = pod.isolation(direction) else { continue };
-            let chain = groups.chain(direction, isolation, &mut known);
-            if direction == Direction::Egress {
-                for link in links_of.get(&pod.key).into_iter().flatten() {
-                    let verdict = Verdict::Goto(chain.clone());
-                    by_link.insert(Key::Link(*link), MapElement { verdict, comment: Some(comment.clone()) });
-                }
-            }
             for address in &pod.addresses {
-                let verdict = Verdict::Goto(chain.clone());
-                let element = MapElement { verdict, comment: Some(comment.clone()) };
+                let chain = match pod.isolations_at(*address, direction) {
+                    [] => continue,
+                    [isolation] => groups.chain(direction, isolation, &mut known).clone(),
+                    _ => deny_chain(direction),
+                };
+                let comment = pod.shared_at(*address).map_or_else(|| comment.clone(), all_pods);
+                let element = MapElement { verdict: Verdict::Goto(chain), comment: Some(comment) };
                 let slot = (direction, Family::of(*address));
                 elements.entry(slot).or_default().insert(Key::address(*address), element);
             }
         }
-        if pod.is_isolated() {
-            for address in &pod.addresses {
-                pairs.entry(Family::of(*address)).or_default().push(Key::pair(*address));
-            }
+        for address in pod.addresses.iter().filter(|address| pod.is_isolated_at(**address)) {
+            pairs.entry(Family::of(*address)).or_default().push(Key::pair(*address));
         }
     }
     let mut table = Table { maps: maps(elements), sets: self_sets(pairs), ..Table::default() };
@@ -62,6 +61,11 @@ pub(super) fn lower(ir: &Ir, groups: &mut Groups, log: Option<LogGroup>) -> Tabl
     }
     add_gate(&mut table, gate, pods, links, log);
     table
+}
+
+/// All pods that have an address.
+fn all_pods(shared: &SharedAddress) -> Comment {
+    Comment::new(&shared.pods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 /// The links that lead to one pod each.

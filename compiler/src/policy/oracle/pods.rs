@@ -6,11 +6,17 @@ use serde_json::Value;
 
 use crate::api::Protocol;
 
-/// *postern*: of several pods that have one address, because it was used again, one has it before the others that has it
-/// by its sandbox; of these, one that is not being deleted before one that is; then the running, newest pod.
-pub(super) fn owner(objects: &[Value], address: IpAddr) -> Option<&Value> {
+/// The pods that have an address, all on one node; none where nobody has it.
+///
+/// *postern*: of several pods that claim one address, one has it before the others that has it by its sandbox, and one
+/// that has finished, and has not, has it last. Those of the same node that are equal in this have it together, as far as
+/// their isolation goes: who of them is meant is not known, and none may open another.
+pub(super) fn owners(objects: &[Value], address: IpAddr) -> Vec<&Value> {
     let claimants = of_kind(objects, "Pod").filter(|pod| has_network(objects, pod));
-    claimants.filter(|pod| has_address(objects, pod, address)).max_by_key(|pod| rank(objects, pod, address))
+    let claimants: Vec<&Value> = claimants.filter(|pod| has_address(objects, pod, address)).collect();
+    let Some(first) = claimants.iter().max_by_key(|pod| rank(objects, pod, address)) else { return Vec::new() };
+    let right = |pod: &Value| (pod["spec"]["nodeName"].clone(), right_to(objects, pod, address));
+    claimants.iter().filter(|pod| right(pod) == right(first)).copied().collect()
 }
 
 /// The pod that has an address in the eyes of a node.
@@ -23,16 +29,24 @@ pub(super) fn peer<'a>(objects: &'a [Value], address: IpAddr, node: &Value) -> O
         |pod: &&Value| has_reported_address(pod, address) || here(pod) && has_address_by_sandbox(objects, pod, address);
     let claimants = of_kind(objects, "Pod").filter(|pod| !is_on_node_network(pod) && !has_ended(pod)).filter(has);
     claimants.max_by_key(|pod| {
-        let (by_sandbox, stays, runs, created) = rank(objects, pod, address);
+        let (by_sandbox, _, stays, runs, created) = rank(objects, pod, address);
         (by_sandbox && here(pod), stays, runs, created)
     })
 }
 
-// Times of the API are of one length and one zone, so that their text sorts as they do.
-fn rank(objects: &[Value], pod: &Value, address: IpAddr) -> (bool, bool, bool, String) {
+/// By what a pod has an address: its sandbox says so, or else it has not finished.
+fn right_to(objects: &[Value], pod: &Value, address: IpAddr) -> (bool, bool) {
+    let by_sandbox = has_address_by_sandbox(objects, pod, address);
+    (by_sandbox, by_sandbox || !has_ended(pod))
+}
+
+/// Whose an address is in the eyes of others: of equals one that is not being deleted before one that is; then the
+/// running, newest pod. Times of the API are of one length and one zone, so that their text sorts as they do.
+fn rank(objects: &[Value], pod: &Value, address: IpAddr) -> (bool, bool, bool, bool, String) {
+    let (by_sandbox, is_there) = right_to(objects, pod, address);
     let stays = pod["metadata"]["deletionTimestamp"].is_null() && !has_ended(pod);
     let created = pod["metadata"]["creationTimestamp"].as_str().unwrap_or("");
-    (has_address_by_sandbox(objects, pod, address), stays, is_running(pod), created.to_string())
+    (by_sandbox, is_there, stays, is_running(pod), created.to_string())
 }
 
 /// *postern*: pods that have ended for good are nobody, and their address is free for others, unless their container

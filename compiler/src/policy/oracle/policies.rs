@@ -21,11 +21,24 @@ pub(super) fn isolated(objects: &[Value], pod: &Value, direction: Direction) -> 
 
 /// *v1*, `NetworkPolicySpec.ingress`: "Traffic is allowed to a pod [...] if the traffic matches at least one ingress
 /// rule across all of the NetworkPolicy objects whose podSelector matches the pod"; and the same for egress.
-pub(super) fn some_rule_allows(objects: &[Value], pod: &Value, direction: Direction, packet: &Packet) -> bool {
-    policies_of(objects, pod).filter(|policy| speaks_of(policy, direction)).any(|policy| {
+///
+/// `all` are the pods that have the address of this one, itself among them.
+pub(super) fn some_rule_allows(
+    objects: &[Value],
+    pod: &Value,
+    all: &[&Value],
+    direction: Direction,
+    packet: &Packet,
+) -> bool {
+    that_open(objects, pod, direction).into_iter().any(|policy| {
         let rules = policy["spec"][field_of_rules(direction)].as_array().into_iter().flatten();
-        rules.into_iter().any(|rule| rule_allows(objects, pod, policy, rule, direction, packet))
+        rules.into_iter().any(|rule| rule_allows(objects, all, policy, rule, direction, packet))
     })
+}
+
+/// The policies whose rules are what is allowed of a pod in one direction.
+pub(super) fn that_open<'a>(objects: &'a [Value], pod: &'a Value, direction: Direction) -> Vec<&'a Value> {
+    policies_of(objects, pod).filter(|policy| speaks_of(policy, direction)).collect()
 }
 
 /// *v1*, `NetworkPolicySpec.podSelector`: "selects the pods to which this NetworkPolicy object applies. [...] An empty
@@ -77,13 +90,13 @@ fn is_annotated(objects: &[Value], namespace: &Value) -> bool {
 /// *v1*, `NetworkPolicyIngressRule`: "The traffic must match both ports and from"; of egress: "both ports and to".
 fn rule_allows(
     objects: &[Value],
-    pod: &Value,
+    pods: &[&Value],
     policy: &Value,
     rule: &Value,
     direction: Direction,
     packet: &Packet,
 ) -> bool {
-    let node = &pod["spec"]["nodeName"];
+    let node = &pods[0]["spec"]["nodeName"];
     let (peers, peer) = match direction {
         Direction::Ingress => (&rule["from"], packet.source),
         Direction::Egress => (&rule["to"], packet.destination),
@@ -91,11 +104,11 @@ fn rule_allows(
     list_allows(policy, peers, |entry| peer_matches(objects, node, policy, entry, peer))
         && list_allows(policy, &rule["ports"], |entry| {
             // A name is looked up at the destination: on ingress the selected pod, on egress the peer.
-            let destination = match direction {
-                Direction::Ingress => Some(pod),
-                Direction::Egress => find_peer(objects, packet.destination, node),
+            let destination: Vec<&Value> = match direction {
+                Direction::Ingress => pods.to_vec(),
+                Direction::Egress => find_peer(objects, packet.destination, node).into_iter().collect(),
             };
-            port_matches(policy, entry, destination, packet)
+            port_matches(policy, entry, &destination, packet)
         })
 }
 
@@ -143,7 +156,9 @@ fn selectors_match(objects: &[Value], policy: &Value, entry: &Value, pod: &Value
 /// specified, this field defaults to TCP."
 ///
 /// *1.3*: the examples of its documentation write protocols in lower case.
-fn port_matches(policy: &Value, entry: &Value, destination: Option<&Value>, packet: &Packet) -> bool {
+///
+/// *postern*: where several pods have the address of the selected one, a name means a number that all of them call so.
+fn port_matches(policy: &Value, entry: &Value, destination: &[&Value], packet: &Packet) -> bool {
     // ICMP has no ports, and is none of these protocols.
     let Content::Port(protocol, number) = packet.content else { return false };
     let wanted = entry["protocol"].as_str().unwrap_or("TCP");
@@ -152,7 +167,8 @@ fn port_matches(policy: &Value, entry: &Value, destination: Option<&Value>, pack
     } else {
         wanted == word(protocol)
     };
-    let destination_declares = |name| destination.is_some_and(|pod| declares(pod, name, protocol, number));
+    let destination_declares =
+        |name| !destination.is_empty() && destination.iter().all(|pod| declares(pod, name, protocol, number));
     let number_matches = match entry["port"].as_str() {
         Some(name) => destination_declares(name),
         None => port_number_matches(&entry["port"], &entry["endPort"], number),

@@ -66,6 +66,45 @@ fn local_pods_with_the_addresses_that_are_their_own() {
     assert_eq!(&*ir.node.0, NODE);
 }
 
+/// How an address is isolated, as [`show`] has it, that `a/web`, which `a/p` isolates, and this other pod claim.
+fn shared(other: PodBuilder) -> [String; 2] {
+    let ir = ir([
+        policy("a/p").selects("app=web").ingress([]).into(),
+        policy("b/q").ingress([]).egress([]).into(),
+        web().created(1).into(),
+        other.ip("10.0.0.1").ip("10.0.0.8").created(2).into(),
+    ]);
+    let address = crate::testing::ip("10.0.0.1");
+    let pod = ir.pods.iter().find(|pod| pod.addresses.contains(&address)).expect("somebody has it");
+    [Direction::Ingress, Direction::Egress].map(|direction| {
+        let ways = pod.isolations_at(address, direction).iter();
+        ways.map(|way| show(Some(way))).collect::<Vec<_>>().join(", ")
+    })
+}
+
+#[test]
+fn none_of_several_pods_with_one_address_opens_another() {
+    assert_eq!(shared(pod("c/free")), ["a/p", ""]);
+    assert_eq!(shared(pod("c/free").terminating()), ["a/p", ""]);
+    assert_eq!(shared(pod("a/same").labels("app=web")), ["a/p", ""]);
+    assert_eq!(shared(pod("b/other")), ["b/q, a/p", "b/q"]);
+    assert_eq!(shared(pod("b/other").elsewhere()), ["a/p", ""]);
+}
+
+#[test]
+fn a_name_means_a_port_that_all_pods_with_the_address_call_so() {
+    let endpoints = |other: PodBuilder| {
+        let http = || policy("a/p").selects("app=web").ingress([rule().ports(&["http/TCP"])]);
+        let web = web().port("http", "80/TCP").port("http", "81/TCP");
+        let ir = ir([http().into(), web.into(), other.ip("10.0.0.1").created(9).into()]);
+        let endpoints = ir.endpoints.values().flat_map(|endpoints| endpoints.iter());
+        endpoints.map(|(address, _, number)| format!("{address}:{number}")).collect::<Vec<_>>()
+    };
+    assert_eq!(endpoints(pod("b/evil").port("http", "22/TCP")), [""; 0]);
+    assert_eq!(endpoints(pod("b/evil")), [""; 0]);
+    assert_eq!(endpoints(pod("b/evil").port("http", "81/TCP").port("http", "22/TCP")), ["10.0.0.1:81"]);
+}
+
 /// What a rule of an ingress policy for the pod resolves to.
 #[track_caller]
 fn resolved(rule: RuleBuilder) -> (PeerSet, PortSet) {

@@ -70,7 +70,7 @@ pub(super) fn pod() -> impl Strategy<Value = PodDraft> {
     });
     let container = ports::of_container().prop_map(|ports| object([("name", Some(json!("c"))), ("ports", ports)]));
     let containers = vec(container, 1..=2).prop_map(|containers| Some(json!(containers)));
-    let place = (place(), place(), option::weighted(0.08, 0usize..20), any::<u8>());
+    let place = (place(), place(), option::weighted(0.2, 0usize..20), any::<u8>());
     (place, kind, families, labels::map(), containers, list(init_container, 2)).prop_map(
         |((namespace, node, shares_with, age), kind, families, labels, containers, init_containers)| PodDraft {
             namespace,
