@@ -34,7 +34,7 @@ pub use explain::{ExplainArgs, QuestionArgs};
 pub use files::{FilesArgs, FoldersArgs, ManifestsArgs, ReadingArgs};
 pub use flows::{FlowsArgs, FlowsFilterArgs};
 pub use kubectl::{AgentsArgs, KubectlArgs, KubectlCommand};
-pub use matrix::{DiffArgs, MatrixArgs, ReportArg};
+pub use matrix::{DiffArgs, MatrixArgs, MatrixOutputArg, ReportArg};
 pub use status::{StatusArgs, StatusFilterArgs};
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -71,12 +71,14 @@ pub enum Command {
     /// Say who may talk to whom, by workload and port: of manifests, or of the running cluster
     #[command(after_help = "Examples:\n  postern matrix -f manifests/examples/13-three-tiers\n  \
                             postern matrix ns/shop   (of the running cluster, pairs with a pod of this namespace)\n  \
-                            helm template . | postern matrix -f - deploy/shop/web -o json")]
+                            helm template . | postern matrix -f - deploy/shop/web -o json\n  \
+                            postern matrix -f manifests/ -o html > matrix.html   (for a browser)")]
     Matrix(MatrixArgs),
     /// Say which connections manifests would open or close; the exit status is 1 if any
     #[command(after_help = "Examples:\n  postern diff -f new/ --against old/\n  \
                             postern diff -f policy.yaml   (against the running cluster)\n  \
-                            helm template . | postern diff -f - --against rendered/ -o markdown")]
+                            helm template . | postern diff -f - --against rendered/ -o markdown\n  \
+                            postern diff -f new/ --against old/ -o html > diff.html   (for a browser)")]
     Diff(DiffArgs),
     /// Show what was refused on this node lately: who sent what to whom, and why it did not pass
     #[command(after_help = "Examples:\n  postern denials --since 10m\n  postern denials --follow -n shop\n\n\

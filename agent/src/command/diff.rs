@@ -4,18 +4,20 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::matrix::{filter, parts, placed, tell};
+use super::matrix::{called, filter, parts, placed, tell};
 use super::{Exit, input};
 use crate::args::{DiffArgs, FilesArgs, ReportArg};
 use crate::files::applied;
 use crate::lookup::{Lookup, Way};
 use crate::matrix::changes::{Change, arrivals, changes};
-use crate::matrix::{Matrix, text};
+use crate::matrix::{Matrix, page, text};
 
 /// Where nothing is said of how to reach a running cluster, it is reached by this way.
 pub(super) fn run(args: DiffArgs, way: Option<Way>) -> anyhow::Result<Exit> {
     let DiffArgs { files: FilesArgs { paths, reading }, against, kubeconfig, output: format, end } = args;
     let filter = filter(end.as_deref())?;
+    let after = called(&paths);
+    let sets = [called(&against), if against.is_empty() { format!("with {after} applied") } else { after }];
     let Some(files) = input::manifests(&paths, reading) else { return Ok(Exit::BadInput) };
     let (before, after) = if against.is_empty() {
         let before = Lookup::by(Way::to(kubeconfig, way))?.cluster();
@@ -41,6 +43,7 @@ pub(super) fn run(args: DiffArgs, way: Option<Way>) -> anyhow::Result<Exit> {
     match format {
         ReportArg::Text => out.write_all(text::changes(&matrix, &changes).as_bytes())?,
         ReportArg::Markdown => out.write_all(text::markdown(&matrix, &changes).as_bytes())?,
+        ReportArg::Html => page::write(&mut out, &matrix, &[&before, &after], &sets)?,
         ReportArg::Json => json(&mut out, &matrix, &changes)?,
     }
     out.flush()?;
