@@ -124,6 +124,13 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the pages of the manual into a folder, one for each command
+    #[command(after_help = "Example:\n  postern man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; it is made where it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 /// How refused packets are answered.
@@ -142,6 +149,17 @@ pub enum OutputArg {
     Text,
     /// JSON lines: one a probe, in the order of the probes, or one a flow
     Json,
+    /// The same as YAML, a document each
+    Yaml,
+}
+
+/// How records for programs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notation {
+    /// A line each.
+    Json,
+    /// A document each.
+    Yaml,
 }
 
 /// What `try` and `explain` are asked.
@@ -199,11 +217,20 @@ pub struct CompileArgs {
 }
 
 impl OutputArg {
-    /// As it is written on the command line.
-    pub fn as_str(self) -> &'static str {
+    /// How another agent is asked for it. What is printed as YAML comes as JSON, which an older agent knows too.
+    pub fn of_agents(self) -> &'static str {
         match self {
             OutputArg::Text => "text",
-            OutputArg::Json => "json",
+            OutputArg::Json | OutputArg::Yaml => "json",
+        }
+    }
+
+    /// How records are written; `None` where it is for people.
+    pub fn notation(self) -> Option<Notation> {
+        match self {
+            OutputArg::Text => None,
+            OutputArg::Json => Some(Notation::Json),
+            OutputArg::Yaml => Some(Notation::Yaml),
         }
     }
 }

@@ -13,6 +13,7 @@ mod flows;
 mod groups;
 mod input;
 mod kubectl;
+mod man;
 mod matrix;
 mod output;
 mod status;
@@ -68,5 +69,6 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Cleanup => cleanup::run(),
         Command::Version => output::version(),
         Command::Completions { shell } => completions::run(shell),
+        Command::Man { folder } => man::run(&folder),
     }
 }

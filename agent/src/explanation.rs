@@ -118,10 +118,11 @@ fn of_verdict(model: &Model, probe: &Probe, verdict: Verdict) -> Explanation {
     }
 }
 
-/// What is to be said of the links of both ends.
+/// What is to be said of both ends: of their links, and of a mesh between them.
 fn notes(model: &Model, verdict: &Verdict, way: &Way) -> Vec<String> {
     let Packet { source, destination, protocol: _ } = verdict.packet;
     let mut notes: Vec<String> = [source, destination].iter().filter_map(|end| model.link_unknown(*end)).collect();
+    notes.extend(model.mesh_hint(&verdict.packet));
     if let Some(bridge) = way.bridge
         && let Some(setting) = bridge::unfiltered(Family::of(source))
     {

@@ -27,6 +27,8 @@ pub enum MatrixOutputArg {
     Text,
     /// A JSON line for each pair
     Json,
+    /// The same as YAML, a document each
+    Yaml,
     /// A page for a browser, in one file that asks nobody for anything
     Html,
 }
@@ -38,6 +40,8 @@ pub enum ReportArg {
     Text,
     /// A JSON line for each pair between which something changes, and for each workload that comes or goes
     Json,
+    /// The same as YAML, a document each
+    Yaml,
     /// For the comment of a pull request
     Markdown,
     /// A page for a browser, with both side by side

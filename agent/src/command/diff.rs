@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::matrix::{called, filter, parts, placed, tell};
+use super::output::record;
 use super::{Exit, input};
-use crate::args::{DiffArgs, FilesArgs, ReportArg};
+use crate::args::{DiffArgs, FilesArgs, Notation, ReportArg};
 use crate::files::applied;
 use crate::lookup::{Lookup, Way};
 use crate::matrix::changes::{Change, arrivals, changes};
@@ -44,7 +45,8 @@ pub(super) fn run(args: DiffArgs, way: Option<Way>) -> anyhow::Result<Exit> {
         ReportArg::Text => out.write_all(text::changes(&matrix, &changes).as_bytes())?,
         ReportArg::Markdown => out.write_all(text::markdown(&matrix, &changes).as_bytes())?,
         ReportArg::Html => page::write(&mut out, &matrix, &[&before, &after], &sets)?,
-        ReportArg::Json => json(&mut out, &matrix, &changes)?,
+        ReportArg::Json => records(&mut out, Notation::Json, &matrix, &changes)?,
+        ReportArg::Yaml => records(&mut out, Notation::Yaml, &matrix, &changes)?,
     }
     out.flush()?;
     let is_compared = matrix.left_out == 0 || is_same_input;
@@ -57,7 +59,7 @@ pub(super) fn run(args: DiffArgs, way: Option<Way>) -> anyhow::Result<Exit> {
     Ok(if is_same { Exit::Done } else { Exit::Unexpected })
 }
 
-/// A pair between which something changes, in JSON.
+/// A pair between which something changes, for programs.
 #[derive(Serialize)]
 struct Line<'a> {
     from: &'a str,
@@ -78,16 +80,14 @@ struct Arrival<'a> {
     change: &'a str,
 }
 
-fn json(out: &mut impl io::Write, matrix: &Matrix, changes: &[Change]) -> anyhow::Result<()> {
+fn records(out: &mut impl io::Write, notation: Notation, matrix: &Matrix, changes: &[Change]) -> anyhow::Result<()> {
     for change in changes {
         let (from, to) = (&*matrix.parties[change.from].name, &*matrix.parties[change.to].name);
         let ((opens, opens_v6), (closes, closes_v6)) = (parts(&change.opens), parts(&change.closes));
-        serde_json::to_writer(&mut *out, &Line { from, to, opens, closes, opens_v6, closes_v6 })?;
-        writeln!(out)?;
+        record(out, notation, &Line { from, to, opens, closes, opens_v6, closes_v6 })?;
     }
     for (change, party) in arrivals(matrix) {
-        serde_json::to_writer(&mut *out, &Arrival { end: &party.name, change })?;
-        writeln!(out)?;
+        record(out, notation, &Arrival { end: &party.name, change })?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use compiler::nft::Deny;
 use serde::Serialize;
 
 use super::{Exit, input, output};
-use crate::args::{ManifestsArgs, MatrixArgs, MatrixOutputArg};
+use crate::args::{ManifestsArgs, MatrixArgs, MatrixOutputArg, Notation};
 use crate::files::Loaded;
 use crate::lookup::{Lookup, Way};
 use crate::matrix::{Filter, Matrix, Open, page, text};
@@ -37,21 +37,24 @@ pub(super) fn run(args: MatrixArgs, way: Option<Way>) -> anyhow::Result<Exit> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match format {
         MatrixOutputArg::Text => out.write_all(text::matrix(&matrix, output::wants_colour()).as_bytes())?,
-        MatrixOutputArg::Json => {
-            for cell in &matrix.cells {
-                let (from, to) = (&*matrix.parties[cell.from].name, &*matrix.parties[cell.to].name);
-                let (ports, ports_v6) = parts(&cell.open[0]);
-                serde_json::to_writer(&mut out, &Line { from, to, ports, ports_v6 })?;
-                writeln!(out)?;
-            }
-        }
+        MatrixOutputArg::Json => records(&mut out, Notation::Json, &matrix)?,
+        MatrixOutputArg::Yaml => records(&mut out, Notation::Yaml, &matrix)?,
         MatrixOutputArg::Html => page::write(&mut out, &matrix, &[&model], &[name])?,
     }
     out.flush()?;
     Ok(Exit::Done)
 }
 
-/// A pair in JSON.
+fn records(out: &mut impl io::Write, notation: Notation, matrix: &Matrix) -> anyhow::Result<()> {
+    for cell in &matrix.cells {
+        let (from, to) = (&*matrix.parties[cell.from].name, &*matrix.parties[cell.to].name);
+        let (ports, ports_v6) = parts(&cell.open[0]);
+        output::record(out, notation, &Line { from, to, ports, ports_v6 })?;
+    }
+    Ok(())
+}
+
+/// A pair for programs.
 #[derive(Serialize)]
 struct Line<'a> {
     from: &'a str,
@@ -63,7 +66,7 @@ struct Line<'a> {
     ports_v6: Option<Vec<String>>,
 }
 
-/// What is open in JSON: in both families or the only one; and by IPv6, where that differs.
+/// What is open for programs: in both families or the only one; and by IPv6, where that differs.
 pub(super) fn parts(open: &Open) -> (Vec<String>, Option<Vec<String>>) {
     let parts =
         |ports: &Option<crate::matrix::Ports>| ports.as_ref().map(crate::matrix::Ports::parts).unwrap_or_default();
