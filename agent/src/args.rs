@@ -34,7 +34,7 @@ pub use explain::{ExplainArgs, QuestionArgs};
 pub use files::{FilesArgs, FoldersArgs, ManifestsArgs, ReadingArgs};
 pub use flows::{FlowsArgs, FlowsFilterArgs};
 pub use kubectl::{AgentsArgs, KubectlArgs, KubectlCommand};
-pub use matrix::{DiffArgs, MatrixArgs, MatrixOutputArg, ReportArg};
+pub use matrix::{DiffArgs, FleetDiffArgs, MatrixArgs, MatrixOutputArg, ReportArg};
 pub use status::{StatusArgs, StatusFilterArgs};
 
 /// Enforces Kubernetes NetworkPolicy with nftables.

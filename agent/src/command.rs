@@ -59,7 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Matrix(args) => matrix::run(args, None),
-        Command::Diff(args) => diff::run(args, None),
+        Command::Diff(args) => diff::run(args, None, None),
         Command::Denials(args) => denials::run(args),
         Command::Flows(args) => flows::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -9,6 +9,7 @@
 //! judging  two parties      -> the open ports between them
 //! reasons  two parties      -> why, in the words of explain
 //! changes  two clusters     -> what opens and what closes
+//! traffic  changes, flows   -> what is cut, and what passes again
 //! text     either           -> what people read
 //! page     either           -> the same, with the reasons, for a browser
 //! ```
@@ -21,6 +22,7 @@ mod parties;
 mod ports;
 mod reasons;
 pub mod text;
+pub mod traffic;
 
 use std::collections::BTreeSet;
 use std::thread;

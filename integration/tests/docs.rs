@@ -49,7 +49,8 @@ fn is_as(line: &str, written: &str) -> bool {
     let mut parts = written.split(LEFT_OUT);
     let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     for part in parts {
-        let Some((_, after)) = rest.split_once(part).filter(|_| !part.is_empty()).or(part.is_empty().then_some(("", "")))
+        let Some((_, after)) =
+            rest.split_once(part).filter(|_| !part.is_empty()).or(part.is_empty().then_some(("", "")))
         else {
             return false;
         };
@@ -113,7 +114,9 @@ fn the_walk_goes_as_it_says() {
                 node.attach(name, &[IpAddr::from([10, 244, 0, last])]).await.unwrap();
                 node.report(name).await.unwrap();
             }
-            node.until(&["shop/api -> shop/db 5432/TCP: allowed", "shop/web -> shop/db 5432/TCP: refused"]).await.unwrap();
+            node.until(&["shop/api -> shop/db 5432/TCP: allowed", "shop/web -> shop/db 5432/TCP: refused"])
+                .await
+                .unwrap();
             denials::until(&node.agent, "ingress policy shop/web -> shop/db 5432/TCP by shop/db").await.unwrap();
             // A connection that stays.
             let to = SocketAddr::from(([10, 244, 0, 2], 5432));

@@ -48,6 +48,17 @@ pub enum ReportArg {
     Html,
 }
 
+/// `postern kubectl diff`
+#[derive(Debug, Args)]
+pub struct FleetDiffArgs {
+    /// What is compared.
+    #[command(flatten)]
+    pub diff: DiffArgs,
+    /// Ask the agents, too, which open flows would be cut, and what was refused in the last ten minutes and would pass
+    #[arg(long, conflicts_with = "against")]
+    pub traffic: bool,
+}
+
 /// `postern diff`
 #[derive(Debug, Args)]
 pub struct DiffArgs {

@@ -110,6 +110,11 @@ impl Heard {
         for (note, nodes) in notes {
             eprintln!("note: {} ({})", Escaped(note), listed(&nodes));
         }
+        self.tell_failures();
+    }
+
+    /// Says which nodes have no answer.
+    pub(super) fn tell_failures(&self) {
         for (node, reason) in self.failures() {
             eprintln!("missing: node {node}: {}", Escaped(reason));
         }
