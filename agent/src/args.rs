@@ -34,7 +34,7 @@ pub use explain::{ExplainArgs, QuestionArgs};
 pub use files::{FilesArgs, FoldersArgs, ManifestsArgs, ReadingArgs};
 pub use flows::{FlowsArgs, FlowsFilterArgs};
 pub use kubectl::{AgentsArgs, KubectlArgs, KubectlCommand};
-pub use matrix::{DiffArgs, MatrixArgs, ReportArg};
+pub use matrix::{DiffArgs, FleetDiffArgs, MatrixArgs, MatrixOutputArg, ReportArg};
 pub use status::{StatusArgs, StatusFilterArgs};
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -71,12 +71,14 @@ pub enum Command {
     /// Say who may talk to whom, by workload and port: of manifests, or of the running cluster
     #[command(after_help = "Examples:\n  postern matrix -f manifests/examples/13-three-tiers\n  \
                             postern matrix ns/shop   (of the running cluster, pairs with a pod of this namespace)\n  \
-                            helm template . | postern matrix -f - deploy/shop/web -o json")]
+                            helm template . | postern matrix -f - deploy/shop/web -o json\n  \
+                            postern matrix -f manifests/ -o html > matrix.html   (for a browser)")]
     Matrix(MatrixArgs),
     /// Say which connections manifests would open or close; the exit status is 1 if any
     #[command(after_help = "Examples:\n  postern diff -f new/ --against old/\n  \
                             postern diff -f policy.yaml   (against the running cluster)\n  \
-                            helm template . | postern diff -f - --against rendered/ -o markdown")]
+                            helm template . | postern diff -f - --against rendered/ -o markdown\n  \
+                            postern diff -f new/ --against old/ -o html > diff.html   (for a browser)")]
     Diff(DiffArgs),
     /// Show what was refused on this node lately: who sent what to whom, and why it did not pass
     #[command(after_help = "Examples:\n  postern denials --since 10m\n  postern denials --follow -n shop\n\n\
@@ -122,6 +124,13 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the pages of the manual into a folder, one for each command
+    #[command(after_help = "Example:\n  postern man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; it is made where it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 /// How refused packets are answered.
@@ -140,6 +149,17 @@ pub enum OutputArg {
     Text,
     /// JSON lines: one a probe, in the order of the probes, or one a flow
     Json,
+    /// The same as YAML, a document each
+    Yaml,
+}
+
+/// How records for programs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notation {
+    /// A line each.
+    Json,
+    /// A document each.
+    Yaml,
 }
 
 /// What `try` and `explain` are asked.
@@ -197,11 +217,20 @@ pub struct CompileArgs {
 }
 
 impl OutputArg {
-    /// As it is written on the command line.
-    pub fn as_str(self) -> &'static str {
+    /// How another agent is asked for it. What is printed as YAML comes as JSON, which an older agent knows too.
+    pub fn of_agents(self) -> &'static str {
         match self {
             OutputArg::Text => "text",
-            OutputArg::Json => "json",
+            OutputArg::Json | OutputArg::Yaml => "json",
+        }
+    }
+
+    /// How records are written; `None` where it is for people.
+    pub fn notation(self) -> Option<Notation> {
+        match self {
+            OutputArg::Text => None,
+            OutputArg::Json => Some(Notation::Json),
+            OutputArg::Yaml => Some(Notation::Yaml),
         }
     }
 }

@@ -13,6 +13,7 @@ mod flows;
 mod groups;
 mod input;
 mod kubectl;
+mod man;
 mod matrix;
 mod output;
 mod status;
@@ -58,7 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Matrix(args) => matrix::run(args, None),
-        Command::Diff(args) => diff::run(args, None),
+        Command::Diff(args) => diff::run(args, None, None),
         Command::Denials(args) => denials::run(args),
         Command::Flows(args) => flows::run(args),
         Command::Doctor(args) => doctor::run(args),
@@ -68,5 +69,6 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Cleanup => cleanup::run(),
         Command::Version => output::version(),
         Command::Completions { shell } => completions::run(shell),
+        Command::Man { folder } => man::run(&folder),
     }
 }

@@ -118,12 +118,13 @@ fn of_verdict(model: &Model, probe: &Probe, verdict: Verdict) -> Explanation {
     }
 }
 
-/// What is to be said of the links of both ends.
+/// What is to be said of both ends: of their links, and of a mesh between them.
 fn notes(model: &Model, verdict: &Verdict, way: &Way) -> Vec<String> {
     let Packet { source, destination, protocol: _ } = verdict.packet;
     let ends = [source, destination];
     let mut notes: Vec<String> = ends.iter().filter_map(|end| model.shared(*end)).collect();
     notes.extend(ends.iter().filter_map(|end| model.link_unknown(*end)));
+    notes.extend(model.mesh_hint(&verdict.packet));
     if let Some(bridge) = way.bridge
         && let Some(setting) = bridge::unfiltered(Family::of(source))
     {

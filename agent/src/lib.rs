@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The commands: [`args`] and [`command`], over [`files`] (manifests), [`model`] (a whole cluster, compiled and judged),
-//! [`probes`] and [`explanation`] (questions and answers), [`live`] and [`lookup`] (of a running cluster), [`remote`] (agents of other nodes), [`flows`] (those
+//! [`probes`] and [`explanation`] (questions and answers), [`record`] (what programs read), [`live`] and [`lookup`] (of a running cluster), [`remote`] (agents of other nodes), [`flows`] (those
 //! that are open), the crate [`lab`] (network namespaces and packets) and [`trial`] (a
 //! model that runs in a lab).
 
@@ -40,6 +40,7 @@ pub mod near_rule;
 pub mod probes;
 pub mod quarantine;
 pub mod readiness;
+pub mod record;
 pub mod remote;
 pub mod status;
 pub mod sync;

@@ -7,16 +7,22 @@
 //! ```text
 //! parties  clusters         -> who there is (blocks: outside)
 //! judging  two parties      -> the open ports between them
+//! reasons  two parties      -> why, in the words of explain
 //! changes  two clusters     -> what opens and what closes
+//! traffic  changes, flows   -> what is cut, and what passes again
 //! text     either           -> what people read
+//! page     either           -> the same, with the reasons, for a browser
 //! ```
 
 mod blocks;
 pub mod changes;
 mod judging;
+pub mod page;
 mod parties;
 mod ports;
+mod reasons;
 pub mod text;
+pub mod traffic;
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -29,6 +35,10 @@ pub use judging::Open;
 pub use parties::Party;
 use parties::{Everybody, OUTSIDE, everybody};
 pub use ports::Ports;
+pub use reasons::{Reason, Why};
+
+/// Into how many parts each thread's work is cut, for some pairs take longer than others.
+const CHUNKS: usize = 16;
 
 /// Who may talk to whom.
 #[derive(Debug, Clone)]
@@ -64,6 +74,14 @@ pub enum Filter {
 }
 
 impl Matrix {
+    /// Why each port between the ends of a cell is open or closed in each cluster, of which this is the matrix.
+    pub fn reasons(&self, models: &[&Model], cell: &Cell, with_nearest: bool) -> Vec<Vec<Reason>> {
+        let ends = [&self.parties[cell.from], &self.parties[cell.to]];
+        let of_model =
+            |(index, model): (usize, &&Model)| reasons::reasons(model, index, ends, cell.from == cell.to, with_nearest);
+        models.iter().enumerate().map(of_model).collect()
+    }
+
     /// Judges all pairs of clusters of which `filter` leaves one side at least.
     ///
     /// # Errors
@@ -82,28 +100,40 @@ impl Matrix {
             let is_inside = parties[from].namespace.is_some() || parties[to].namespace.is_some();
             is_inside && (wanted.contains(&from) || wanted.contains(&to))
         };
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(parties.len()).max(1);
-        let of_thread = |thread: usize| {
-            let clients = (thread..parties.len()).step_by(threads);
-            let pairs = clients.flat_map(|from| (0..parties.len()).map(move |to| (from, to)));
-            let cells = pairs.filter(|(from, to)| is_asked(*from, *to)).filter_map(|(from, to)| {
-                let open: Vec<Option<Open>> = (0..models.len())
-                    .map(|index| judging::open(models[index], index, &parties[from], &parties[to], from == to))
-                    .collect();
-                let is_there = open.iter().any(Option::is_some);
-                let open = open.into_iter().map(Option::unwrap_or_default).collect();
-                is_there.then_some(Cell { from, to, open })
-            });
-            cells.collect::<Vec<_>>()
+        let of_pair = |from: usize, to: usize| {
+            if !is_asked(from, to) {
+                return None;
+            }
+            let open: Vec<Option<Open>> = (0..models.len())
+                .map(|index| judging::open(models[index], index, &parties[from], &parties[to], from == to))
+                .collect();
+            let is_there = open.iter().any(Option::is_some);
+            let open = open.into_iter().map(Option::unwrap_or_default).collect();
+            is_there.then_some(Cell { from, to, open })
         };
-        let mut cells: Vec<Cell> = thread::scope(|scope| {
-            let of_thread = &of_thread;
-            let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || of_thread(thread))).collect();
-            running.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")).collect()
-        });
-        cells.sort_by_key(|cell| (cell.from, cell.to));
+        let all: Vec<(usize, usize)> =
+            (0..parties.len()).flat_map(|from| (0..parties.len()).map(move |to| (from, to))).collect();
+        let cells = side_by_side(&all, |(from, to)| of_pair(*from, *to)).into_iter().flatten().collect();
         Ok(Matrix { parties, cells, left_out, notes })
     }
+}
+
+/// What comes of each of many, in their order, by all processors.
+fn side_by_side<T: Sync, R: Send>(all: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let chunk = all.len().div_ceil(threads * CHUNKS).max(1);
+    let chunks: Vec<&[T]> = all.chunks(chunk).collect();
+    let of_thread = |thread: usize| {
+        let mine = (thread..chunks.len()).step_by(threads);
+        mine.map(|place| (place, chunks[place].iter().map(&each).collect::<Vec<R>>())).collect::<Vec<_>>()
+    };
+    let mut done: Vec<(usize, Vec<R>)> = thread::scope(|scope| {
+        let of_thread = &of_thread;
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || of_thread(thread))).collect();
+        running.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")).collect()
+    });
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().flat_map(|(_, results)| results).collect()
 }
 
 /// The pods of a cluster that have to be tried, each with what it is called: of a workload's that are alike two, by the name of

@@ -5,6 +5,7 @@
 
 mod ends;
 mod meant;
+mod mesh;
 mod named;
 mod near;
 mod placement;

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use compiler::api::{Item, Object, PodKey, PortMatch, Ports as RulePorts, Protocol, WorkloadKey, WorkloadKind, parse};
+use compiler::api::{
+    Direction, Item, Object, PodKey, PortMatch, Ports as RulePorts, Protocol, WorkloadKey, WorkloadKind, parse,
+};
 use compiler::nft::{Deny, Family};
 use compiler::policy::oracle::Content;
 use compiler::policy::{Packet, PacketProtocol};
@@ -14,8 +16,9 @@ use compiler::sim::generate::clusters;
 use compiler::sim::{Cluster, Dice, Edges};
 use ipnet::IpNet;
 use postern::matrix::changes::changes;
-use postern::matrix::{Filter, Matrix, Open, Party};
+use postern::matrix::{Filter, Matrix, Open, Party, Reason};
 use postern::model::{End, Model, Openings, Workloads};
+use postern::probes::SideAnswer;
 use serde_json::{Value, json};
 
 const CLUSTERS: usize = 40;
@@ -181,6 +184,51 @@ fn the_matrix_says_what_explain_says() {
         allowed > 10_000 && refused > 10_000 && outside > 1_000 && together > 100,
         "{allowed} {refused} {outside} {together}"
     );
+}
+
+#[test]
+fn reasons_are_those_of_explain() {
+    let mut compared = [0; 2];
+    for cluster in clusters(13).take(CLUSTERS / 4) {
+        let cluster = with_twins(cluster);
+        let model = model(&cluster, false);
+        let matrix = Matrix::of(&[&model], &Filter::All).unwrap();
+        let (places, ports) = (parties(&matrix, 0), ports(&[&model]));
+        // One pod of each party, as the matrix is the same for the others.
+        let first: BTreeMap<usize, &PodKey> = places.iter().rev().map(|(pod, place)| (*place, pod)).collect();
+        for cell in &matrix.cells {
+            let (Some(client), Some(server)) = (first.get(&cell.from), first.get(&cell.to)) else { continue };
+            if client == server {
+                continue;
+            }
+            let reasons = matrix.reasons(&[&model], cell, false).remove(0);
+            for family in Family::ALL {
+                let ends = address(&model, client, family).zip(address(&model, server, family));
+                let Some((source, destination)) = ends else { continue };
+                for port in &ports {
+                    let protocol =
+                        port.map_or(PacketProtocol::Echo, |(protocol, port)| PacketProtocol::Port(protocol, port));
+                    let verdict = model.judge(&Packet { source, destination, protocol });
+                    let is_about = |reason: &&Reason| {
+                        reason.ports.contains(*port) && reason.family.is_none_or(|own| own == family)
+                    };
+                    let mut about = reasons.iter().filter(is_about);
+                    let (reason, other) = (about.next().expect("every port has a reason"), about.next());
+                    assert_eq!(other, None, "every port has one reason");
+                    let sides = [(&verdict.egress, Direction::Egress), (&verdict.ingress, Direction::Ingress)];
+                    let said = sides.map(|(side, direction)| SideAnswer::of(&side.judgement, direction).reason());
+                    assert_eq!(
+                        reason.sides.each_ref().map(|why| why.reason.clone()),
+                        said,
+                        "{client} {server} {port:?}"
+                    );
+                    assert_eq!(reason.allowed, verdict.allowed());
+                    compared[usize::from(reason.allowed)] += 1;
+                }
+            }
+        }
+    }
+    assert!(compared.iter().all(|count| *count > 2_000), "{compared:?}");
 }
 
 #[test]

@@ -218,7 +218,9 @@ fn what_is_told_goes_on_after_a_restart_and_can_be_switched_off() {
             node.until(&["shop/web -> shop/db 81/TCP: refused"]).await.unwrap();
             denials::until(&node.agent, "ingress policy shop/web -> shop/db 81/TCP by shop/db").await.unwrap();
             let log = node.agent.log().unwrap();
-            assert!(log.contains("denied what=\"shop/web ("), "{log}");
+            let line = log.lines().find(|line| line.contains("denied what=\"shop/web (") && line.contains("81/TCP"));
+            let line = line.unwrap_or_else(|| panic!("{log}"));
+            assert!(line.contains("nearest=\"shop/db ingress[0], but for "), "{line}");
 
             // Nobody else is told: not by the address that everybody reaches, and the socket is root's alone.
             assert_eq!(node.agent.get("/denials").await.unwrap().0, 404);

@@ -1,4 +1,4 @@
-//! What the README says of the agent's memory holds.
+//! What docs/operating.md says of the agent's memory holds.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 #![allow(clippy::print_stdout, reason = "what was measured, for whoever runs the test by itself")]
@@ -11,7 +11,7 @@ use integration::usage::Usage;
 use lab::isolated;
 use serde_json::{Value, json};
 
-/// The README's statement, in KiB: for the agent itself, for each pod that policies speak of, for each element that they
+/// Its statement, in KiB: for the agent itself, for each pod that policies speak of, for each element that they
 /// write out.
 const ITSELF: u64 = 48 * 1024;
 const A_POD: u64 = 2;

@@ -4,6 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -404,4 +405,55 @@ fn tethered() -> usize {
         is_tethered && fs::read_link(path.join("ns/user")).is_ok_and(|user| user == own)
     };
     processes.filter(|process| is_one(&process.path())).count()
+}
+
+#[test]
+fn a_change_says_which_flows_it_cuts_and_what_it_heals() {
+    isolated(async {
+        Fleet::run(async |mut fleet| {
+            populate(&mut fleet).await;
+            // A connection from one node to the other, which both tell of.
+            let to = SocketAddr::from(([10, 244, 1, 1], 5432));
+            let [server, client] = ["shop/db", "shop/web"].map(|name| fleet.lab.pod(name).unwrap().clone());
+            let listener = server.run(|| TcpListener::bind(to)).unwrap().unwrap();
+            let stream = client.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("db.yaml");
+            let from = "[{podSelector: {matchLabels: {app: far}}}]";
+            let spec = format!("{{podSelector: {{matchLabels: {{app: db}}}}, ingress: [{{from: {from}}}]}}");
+            fs::write(&file, policy("shop/db", &spec)).unwrap();
+            let diff = |more: &[&str]| {
+                fleet.plugin(&[&["diff", "-f", file.to_str().unwrap(), "--traffic"][..], more].concat()).unwrap()
+            };
+            let begun = Instant::now();
+            let text = loop {
+                let (code, text, told) = diff(&[]);
+                assert!(code == 1 && !told.contains("missing"), "{text}{told}");
+                if text.contains("refused packets it lets pass: ") {
+                    break text;
+                }
+                assert!(begun.elapsed() < PATIENCE, "{text}");
+            };
+            let due = "open flows it cuts: 1 pod/shop/web -> pod/shop/db 5432/TCP, such as shop/web (10.244.0.1) -> \
+                       shop/db (10.244.1.1)\n";
+            assert!(text.contains(due), "{text}");
+            assert!(
+                text.contains(" pod/shop/far -> pod/shop/db 5432/TCP, such as shop/far (10.244.1.2) -> "),
+                "{text}"
+            );
+            let (_, out, _) = diff(&["-o", "json"]);
+            let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let cut = lines.iter().find(|line| line["cut_flows"] == 1).unwrap_or_else(|| panic!("{out}"));
+            assert_eq!((&cut["from"], &cut["port"]), (&json!("pod/shop/web"), &json!("5432/TCP")));
+            assert!(lines.iter().any(|line| line["healed_packets"].as_u64() > Some(0)), "{out}");
+
+            // A node that does not answer is named, and what it holds is not.
+            fleet.withdraw(1).await.unwrap();
+            let (code, _, told) = diff(&[]);
+            assert!(code == 1 && told.contains("missing: node node-2: it has no agent"), "{told}");
+            drop((listener, stream));
+        })
+        .await
+        .unwrap();
+    });
 }

@@ -1,10 +1,11 @@
-//! The structure of the workspace: which crate may depend on which, and on what else it may not; and that what the README
-//! says is tested has a test.
+//! The structure of the workspace: which crate may depend on which, and on what else it may not; that what
+//! docs/operating.md says is tested has a test, and that links between pages lead somewhere.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use integration::repository;
@@ -56,9 +57,9 @@ fn crates_depend_on_each_other_in_one_direction() {
     }
 }
 
-/// The rows of the table below a heading of the README, without its head, as cells.
+/// The rows of the table below a heading of docs/operating.md, without its head, as cells.
 fn rows(heading: &str) -> Vec<Vec<String>> {
-    let text = fs::read_to_string(repository::root().join("README.md")).unwrap();
+    let text = fs::read_to_string(repository::root().join("docs/operating.md")).unwrap();
     let (_, below) = text.split_once(&format!("\n## {heading}\n")).unwrap();
     let table = below.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
@@ -78,6 +79,37 @@ fn every_path_has_its_hook_its_judge_and_a_test_that_exists() {
             let folders = ["agent/tests", "compiler/tests", "integration/tests"];
             let is_there = |folder| repository::root().join(folder).join(format!("{test}.rs")).exists();
             assert!(folders.into_iter().any(is_there), "{path}: there is no test {test}");
+        }
+    }
+}
+
+/// How GitHub names the place of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn pages_lead_to_each_other() {
+    let root = repository::root();
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    for path in &docs {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("(docs/{name})")), "the README does not lead to {name}");
+    }
+    for path in docs.iter().chain(&[root.join("README.md")]) {
+        let text = fs::read_to_string(path).unwrap();
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (file, place) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let target_text = fs::read_to_string(&target).unwrap_or_else(|_| panic!("{path:?} leads to {link}"));
+            let headings = target_text.lines().filter_map(|line| line.strip_prefix('#'));
+            let mut anchors = headings.map(|heading| anchor(heading.trim_start_matches('#').trim_start()));
+            assert!(place.is_empty() || anchors.any(|anchor| anchor == place), "{path:?} leads to {link}");
         }
     }
 }

@@ -45,7 +45,7 @@ impl DenialsFilterArgs {
     /// The same as words of a command line.
     pub fn words(&self) -> Vec<String> {
         let DenialsFilterArgs { since, follow, pod, namespace, output } = self;
-        let mut words = vec![format!("--since={since}"), format!("--output={}", output.as_str())];
+        let mut words = vec![format!("--since={since}"), format!("--output={}", output.of_agents())];
         words.extend(follow.then(|| "--follow".to_owned()));
         words.extend(pod.iter().map(|pod| format!("--pod={pod}")));
         words.extend(namespace.iter().map(|namespace| format!("--namespace={namespace}")));

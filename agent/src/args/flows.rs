@@ -59,7 +59,7 @@ impl FlowsFilterArgs {
     /// The same as words of a command line.
     pub fn words(&self) -> Vec<String> {
         let FlowsFilterArgs { pod, namespace, policy, port, protocol, refused, watch, output } = self;
-        let mut words = vec![format!("--output={}", output.as_str())];
+        let mut words = vec![format!("--output={}", output.of_agents())];
         words.extend(pod.iter().map(|pod| format!("--pod={pod}")));
         words.extend(namespace.iter().map(|namespace| format!("--namespace={namespace}")));
         words.extend(policy.iter().map(|policy| format!("--policy={policy}")));

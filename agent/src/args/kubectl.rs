@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{DenialsFilterArgs, DiffArgs, FlowsFilterArgs, MatrixArgs, OutputArg, QuestionArgs, StatusFilterArgs};
+use super::{DenialsFilterArgs, FleetDiffArgs, FlowsFilterArgs, MatrixArgs, OutputArg, QuestionArgs, StatusFilterArgs};
 use crate::lookup::Way;
 
 /// `postern kubectl`
@@ -64,7 +64,8 @@ pub enum KubectlCommand {
     /// Say who may talk to whom in the cluster, as `postern matrix` does
     Matrix(MatrixArgs),
     /// Say what manifests would open or close in the cluster, as `postern diff` does
-    Diff(DiffArgs),
+    #[command(after_help = "Example:\n  kubectl postern diff -f policy.yaml --traffic")]
+    Diff(FleetDiffArgs),
 }
 
 impl AgentsArgs {

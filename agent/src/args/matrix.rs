@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{FilesArgs, ManifestsArgs, OutputArg};
+use super::{FilesArgs, ManifestsArgs};
 
 /// `postern matrix`
 #[derive(Debug, Args)]
@@ -12,12 +12,25 @@ pub struct MatrixArgs {
     /// The manifests. Without any the running cluster is read from the API server.
     #[command(flatten)]
     pub manifests: ManifestsArgs,
-    /// How it is printed: for people, or a JSON line for each pair
+    /// How it is printed
     #[arg(short, long, value_enum, default_value = "text")]
-    pub output: OutputArg,
+    pub output: MatrixOutputArg,
     /// Only pairs with this end: deploy/NAMESPACE/NAME, ns/NAME, NAMESPACE/POD, an address, or outside
     #[arg(value_name = "END")]
     pub end: Option<String>,
+}
+
+/// How a matrix is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MatrixOutputArg {
+    /// For people
+    Text,
+    /// A JSON line for each pair
+    Json,
+    /// The same as YAML, a document each
+    Yaml,
+    /// A page for a browser, in one file that asks nobody for anything
+    Html,
 }
 
 /// How changes are printed.
@@ -27,8 +40,23 @@ pub enum ReportArg {
     Text,
     /// A JSON line for each pair between which something changes, and for each workload that comes or goes
     Json,
+    /// The same as YAML, a document each
+    Yaml,
     /// For the comment of a pull request
     Markdown,
+    /// A page for a browser, with both side by side
+    Html,
+}
+
+/// `postern kubectl diff`
+#[derive(Debug, Args)]
+pub struct FleetDiffArgs {
+    /// What is compared.
+    #[command(flatten)]
+    pub diff: DiffArgs,
+    /// Ask the agents, too, which open flows would be cut, and what was refused in the last ten minutes and would pass
+    #[arg(long, conflicts_with = "against")]
+    pub traffic: bool,
 }
 
 /// `postern diff`

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::Exit;
+use super::output::record;
 use super::tether::tether;
 use crate::args::{DenialsArgs, DenialsFilterArgs, OutputArg};
 use crate::denials::{Asked, Denial, Denials, PATH};
@@ -48,9 +49,9 @@ pub(super) fn run(args: DenialsArgs) -> Result<Exit> {
                 told = note;
             }
             for denial in &denials {
-                match output {
-                    OutputArg::Text => writeln!(out, "{}", text(denial))?,
-                    OutputArg::Json => writeln!(out, "{}", serde_json::to_string(denial)?)?,
+                match output.notation() {
+                    None => writeln!(out, "{}", text(denial))?,
+                    Some(notation) => record(&mut out, notation, denial)?,
                 }
             }
             out.flush()?;

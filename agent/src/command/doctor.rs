@@ -3,7 +3,8 @@
 use std::io::{self, Write as _};
 
 use super::Exit;
-use crate::args::{DoctorArgs, OutputArg};
+use super::output::record;
+use crate::args::DoctorArgs;
 use crate::doctor::{self, Check, State, Subject};
 use crate::telemetry::Escaped;
 
@@ -12,9 +13,9 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<Exit> {
     let checks = doctor::examine(&Subject { agent: admin_address, socket, kubeconfig, cni_results });
     let mut out = io::BufWriter::new(io::stdout().lock());
     for check in &checks {
-        match output {
-            OutputArg::Json => writeln!(out, "{}", serde_json::to_string(check)?)?,
-            OutputArg::Text => write!(out, "{}", text(check))?,
+        match output.notation() {
+            Some(notation) => record(&mut out, notation, check)?,
+            None => write!(out, "{}", text(check))?,
         }
     }
     out.flush()?;

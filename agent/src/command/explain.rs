@@ -99,9 +99,9 @@ impl<W: io::Write> Report<W> {
                 return output::unanswered(&mut self.out, self.format, asked, &reason);
             }
         };
-        match self.format {
-            OutputArg::Json => output::json(&mut self.out, &answer)?,
-            OutputArg::Text => {
+        match self.format.notation() {
+            Some(notation) => output::record(&mut self.out, notation, &answer)?,
+            None => {
                 let shown: Vec<Shown<'_>> = parts
                     .iter()
                     .map(|part| {

@@ -7,9 +7,10 @@ mod doctor;
 mod each;
 mod fleet;
 mod status;
+mod traffic;
 
 use super::{Exit, diff, explain, matrix};
-use crate::args::{KubectlArgs, KubectlCommand};
+use crate::args::{FleetDiffArgs, KubectlArgs, KubectlCommand};
 use crate::live::{Everywhere, Live};
 use fleet::Fleet;
 
@@ -26,6 +27,9 @@ pub(super) fn run(args: KubectlArgs) -> anyhow::Result<Exit> {
         KubectlCommand::Doctor { output } => doctor::run(&mut Fleet::find(&agents)?, output),
         KubectlCommand::Status(args) => status::run(&mut Fleet::find(&agents)?, &args),
         KubectlCommand::Matrix(args) => matrix::run(args, Some(agents.way())),
-        KubectlCommand::Diff(args) => diff::run(args, Some(agents.way())),
+        KubectlCommand::Diff(FleetDiffArgs { diff: args, traffic }) => {
+            let mut ask = || traffic::traffic(&mut Fleet::find(&agents)?);
+            diff::run(args, Some(agents.way()), if traffic { Some(&mut ask) } else { None })
+        }
     }
 }

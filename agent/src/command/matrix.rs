@@ -2,21 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
+use compiler::api::escaped;
 use compiler::nft::Deny;
 use serde::Serialize;
 
 use super::{Exit, input, output};
-use crate::args::{ManifestsArgs, MatrixArgs, OutputArg};
+use crate::args::{ManifestsArgs, MatrixArgs, MatrixOutputArg, Notation};
 use crate::files::Loaded;
 use crate::lookup::{Lookup, Way};
-use crate::matrix::{Filter, Matrix, Open, text};
+use crate::matrix::{Filter, Matrix, Open, page, text};
 use crate::model::{Model, Named};
 
 /// Where nothing is said of how to reach a running cluster, it is reached by this way.
 pub(super) fn run(args: MatrixArgs, way: Option<Way>) -> anyhow::Result<Exit> {
     let MatrixArgs { manifests: ManifestsArgs { paths, reading, kubeconfig }, output: format, end } = args;
     let filter = filter(end.as_deref())?;
+    let name = called(&paths);
     let loaded = if paths.is_empty() {
         Lookup::by(Way::to(kubeconfig, way))?
             .cluster()
@@ -33,21 +36,25 @@ pub(super) fn run(args: MatrixArgs, way: Option<Way>) -> anyhow::Result<Exit> {
     tell(&matrix);
     let mut out = io::BufWriter::new(io::stdout().lock());
     match format {
-        OutputArg::Text => out.write_all(text::matrix(&matrix, output::wants_colour()).as_bytes())?,
-        OutputArg::Json => {
-            for cell in &matrix.cells {
-                let (from, to) = (&*matrix.parties[cell.from].name, &*matrix.parties[cell.to].name);
-                let (ports, ports_v6) = parts(&cell.open[0]);
-                serde_json::to_writer(&mut out, &Line { from, to, ports, ports_v6 })?;
-                writeln!(out)?;
-            }
-        }
+        MatrixOutputArg::Text => out.write_all(text::matrix(&matrix, output::wants_colour()).as_bytes())?,
+        MatrixOutputArg::Json => records(&mut out, Notation::Json, &matrix)?,
+        MatrixOutputArg::Yaml => records(&mut out, Notation::Yaml, &matrix)?,
+        MatrixOutputArg::Html => page::write(&mut out, &matrix, &[&model], &[name])?,
     }
     out.flush()?;
     Ok(Exit::Done)
 }
 
-/// A pair in JSON.
+fn records(out: &mut impl io::Write, notation: Notation, matrix: &Matrix) -> anyhow::Result<()> {
+    for cell in &matrix.cells {
+        let (from, to) = (&*matrix.parties[cell.from].name, &*matrix.parties[cell.to].name);
+        let (ports, ports_v6) = parts(&cell.open[0]);
+        output::record(out, notation, &Line { from, to, ports, ports_v6 })?;
+    }
+    Ok(())
+}
+
+/// A pair for programs.
 #[derive(Serialize)]
 struct Line<'a> {
     from: &'a str,
@@ -59,7 +66,7 @@ struct Line<'a> {
     ports_v6: Option<Vec<String>>,
 }
 
-/// What is open in JSON: in both families or the only one; and by IPv6, where that differs.
+/// What is open for programs: in both families or the only one; and by IPv6, where that differs.
 pub(super) fn parts(open: &Open) -> (Vec<String>, Option<Vec<String>>) {
     let parts =
         |ports: &Option<crate::matrix::Ports>| ports.as_ref().map(crate::matrix::Ports::parts).unwrap_or_default();
@@ -67,6 +74,12 @@ pub(super) fn parts(open: &Open) -> (Vec<String>, Option<Vec<String>>) {
         Some(ports) => (ports.parts(), None),
         None => (parts(&open.v4), open.v6.is_some().then(|| parts(&open.v6))),
     }
+}
+
+/// What a cluster is called that was read from these files, or from the API server where there are none.
+pub(super) fn called(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| escaped(&path.to_string_lossy()).into_owned()).collect();
+    if names.is_empty() { "the running cluster".to_owned() } else { names.join(" ") }
 }
 
 /// The pairs that the name of an end leaves.

@@ -9,13 +9,7 @@ use super::{Exit, groups};
 use crate::args::OutputArg;
 use crate::near_rule::Proposed;
 use crate::probes::{Answer, Probe, SideAnswer, Unanswered};
-
-/// Prints one answer as a JSON line.
-pub(super) fn json(out: &mut impl Write, answer: &Answer) -> anyhow::Result<()> {
-    serde_json::to_writer(&mut *out, answer)?;
-    writeln!(out)?;
-    Ok(())
-}
+pub(super) use crate::record::record;
 
 /// Says that a probe has no answer: on standard error, and in JSON on a line in the place of the answer.
 pub(super) fn unanswered(out: &mut impl Write, format: OutputArg, asked: &Asked, error: &str) -> anyhow::Result<()> {
@@ -29,9 +23,8 @@ pub(super) fn unanswered(out: &mut impl Write, format: OutputArg, asked: &Asked,
             (None, Some(bad.line))
         }
     };
-    if format == OutputArg::Json {
-        serde_json::to_writer(&mut *out, &Unanswered { probe, line, error: error.to_owned() })?;
-        writeln!(out)?;
+    if let Some(notation) = format.notation() {
+        record(out, notation, &Unanswered { probe, line, error: error.to_owned() })?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Exit;
+use super::output::record;
 use crate::args::{OutputArg, StatusArgs, StatusFilterArgs};
 use crate::lookup::Lookup;
 use crate::status::{self, PolicyStatus, RevisionStatus, Status};
@@ -94,11 +95,10 @@ fn patiently<T>(until: Instant, ask: impl Fn() -> Result<T>, is_good: impl Fn(&T
 }
 
 fn print(format: OutputArg, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-    match format {
-        OutputArg::Text => writeln!(io::stdout(), "{}", text())?,
-        OutputArg::Json => writeln!(io::stdout(), "{}", serde_json::to_string(value)?)?,
+    match format.notation() {
+        None => Ok(writeln!(io::stdout(), "{}", text())?),
+        Some(notation) => record(&mut io::stdout(), notation, value),
     }
-    Ok(())
 }
 
 /// `in force since 12m (generation 57, epoch 391), version 0.1.0; 2 notes`

@@ -101,17 +101,16 @@ impl Plan {
             let (of_entry, later) = rest.split_at(meant.flows.len());
             rest = later;
             let probe = probe_of(&entry);
-            if self.format == OutputArg::Json {
-                output::json(&mut out, &self.whole(&probe, &meant, of_entry))?;
+            if let Some(notation) = self.format.notation() {
+                output::record(&mut out, notation, &self.whole(&probe, &meant, of_entry))?;
             }
             for ((_, verdict), outcome) in meant.flows.iter().zip(of_entry) {
                 exit = exit.max(self.check(&self.flow_name(&probe, &meant, verdict), outcome, verdict, None));
                 results.push(Tried { entry: entry.clone(), verdict: verdict.clone(), outcome: outcome.clone() });
             }
         }
-        match self.format {
-            OutputArg::Text => write!(out, "{}", matrix::print(&self.model, &results, output::wants_colour()))?,
-            OutputArg::Json => {}
+        if self.format == OutputArg::Text {
+            write!(out, "{}", matrix::print(&self.model, &results, output::wants_colour()))?;
         }
         out.flush()?;
         Ok(exit)
@@ -145,7 +144,7 @@ impl Plan {
                 Outcome::Error(reason) => Some(reason),
                 Outcome::Allowed | Outcome::Refused | Outcome::Rejected => None,
             });
-            if let (OutputArg::Json, Some(reason)) = (self.format, failed) {
+            if let (Some(_), Some(reason)) = (self.format.notation(), failed) {
                 output::unanswered(&mut out, self.format, asked, reason)?;
                 exit = exit.max(Exit::Unexpected);
                 continue;
@@ -168,8 +167,8 @@ impl Plan {
         outcomes: &[Outcome],
     ) -> anyhow::Result<()> {
         let answer = self.whole(probe, meant, outcomes);
-        if self.format == OutputArg::Json {
-            return output::json(out, &answer);
+        if let Some(notation) = self.format.notation() {
+            return output::record(out, notation, &answer);
         }
         let ends: Vec<[String; 2]> = meant
             .flows

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use compiler::api::Protocol;
 use compiler::nft::Refusal;
-use compiler::policy::{Effort, Packet, PacketProtocol};
+use compiler::policy::{self, Effort, Known, Packet, PacketProtocol};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Denial, Ledger};
+use super::ledger::{Denial, Kind, Ledger};
 use super::packet::Payload;
 use crate::kernel::own_addresses;
 use crate::model::Model;
@@ -73,6 +73,18 @@ pub fn answer(ledger: &Ledger, snapshot: &Snapshot, note: Option<String>, asked:
         denials.push(denial);
     }
     Denials { number, note, denials }
+}
+
+/// The rule that comes nearest to allowing what was refused, by what is known and enforced now; `None` where policies are not
+/// the reason, allow it by now, or have more entries than may be looked at. It copies nothing, as it is asked for each line
+/// of the log.
+pub(super) fn nearest(snapshot: &Snapshot, kind: &Kind, denial: &Denial, effort: &mut Effort) -> Option<String> {
+    let Refusal::Policy(direction) = kind.refusal else { return None };
+    let ends = [denial.source.address, denial.destination.address];
+    let packet = first_packet(kind.refusal, ends, kind.payload)?;
+    let known = Known { pods: &snapshot.pods, strangers: &[], namespaces: &snapshot.namespaces };
+    let found = policy::nearest(&snapshot.enforced.as_ref()?.ir, &known, direction, &packet, effort)?;
+    (!found.partial).then(|| NearRule::of(&found, direction).in_words(direction))
 }
 
 /// A first packet of this kind; `None` where policies and gate are not what refused it.

@@ -6,12 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use compiler::nft::{LogGroup, Refusal};
+use compiler::policy::Effort;
 use jiff::Timestamp;
 use netlink::Error;
 use netlink::log::{LogReader, Logged};
 use rustix::net::netdevice::index_to_name;
 use tracing::{debug, info, warn};
 
+use super::answer::nearest;
 use super::ledger::Ledger;
 use super::naming::{Came, name};
 use super::packet;
@@ -23,6 +25,10 @@ use crate::telemetry::Causes;
 
 /// How a note on `/readyz` begins where nothing is told.
 pub const UNTOLD: &str = "refused packets are counted, but not told of";
+
+/// How many entries of rules are looked at for the nearest to one packet, before its line is written: a millisecond's work
+/// at most, for the kernel goes on telling meanwhile.
+const MOST_ENTRIES: usize = Effort::OF_A_QUESTION / 20;
 
 /// How what is told is read.
 #[derive(Debug, Clone, Copy)]
@@ -110,11 +116,13 @@ impl Reader {
         // A link that has gone since has no name.
         let link_name = |index| index_to_name(&self.names, index).ok();
         let came = Came { link: logged.input.and_then(link_name), port: logged.port.and_then(link_name) };
-        let (kind, denial) = name(&self.sync.snapshot(), refusal, &header, &came, Timestamp::now());
+        let snapshot = self.sync.snapshot();
+        let (kind, denial) = name(&snapshot, refusal, &header, &came, Timestamp::now());
         if self.settings.logs {
             let what = format!("{} -> {} {}", denial.source, denial.destination, denial.port_and_protocol());
             let isolated_by = denial.isolated_by.join(", ");
-            info!(what, direction = denial.direction, reason = denial.reason, isolated_by, "denied");
+            let nearest = nearest(&snapshot, &kind, &denial, &mut Effort::of(MOST_ENTRIES));
+            info!(what, direction = denial.direction, reason = denial.reason, isolated_by, nearest, "denied");
         }
         self.ledger.add(kind, denial);
     }

@@ -10,6 +10,7 @@ use super::line::Line;
 use super::{Asked, Client, MOST_ASKED, Names};
 use crate::args::OutputArg;
 use crate::kernel::as_policies_see;
+use crate::record::record;
 
 /// Prints flows, some hundred at a time.
 pub struct Report<'a, W> {
@@ -88,12 +89,9 @@ impl<'a, W: Write> Report<'a, W> {
             self.has_counts |= entry.counts.is_some();
             self.has_times |= entry.began.is_some();
             let line = Line::new(*change, entry, judged, self.names, now);
-            match self.format {
-                OutputArg::Json => {
-                    serde_json::to_writer(&mut self.out, &line)?;
-                    writeln!(self.out)?;
-                }
-                OutputArg::Text => writeln!(self.out, "{line}")?,
+            match self.format.notation() {
+                Some(notation) => record(&mut self.out, notation, &line)?,
+                None => writeln!(self.out, "{line}")?,
             }
         }
         self.asked.flows.clear();

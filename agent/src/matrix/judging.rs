@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use compiler::api::{Direction, Protocol};
 use compiler::nft::Family;
-use compiler::policy::{Ir, Isolation, LocalPod, Packet, PacketProtocol, PortSet, judge_pod};
+use compiler::policy::{Ir, Isolation, Judgement, LocalPod, Packet, PacketProtocol, PortSet, judge_pod};
 
 use super::parties::Member;
 use super::{Party, Ports};
@@ -52,40 +52,93 @@ impl Open {
     }
 }
 
-/// What is open from one party to another in the cluster with this place. `None` where one is not there, where it is the
-/// same single pod, which always reaches itself, or where they have no family in common.
-pub(super) fn open(model: &Model, index: usize, from: &Party, to: &Party, is_same: bool) -> Option<Open> {
-    let (from, to) = (from.members[index].as_ref()?, to.members[index].as_ref()?);
-    let client = from.some.first()?;
-    let server = if is_same { to.some.get(1)? } else { to.some.first()? };
-    let of = |family: Family| {
-        let of_family = |member: &Member| member.addresses.iter().copied().find(|own| Family::of(*own) == family);
-        Some(between(model, client, of_family(client)?, server, of_family(server)?))
+/// Two ends of a flow, each a party's pod or address, of one family.
+pub(super) struct Pair<'a> {
+    client: &'a Member,
+    server: &'a Member,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+}
+
+/// Who stands for two parties in the cluster with this place, by each family that both have. None where one is not there,
+/// or where it is the same single pod, which always reaches itself.
+pub(super) fn pairs<'a>(index: usize, from: &'a Party, to: &'a Party, is_same: bool) -> [Option<Pair<'a>>; 2] {
+    let members = || {
+        let (from, to) = (from.members[index].as_ref()?, to.members[index].as_ref()?);
+        Some((from.some.first()?, if is_same { to.some.get(1)? } else { to.some.first()? }))
     };
-    let open = Open { v4: of(Family::V4), v6: of(Family::V6) };
+    let Some((client, server)) = members() else { return [None, None] };
+    [Family::V4, Family::V6].map(|family| {
+        let of_family = |member: &Member| member.addresses.iter().copied().find(|own| Family::of(*own) == family);
+        Some(Pair { client, server, source: of_family(client)?, destination: of_family(server)? })
+    })
+}
+
+/// What is open from one party to another in the cluster with this place. `None` where there are no two ends, or where they
+/// have no family in common.
+pub(super) fn open(model: &Model, index: usize, from: &Party, to: &Party, is_same: bool) -> Option<Open> {
+    let [v4, v6] = pairs(index, from, to, is_same).map(|pair| pair.map(|pair| between(model, &pair)));
+    let open = Open { v4, v6 };
     (open.v4.is_some() || open.v6.is_some()).then_some(open)
 }
 
-fn between(model: &Model, client: &Member, source: IpAddr, server: &Member, destination: IpAddr) -> Ports {
-    let pod = |member: &Member| model.local(member.pod.as_ref()?);
-    // The name of a port is looked up in the server, whichever side's rule has it.
-    let server_pod = server.pod.as_ref().and_then(|key| model.pod(key));
-    let named = || server_pod.iter().flat_map(|pod| &pod.ports).map(|port| (port.protocol, port.number));
-    let of = |direction: Direction, (ir, pod): (&Ir, &LocalPod)| {
-        let own = if direction == Direction::Egress { source } else { destination };
-        let mut cuts = cuts(ir, pod.isolations_at(own, direction), direction)?;
-        cuts.extend(named().flat_map(|(protocol, port)| around(protocol, port, port)));
-        Some(Ports::of(&cuts, |port| {
-            let protocol = port.map_or(PacketProtocol::Echo, |(protocol, port)| PacketProtocol::Port(protocol, port));
-            judge_pod(ir, Some(pod), direction, &Packet { source, destination, protocol }).allowed
-        }))
+fn between(model: &Model, pair: &Pair<'_>) -> Ports {
+    let of = |direction: Direction| {
+        let cuts = pair.cuts(model, direction)?;
+        Some(Ports::of(&cuts, |port| pair.judged(model, direction, port).allowed))
     };
-    let egress = pod(client).and_then(|pod| of(Direction::Egress, pod));
-    let ingress = pod(server).and_then(|pod| of(Direction::Ingress, pod));
-    match (egress, ingress) {
+    match (of(Direction::Egress), of(Direction::Ingress)) {
         (Some(egress), Some(ingress)) => egress.and(&ingress),
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => Ports::all(),
+    }
+}
+
+impl Pair<'_> {
+    /// The pod that policies of a direction are about, if it is one, as its node polices it.
+    fn own<'a>(&self, model: &'a Model, direction: Direction) -> Option<(&'a Ir, &'a LocalPod)> {
+        let member = match direction {
+            Direction::Egress => self.client,
+            Direction::Ingress => self.server,
+        };
+        model.local(member.pod.as_ref()?)
+    }
+
+    /// What is in force on the node of that pod.
+    pub(super) fn own_ir<'a>(&self, model: &'a Model, direction: Direction) -> Option<&'a Ir> {
+        self.own(model, direction).map(|(ir, _)| ir)
+    }
+
+    /// Where what policies say of a direction may change from a port to the next; `None` where they say nothing.
+    pub(super) fn cuts(&self, model: &Model, direction: Direction) -> Option<Vec<(Protocol, u16)>> {
+        let (ir, pod) = self.own(model, direction)?;
+        let own = match direction {
+            Direction::Egress => self.source,
+            Direction::Ingress => self.destination,
+        };
+        let mut cuts = cuts(ir, pod.isolations_at(own, direction), direction)?;
+        cuts.extend(self.named(model).flat_map(|(protocol, port)| around(protocol, port, port)));
+        Some(cuts)
+    }
+
+    /// The ports that the server names: the name is looked up there, whichever side's rule has it.
+    pub(super) fn named<'a>(&self, model: &'a Model) -> impl Iterator<Item = (Protocol, u16)> + use<'a> {
+        let server = self.server.pod.as_ref().and_then(|key| model.pod(key));
+        server.into_iter().flat_map(|pod| &pod.ports).map(|port| (port.protocol, port.number))
+    }
+
+    /// The first packet to a port; `None` is an echo request.
+    pub(super) fn packet(&self, port: Option<(Protocol, u16)>) -> Packet {
+        let protocol = port.map_or(PacketProtocol::Echo, |(protocol, port)| PacketProtocol::Port(protocol, port));
+        Packet { source: self.source, destination: self.destination, protocol }
+    }
+
+    /// What the policies of a direction say of it.
+    pub(super) fn judged(&self, model: &Model, direction: Direction, port: Option<(Protocol, u16)>) -> Judgement {
+        match self.own(model, direction) {
+            Some((ir, pod)) => judge_pod(ir, Some(pod), direction, &self.packet(port)),
+            None => Judgement::free(),
+        }
     }
 }
 

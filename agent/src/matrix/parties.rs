@@ -47,6 +47,15 @@ pub(super) struct Member {
 }
 
 impl Party {
+    /// How `explain` is asked about it: by its name, or outside by an address that stands for it.
+    pub fn asked(&self) -> String {
+        let address = || self.members.iter().flatten().flat_map(|members| &members.some).next()?.addresses.first();
+        match (&self.namespace, address()) {
+            (None, Some(address)) => address.to_string(),
+            (Some(_), _) | (None, None) => self.name.clone(),
+        }
+    }
+
     /// Its pods in the cluster with this place.
     pub fn pods(&self, index: usize) -> &[PodKey] {
         self.members.get(index).and_then(Option::as_ref).map_or(&[], |members| &members.pods)

@@ -1,5 +1,7 @@
 //! Sets of ports, of all protocols that policies know.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use compiler::api::{PortRange, Protocol};
@@ -49,6 +51,27 @@ impl Ports {
         ports
     }
 
+    /// Each answer to a question that changes at the given ports only, with the ports that have it, in the order in which the
+    /// answers come. `None` asks about echo requests.
+    pub fn by<T: PartialEq>(cuts: &[(Protocol, u16)], asked: impl Fn(Option<(Protocol, u16)>) -> T) -> Vec<(T, Ports)> {
+        let answers: RefCell<Vec<T>> = RefCell::default();
+        let places: RefCell<BTreeMap<Option<(Protocol, u16)>, usize>> = RefCell::default();
+        // Asked once for each part, and looked up for each answer.
+        Ports::of(cuts, |port| {
+            let answer = asked(port);
+            let mut answers = answers.borrow_mut();
+            let place = answers.iter().position(|other| *other == answer).unwrap_or_else(|| {
+                answers.push(answer);
+                answers.len() - 1
+            });
+            places.borrow_mut().insert(port, place);
+            false
+        });
+        let places = places.into_inner();
+        let ports = |place: usize| Ports::of(cuts, |port| places.get(&port) == Some(&place));
+        answers.into_inner().into_iter().enumerate().map(|(place, answer)| (answer, ports(place))).collect()
+    }
+
     /// Whether there is none.
     pub fn is_none(&self) -> bool {
         *self == Ports::none()
@@ -85,6 +108,19 @@ impl Ports {
             edges.collect::<Vec<_>>()
         };
         Ports::of(&[edges(self), edges(other)].concat(), |port| holds(self.contains(port), other.contains(port)))
+    }
+
+    /// Whether there are others than echo requests.
+    pub fn has_ports(&self) -> bool {
+        self.ranges.iter().any(|ranges| !ranges.is_empty())
+    }
+
+    /// One of them, as questions name it: `80/TCP`, `ICMP`; empty where there is none.
+    pub fn first(&self) -> String {
+        let by_protocol = Protocol::ALL.into_iter().zip(&self.ranges);
+        let mut firsts = by_protocol.filter_map(|(protocol, ranges)| Some((ranges.first()?.first, protocol)));
+        let first = firsts.next().map(|(port, protocol)| format!("{port}/{protocol}"));
+        first.or(self.echo.then(|| "ICMP".to_owned())).unwrap_or_default()
     }
 
     /// The parts, each as it is printed: `53/UDP`, `8000-8100/TCP`, `TCP` for all of a protocol, `ICMP`.
@@ -144,6 +180,15 @@ mod tests {
             port.is_some_and(|(protocol, port)| protocol == Protocol::Tcp && port < 8)
         });
         assert_eq!(odd, ports(&[(1, 7)], false));
+    }
+
+    #[test]
+    fn ports_by_what_is_said_of_them() {
+        let cuts = [(Protocol::Tcp, 80), (Protocol::Tcp, 81)];
+        let by = Ports::by(&cuts, |port| port == Some((Protocol::Tcp, 80)));
+        let only = ports(&[(80, 80)], false);
+        assert_eq!(by, [(false, Ports::all().minus(&only)), (true, only)]);
+        assert_eq!(Ports::by(&cuts, |_| 7), [(7, Ports::all())]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::files::{Loaded, load};
 use crate::model::Openings;
 
 /// Two Deployments and a StatefulSet in one namespace, and one in another; nobody is isolated.
-const SHOP: &str = "
+pub(super) const SHOP: &str = "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, namespace: shop}
@@ -34,7 +34,7 @@ spec: {selector: {matchLabels: {app: log}}, template: {metadata: {labels: {app: 
 ";
 
 /// Only `api` may ask the database, and a backup from outside.
-const CLOSED: &str = "
+pub(super) const CLOSED: &str = "
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -43,7 +43,7 @@ spec: {podSelector: {matchLabels: {app: db}}, ingress: [{from: [{podSelector: {m
   {from: [{ipBlock: {cidr: 192.0.2.0/24}}]}]}
 ";
 
-fn model(yaml: &str) -> Model {
+pub(super) fn model(yaml: &str) -> Model {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shop.yaml");
     std::fs::write(&file, yaml).unwrap();

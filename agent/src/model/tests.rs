@@ -222,3 +222,24 @@ fn services_without_an_address_get_one() {
     };
     assert_eq!(of("198.51.100.7"), [(0, 5432), (1, 5433), (2, 5432)]);
 }
+
+#[test]
+fn what_a_mesh_hides_is_said() {
+    let namespace = |name: &str, mode: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"istio.io/dataplane-mode": mode}}});
+    let mut out_of_it = pod("old", "n1", "old", 5432);
+    out_of_it["metadata"]["labels"]["istio.io/dataplane-mode"] = json!("none");
+    let pods = [pod("web", "n1", "web", 80), pod("db", "n1", "db", 5432), out_of_it];
+    let hint = |mode: &str, from: &str, to: &str, port: &str| {
+        let model = model([&[namespace("shop", mode)][..], &pods].concat());
+        let question = Probe::from_words(from, to, port).unwrap().question(&model).unwrap();
+        model.mesh_hint(&question.routes[0].packet).unwrap_or_default()
+    };
+    let hidden = hint("ambient", "shop/web", "shop/db", "5432/TCP");
+    assert!(hidden.contains("to port 15008 of shop/db") && hidden.ends_with("ask about 15008/TCP"), "{hidden}");
+    assert_eq!(hint("none", "shop/web", "shop/db", "5432/TCP"), "");
+    assert_eq!(hint("ambient", "shop/web", "shop/db", "53/UDP"), "");
+    assert_eq!(hint("ambient", "shop/web", "shop/db", "ICMP"), "");
+    assert_eq!(hint("ambient", "203.0.113.9", "shop/db", "5432/TCP"), "");
+    assert_eq!(hint("ambient", "shop/old", "shop/db", "5432/TCP"), "");
+    assert!(hint("none", "shop/old", "shop/db", "15008/TCP").contains("a mesh's tunnel"));
+}

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::super::Exit;
+use super::super::output::record;
 use super::each::{gather, listed};
 use super::fleet::Fleet;
 use super::status;
@@ -38,18 +39,18 @@ pub(super) fn run(fleet: &mut Fleet, format: OutputArg) -> Result<Exit> {
     let mut is_wrong = false;
     for (node, checks) in by_node {
         is_wrong |= checks.iter().any(|check| check["state"] == "wrong");
-        match format {
-            OutputArg::Text => write!(out, "{}", text(&node, &checks))?,
-            OutputArg::Json => {
+        match format.notation() {
+            None => write!(out, "{}", text(&node, &checks))?,
+            Some(notation) => {
                 for check in checks {
-                    writeln!(out, "{}", with("node", &node, check))?;
+                    record(&mut out, notation, &with("node", &node, check))?;
                 }
             }
         }
     }
-    match format {
-        OutputArg::Text => writeln!(out, "{}", in_words(&versions).trim_end())?,
-        OutputArg::Json => writeln!(out, "{versions}")?,
+    match format.notation() {
+        None => writeln!(out, "{}", in_words(&versions).trim_end())?,
+        Some(notation) => record(&mut out, notation, &versions)?,
     }
     out.flush()?;
     Ok(if is_wrong { Exit::Unexpected } else { Exit::Done })

@@ -7,8 +7,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::super::Exit;
+use super::super::output::record;
 use super::fleet::Fleet;
-use crate::args::{DenialsFilterArgs, FlowsFilterArgs, OutputArg};
+use crate::args::{DenialsFilterArgs, FlowsFilterArgs, Notation, OutputArg};
 use crate::lookup::AgentPod;
 use crate::remote::Said;
 use crate::telemetry::Escaped;
@@ -43,7 +44,7 @@ fn tethered(mut words: Vec<String>, is_endless: bool) -> Vec<String> {
 fn last_seen(line: &str, format: OutputArg) -> String {
     match format {
         OutputArg::Text => line.split(' ').next().unwrap_or_default().to_owned(),
-        OutputArg::Json => {
+        OutputArg::Json | OutputArg::Yaml => {
             let denial: Value = serde_json::from_str(line).unwrap_or_default();
             denial["last"].as_str().unwrap_or_default().to_owned()
         }
@@ -109,6 +110,11 @@ impl Heard {
         for (note, nodes) in notes {
             eprintln!("note: {} ({})", Escaped(note), listed(&nodes));
         }
+        self.tell_failures();
+    }
+
+    /// Says which nodes have no answer.
+    pub(super) fn tell_failures(&self) {
         for (node, reason) in self.failures() {
             eprintln!("missing: node {node}: {}", Escaped(reason));
         }
@@ -118,7 +124,7 @@ impl Heard {
     fn print(&self, fleet: &Fleet, format: OutputArg) -> Result<Exit> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         for (node, line) in &self.lines {
-            writeln!(out, "{}", with_node(fleet.width(), node, line, format))?;
+            write!(out, "{}", with_node(fleet.width(), node, line, format)?)?;
         }
         out.flush()?;
         self.tell();
@@ -134,7 +140,7 @@ fn follow(fleet: &mut Fleet, words: impl Fn(&AgentPod) -> Vec<String>, format: O
     fleet.each(words, true, |node, said| {
         match said {
             Said::Line(line) => {
-                writeln!(out, "{}", with_node(width, node, &line, format))?;
+                write!(out, "{}", with_node(width, node, &line, format)?)?;
                 out.flush()?;
             }
             Said::Aside(line) => {
@@ -154,10 +160,19 @@ fn follow(fleet: &mut Fleet, words: impl Fn(&AgentPod) -> Vec<String>, format: O
 }
 
 /// The line of a node, which says whose it is.
-fn with_node(width: usize, node: &str, line: &str, format: OutputArg) -> String {
-    match (format, line.strip_prefix('{')) {
-        (OutputArg::Json, Some(rest)) => format!("{{\"node\":{},{rest}", Value::from(node)),
-        (OutputArg::Json | OutputArg::Text, _) => format!("{node:<width$}  {}", Escaped(line)),
+fn with_node(width: usize, node: &str, line: &str, format: OutputArg) -> Result<String> {
+    let text = || format!("{node:<width$}  {}\n", Escaped(line));
+    let Some(notation) = format.notation() else { return Ok(text()) };
+    let Some(rest) = line.strip_prefix('{') else { return Ok(text()) };
+    let line = format!("{{\"node\":{},{rest}", Value::from(node));
+    match notation {
+        Notation::Json => Ok(line + "\n"),
+        Notation::Yaml => {
+            let Ok(value) = serde_json::from_str::<Value>(&line) else { return Ok(text()) };
+            let mut document = Vec::new();
+            record(&mut document, notation, &value)?;
+            Ok(String::from_utf8(document)?)
+        }
     }
 }
 

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::Exit;
+use super::super::output::record;
 use super::super::status::{PolicyLine, due, due_in_words, key, of_agent, of_policy};
 use super::each::{Heard, gather};
 use super::fleet::Fleet;
-use crate::args::{OutputArg, StatusFilterArgs};
+use crate::args::StatusFilterArgs;
 use crate::status::Status;
 use crate::telemetry::Escaped;
 
@@ -38,10 +39,11 @@ pub(super) fn run(fleet: &mut Fleet, args: &StatusFilterArgs) -> Result<Exit> {
             Err(reason) => (format!("no answer: {}", Escaped(reason)), false),
         };
         are_all_well &= is_well;
-        match output {
-            OutputArg::Text => writeln!(out, "{node:<width$}  {text}")?,
-            OutputArg::Json => {
-                writeln!(out, "{}", answer.unwrap_or_else(|error| json!({"node": node, "error": error})))?
+        match output.notation() {
+            None => writeln!(out, "{node:<width$}  {text}")?,
+            Some(notation) => {
+                let line = answer.unwrap_or_else(|error| json!({"node": node, "error": error}));
+                record(&mut out, notation, &line)?;
             }
         }
     }
