@@ -308,7 +308,8 @@ fn what_was_refused_anywhere_is_shown_and_followed() {
             assert!(text.lines().all(|line| line.contains("shop/far")) && text.contains("\n"), "{text}");
 
             // Followed, and the programs on the nodes end with it.
-            let mut following = fleet.command(&["denials", "--follow", "--since", "0s"]).unwrap();
+            // Since a minute ago, as the nodes' programs may begin after the packet has been refused.
+            let mut following = fleet.command(&["denials", "--follow", "--since", "1m"]).unwrap();
             let mut following = following.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
             let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
             fleet.until(&["shop/far -> shop/db 81/TCP: refused"]).await.unwrap();
