@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 const BROWSERS: [&str; 3] =
     ["/usr/bin/chromium-headless-shell", "/usr/lib64/chromium-browser/headless_shell", "/usr/bin/chromium"];
 
+/// How many seconds a page may take: the largest here takes two, and some tens beside all other tests.
+const BROWSER_PATIENCE: &str = "180";
+
 /// Helps the steps that follow: text of a thing, keys, and a place for what was found.
 const HELP: &str = "
 const one = (selector) => document.querySelector(selector);
@@ -34,7 +37,9 @@ fn browser() -> PathBuf {
 fn drawn(page: &Path) -> String {
     let home = tempfile::tempdir().unwrap();
     // Its sandbox would take namespaces, which a container may not give; the page is our own.
-    let output = Command::new(browser())
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", BROWSER_PATIENCE])
+        .arg(browser())
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"])
         .args(["--virtual-time-budget=60000", "--window-size=1400,900"])
         .arg(format!("--user-data-dir={}", home.path().display()))
