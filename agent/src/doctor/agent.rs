@@ -54,7 +54,7 @@ fn of_status(status: &Status) -> Vec<Check> {
             "agent's note",
             note.clone(),
             "the agent runs all the same, and some things are weaker than they could be",
-            "the line names the cause; see When things fail in docs/operating.md",
+            "the line names the cause; see When things fail in the README",
         );
         if is_unpoliced { Check { state: super::State::Wrong, ..check } } else { check }
     }));
