@@ -15,7 +15,7 @@ const BROWSERS: [&str; 3] =
     ["/usr/bin/chromium-headless-shell", "/usr/lib64/chromium-browser/headless_shell", "/usr/bin/chromium"];
 
 /// How many seconds a page may take: the largest here takes two, and some tens beside all other tests.
-const BROWSER_PATIENCE: &str = "180";
+const BROWSER_PATIENCE: &str = "300";
 
 /// Helps the steps that follow: text of a thing, keys, and a place for what was found.
 const HELP: &str = "
