@@ -13,13 +13,13 @@
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use compiler::Compiler;
 use compiler::api::{NodeName, PodWire, parse_network_policy};
 use compiler::cluster::{Change, Event, PodSource};
 use compiler::diff::{Limits, next};
 use compiler::nft::{Chain, ChainName, Deny, Table};
+use integration::datagrams::check;
 use integration::series::Timings;
 use lab::{Attachment, Lab, Netns, Node, Pod, Topology, enter};
 use netlink::{Connection, Ownership};
@@ -173,19 +173,6 @@ fn bind(lab: &Lab, name: &str, place: usize, salt: u16) -> UdpSocket {
     let netns: &Netns = lab.pod(&id(name, place)).unwrap();
     let port = if name == "web" { salt } else { 10_000 + salt };
     netns.run(|| UdpSocket::bind((address(name, place), port)).unwrap()).unwrap()
-}
-
-/// The datagrams arrive; where they are to belong to an established flow, one is answered.
-fn check(sender: &UdpSocket, receiver: &UdpSocket, is_answered: bool) {
-    for socket in [sender, receiver] {
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    }
-    sender.send(b"?").unwrap();
-    let (_, from) = receiver.recv_from(&mut [0; 16]).expect("the last policy lets it pass");
-    if is_answered {
-        receiver.send_to(b"!", from).unwrap();
-        sender.recv(&mut [0; 16]).expect("answers always pass");
-    }
 }
 
 impl Series {

@@ -23,6 +23,7 @@ use compiler::cluster::{Change, Event, Link, PodSource, Sandbox};
 use compiler::diff::{Limits, next};
 use compiler::nft::Deny;
 use compiler::policy::OwnAddresses;
+use integration::datagrams::check;
 use integration::series::Timings;
 use lab::{Attachment, Lab, Node, Pod, Topology, enter};
 use netlink::{Connection, Ownership};
@@ -62,10 +63,13 @@ fn main() {
         for node in 0..3 {
             let receiver = bind(lab, "web", node, PORT);
             let sockets = [true, false].map(|is_new| (is_new, bind(lab, "pod", node, 10_000 + u16::from(is_new))));
-            check(&sockets[1].1, &receiver, SocketAddr::new(address("web", node).into(), PORT), true);
+            for (_, socket) in &sockets {
+                socket.connect(SocketAddr::new(address("web", node).into(), PORT)).unwrap();
+            }
+            check(&sockets[1].1, &receiver, true);
             prepare(&runtime, lab, node, *kind == "on a bridge");
             for (is_new, socket) in sockets {
-                check(&socket, &receiver, SocketAddr::new(address("web", node).into(), PORT), !is_new);
+                check(&socket, &receiver, !is_new);
                 series.push(Series { node, is_new, socket, measured: Timings::default() });
             }
             receivers.push(receiver);
@@ -177,20 +181,6 @@ fn sandbox(links: &[Link], name: &str, node: usize) -> Sandbox {
 fn bind(lab: &Lab, name: &str, node: usize, port: u16) -> UdpSocket {
     let netns = lab.pod(&id(name, node)).unwrap();
     netns.run(|| UdpSocket::bind((address(name, node), port)).unwrap()).unwrap()
-}
-
-/// The datagrams arrive; where they are to belong to an established flow, one is answered.
-fn check(sender: &UdpSocket, receiver: &UdpSocket, to: SocketAddr, is_answered: bool) {
-    for socket in [sender, receiver] {
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    }
-    sender.connect(to).unwrap();
-    sender.send(b"?").unwrap();
-    let (_, from) = receiver.recv_from(&mut [0; 16]).expect("the policy lets it pass");
-    if is_answered {
-        receiver.send_to(b"!", from).unwrap();
-        sender.recv(&mut [0; 16]).expect("answers always pass");
-    }
 }
 
 impl Series {

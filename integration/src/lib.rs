@@ -4,6 +4,7 @@ pub mod agent;
 pub mod answers;
 pub mod container;
 pub mod control_plane;
+pub mod datagrams;
 pub mod denials;
 pub mod examples;
 pub mod fake_api;
