@@ -70,8 +70,12 @@ struct Terms {
     rows: BTreeSet<IpNet>,
 }
 
-/// All that policies can tell a pod from another of its namespace by.
-type Signature = (Vec<(Str, Str)>, Vec<ContainerPort>, Vec<(bool, Option<IpNet>)>);
+/// All that policies can tell a pod from another of its namespace by: labels, ports, and addresses.
+type Signature = (Vec<(Str, Str)>, Vec<ContainerPort>, Vec<AddressSignature>);
+
+/// Whether an address is one of IPv6, the innermost CIDR that has it, and with whom it is shared: what isolates them then
+/// holds for its pod too.
+type AddressSignature = (bool, Option<IpNet>, Option<Vec<PodKey>>);
 
 /// Pods by their namespace and workload, and among these by what they are to policies.
 type Groups<'a> = BTreeMap<(Str, Option<WorkloadKey>), Alike<'a>>;
@@ -233,8 +237,12 @@ impl Terms {
         let named = pod.labels.iter().filter(|(key, _)| self.labels.contains(*key));
         let mut ports = pod.ports.clone();
         ports.sort();
-        let places =
-            own_addresses(model, pod).map(|address| (address.is_ipv6(), blocks::innermost(&self.blocks, address)));
-        (named.map(|(key, value)| (key.clone(), value.clone())).collect(), ports, places.collect())
+        let local = model.local(&pod.key).map(|(_, local)| local);
+        let addresses = own_addresses(model, pod).map(|address| {
+            let shared = local.and_then(|local| local.shared_at(address));
+            let shared = shared.map(|shared| shared.pods.clone());
+            (address.is_ipv6(), blocks::innermost(&self.blocks, address), shared)
+        });
+        (named.map(|(key, value)| (key.clone(), value.clone())).collect(), ports, addresses.collect())
     }
 }
