@@ -3,7 +3,7 @@
 //! A policy may have as much as 1.5 MiB, and reading one of that size takes tens of milliseconds, for which no change of
 //! another object should wait: all watches share one thread. So lines from [`LARGE`] on are read on another thread, and
 //! the events that come after one are passed on before it. Those of one object keep their order: an event about an object
-//! that is being read waits for it.
+//! that is being read is put behind it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,17 +17,19 @@ use super::wire::WatchEvent;
 
 /// The size in bytes from which a line is a large one: below it reading takes about a millisecond.
 pub(super) const LARGE: usize = 32 << 10;
-/// How many lines of one watch may be read at once. What comes after them waits, so that memory has a bound.
-pub(super) const MOST: usize = 4;
+/// How many bytes the lines of one watch may have that are being read, the last one aside. What comes after them waits, so
+/// that memory has a bound: so much is some five policies of the largest size, which an API server takes a second to store.
+pub(super) const MOST: usize = 8 << 20;
 
 /// Reads what is large, one after the other, for all watches.
 #[derive(Debug, Clone)]
 pub(super) struct Reader(Arc<Semaphore>);
 
-/// The large lines of one watch that are being read, in their order.
+/// The large lines of one watch that are being read, and those of the same objects that came after them, in their order.
 pub(super) struct LargeLines<K: Kind>(VecDeque<LargeLine<K>>);
 
 struct LargeLine<K: Kind> {
+    bytes: usize,
     name: Option<Name>,
     event: JoinHandle<Result<WatchEvent<K>, String>>,
 }
@@ -80,22 +82,21 @@ impl<K: Kind> LargeLines<K> {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= MOST
+        self.0.iter().map(|line| line.bytes).sum::<usize>() >= MOST
     }
 
     /// Begins to read a line.
     pub(super) fn begin(&mut self, line: Vec<u8>, reader: &Reader) {
-        let (name, reader) = (Name::of(&line), reader.clone());
+        let (bytes, name, reader) = (line.len(), Name::of(&line), reader.clone());
         let event = tokio::spawn(async move { reader.read(line, WatchEvent::read).await });
-        self.0.push_back(LargeLine { name, event });
+        self.0.push_back(LargeLine { bytes, name, event });
     }
 
-    /// Whether a line may be about an object that is being read.
+    /// Whether a line may be about an object that is being read. One that is about none, as a bookmark, is not.
     pub(super) fn concern(&self, line: &[u8]) -> bool {
-        !self.0.is_empty() && {
-            let name = Name::of(line);
-            self.0.iter().any(|large| large.name.is_none() || name.is_none() || large.name == name)
-        }
+        !self.0.is_empty()
+            && Name::of(line)
+                .is_some_and(|name| self.0.iter().any(|large| large.name.as_ref().is_none_or(|of| *of == name)))
     }
 
     /// What the first of them says, once it has been read; there is no end to this without any. It may be dropped

@@ -363,12 +363,9 @@ impl<K: Kind> Follower<K> {
                 Line::Text(line) => {
                     last = Instant::now();
                     self.pulse.word();
-                    if line.len() >= LARGE {
+                    if line.len() >= LARGE || self.large.concern(&line) {
                         self.large.begin(line, &self.shared.reader);
                         continue;
-                    }
-                    if self.large.concern(&line) {
-                        self.finish_large().await?;
                     }
                     self.pass_on(WatchEvent::read(&line).map_err(Failure::Odd)?)?;
                 }
