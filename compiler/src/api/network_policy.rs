@@ -1,6 +1,8 @@
 //! NetworkPolicy, with its defaults applied.
 
-use super::{IpBlock, PolicyKey, Port, Selector, Str};
+use std::sync::Arc;
+
+use super::{IpBlock, PeerList, PodPeers, PolicyKey, Port, Selector, Str};
 
 /// A NetworkPolicy, ready to be enforced.
 ///
@@ -67,7 +69,7 @@ pub enum Peers {
     /// The list is absent or empty: everybody, pods or not.
     Any,
     /// Any one of these. Empty, where every entry was broken: nobody.
-    These(Vec<Peer>),
+    These(PeerList),
 }
 
 /// One entry of `from` or `to`.
@@ -112,6 +114,16 @@ impl NetworkPolicy {
         match direction {
             Direction::Ingress => self.ingress.as_deref(),
             Direction::Egress => self.egress.as_deref(),
+        }
+    }
+}
+
+impl Peers {
+    /// The selectors of pods among them, if there are any.
+    pub fn pods(&self) -> Option<Arc<PodPeers>> {
+        match self {
+            Peers::Any => None,
+            Peers::These(peers) => peers.pods(),
         }
     }
 }

@@ -7,8 +7,8 @@ use imbl::OrdMap;
 
 use super::budget::{Budget, Cost, Measure, Quarantine, Spender};
 use super::needs::Needs;
-use super::{Memberships, Namespaces, PodPeers, Pods, PortSelector, Selection};
-use crate::api::{NetworkPolicy, PolicyKey, Str};
+use super::{Memberships, Namespaces, Pods, PortSelector, Selection};
+use crate::api::{NetworkPolicy, PodPeers, PolicyKey, Str};
 
 /// The policies that select a local pod, and what is kept for them.
 #[derive(Debug, Clone)]

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::selector_index::{Wanted, wanted};
-use super::{PodPeers, Pods};
-use crate::api::{Pod, Str};
+use super::Pods;
+use crate::api::{Pod, PodPeers, Str, Wanted, wanted};
 
 /// For each label by which some selector in use is told from others: whose addresses have which value of it. There are no
 /// more entries than known pods have such labels.

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::labelled::Labelled;
-use super::selector_index::SelectorIndex;
-use super::{Namespaces, PodPeers, PodScope, Pods, PortSelector};
-use crate::api::{Pod, Protocol, Str};
+use super::{Namespaces, PodScope, Pods, PortSelector};
+use crate::api::{Pod, PodPeers, Protocol, SelectorIndex, Str};
 
 /// The addresses of the pods that are meant, ascending. Shared: a change makes a new list.
 pub type Members = Arc<Vec<IpAddr>>;
@@ -92,11 +91,12 @@ impl Memberships {
         self.labelled.acquire(peers, pods);
         let members: Vec<IpAddr> = match self.labelled.candidates(peers, pods) {
             Some(candidates) => {
-                let is_meant = |address: &IpAddr| pods.owner(*address).is_some_and(|pod| peers.select(pod, namespaces));
+                let is_meant =
+                    |address: &IpAddr| pods.owner(*address).is_some_and(|pod| selects(peers, pod, namespaces));
                 candidates.into_iter().filter(is_meant).collect()
             }
             None => {
-                let meant = pods.addresses().filter(|(_, pod)| peers.select(pod, namespaces));
+                let meant = pods.addresses().filter(|(_, pod)| selects(peers, pod, namespaces));
                 meant.map(|(address, _)| address).collect()
             }
         };
@@ -194,7 +194,7 @@ impl Memberships {
         }
         let mut changed = Vec::new();
         for peers in may_mean {
-            let belongs = owner.is_some_and(|pod| peers.select(pod, namespaces));
+            let belongs = owner.is_some_and(|pod| selects(&peers, pod, namespaces));
             if self.members[&peers].binary_search(&address).is_ok() != belongs {
                 changed.push(peers);
             }
@@ -230,6 +230,11 @@ impl Memberships {
             }
         }
     }
+}
+
+/// Whether peers mean a pod.
+fn selects(peers: &PodPeers, pod: &Pod, namespaces: &Namespaces) -> bool {
+    peers.select(pod, namespaces.labels(&pod.key.namespace))
 }
 
 /// Takes over that one thing that is kept for a namespace has another size.
@@ -278,7 +283,7 @@ fn endpoints_at(selector: &PortSelector, address: IpAddr, pods: &Pods, namespace
     let pod = match &selector.pods {
         PodScope::Local => return own_endpoints_at(selector, address, pods),
         PodScope::All => pods.owner(address).filter(|pod| namespaces.labels(&pod.key.namespace).is_some()),
-        PodScope::Peers(peers) => pods.owner(address).filter(|pod| peers.select(pod, namespaces)),
+        PodScope::Peers(peers) => pods.owner(address).filter(|pod| selects(peers, pod, namespaces)),
     };
     pod.map(|pod| endpoints_of(selector, address, pod)).unwrap_or_default()
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::budget::Cost;
-use super::{PodPeers, PortSelector, named_ports};
-use crate::api::{Direction, NetworkPolicy, Peer, Peers, PortMatch, Ports, Protocol, Rule};
+use super::{PortSelector, named_ports};
+use crate::api::{Direction, NetworkPolicy, Peer, Peers, PodPeers, PortMatch, Ports, Protocol, Rule};
 
 /// The memberships that a policy needs, and its cost without them.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +28,7 @@ impl Needs {
     }
 
     fn add(&mut self, direction: Direction, rule: &Rule) {
-        let peers = PodPeers::of(&rule.peers).map(Arc::new);
+        let peers = rule.peers.pods();
         let names = named_ports(&rule.ports);
         // Whether somebody is meant by address, or everybody.
         let (by_address, blocks) = match &rule.peers {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::PodPeers;
-use crate::api::{Direction, PortMatch, Ports, Protocol, Str};
+use crate::api::{Direction, PodPeers, PortMatch, Ports, Protocol, Str};
 
 /// Named ports of some pods.
 ///

@@ -10,8 +10,8 @@ mod sandboxes;
 mod selection;
 mod versions;
 
-use super::{Change, Event, Interest, PodPeers, PodScope, PodSource, State};
-use crate::api::{Direction, NamespaceScope, Pod, PodSelector};
+use super::{Change, Event, Interest, PodScope, PodSource, State};
+use crate::api::{Direction, NamespaceScope, Pod, PodPeers, PodSelector};
 use crate::testing::{pod_key, policy_key};
 
 fn applied(pod: Pod) -> Event {

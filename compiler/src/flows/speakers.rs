@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::api::{Direction, PolicyKey};
-use crate::cluster::{PodPeers, PortSelector};
+use crate::api::{Direction, PodPeers, PolicyKey};
+use crate::cluster::PortSelector;
 use crate::policy::{Ir, PeerSet, PolicyRules, PortSet, RulesByPolicy};
 use crate::shared::changed_keys;
 

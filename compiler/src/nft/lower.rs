@@ -29,8 +29,8 @@ use imbl::OrdMap;
 
 use super::skeleton::{self, Deny};
 use super::{Family, LogGroup, SetName, Table};
-use crate::api::{Direction, PolicyKey};
-use crate::cluster::{Endpoint, PodPeers, PortSelector};
+use crate::api::{Direction, PodPeers, PolicyKey};
+use crate::cluster::{Endpoint, PortSelector};
 use crate::policy::{Ir, LocalPod, PodLinks, RulesByPolicy};
 use crate::shared::changed_keys;
 pub(super) use bridge::known_ports;
@@ -39,7 +39,7 @@ pub use bridge::{
 };
 use dispatch::Groups;
 use groups::{Changed, GroupPart, MOST_JUMPS};
-use policy_chain::PolicyChain;
+use policy_chain::{Known, PolicyChain};
 use sets::Followed;
 
 /// Lowers IRs to tables, and remembers what it made of parts that have not changed.
@@ -113,7 +113,7 @@ impl Lowerer {
     /// The table that enforces an IR.
     pub fn lower(&mut self, ir: &Ir) -> Table {
         let groups = self.lower_pods(ir);
-        let policies = self.lower_policies(ir);
+        // Before the chains that look into the sets: they call them by their names.
         let turned =
             self.members.keep_up(&ir.members, &self.families, sets::declare_pods, sets::pods_keys, &mut self.table);
         self.endpoints.keep_up(
@@ -123,6 +123,7 @@ impl Lowerer {
             sets::endpoints_keys,
             &mut self.table,
         );
+        let policies = self.lower_policies(ir);
         let changed = Changed { groups, policies: &policies, selectors: &turned };
         self.groups.keep_up(ir, &self.pods.groups, &self.families, &changed, &mut self.table);
         self.table.clone()
@@ -154,13 +155,14 @@ impl Lowerer {
     /// Gives the policies whose rules are others than before.
     fn lower_policies(&mut self, ir: &Ir) -> BTreeSet<PolicyKey> {
         let PolicyPart { from, chains, users } = &mut self.policies;
+        let known = Known { families: &self.families, members: &self.members, endpoints: &self.endpoints };
         let changed: BTreeSet<PolicyKey> = changed_keys(from, &ir.policies).cloned().collect();
         let slots = changed.iter().flat_map(|key| Direction::ALL.map(|direction| (key.clone(), direction)));
         // What comes, comes first: a set that both have stays as it is.
         for slot in slots {
             let (key, direction) = &slot;
             let rules = ir.policies.get(key).and_then(|policy| policy.rules(*direction));
-            let now = rules.map(|rules| policy_chain::lower(key, *direction, rules, &self.families));
+            let now = rules.map(|rules| policy_chain::lower(key, *direction, rules, &known));
             if let Some(now) = &now {
                 self.table.chains.insert(now.name.clone(), now.chain.clone());
                 for (name, set) in &now.sets {

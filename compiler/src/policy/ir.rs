@@ -7,8 +7,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{AddressRange, Gate, PodLinks};
-use crate::api::{Direction, NetworkPolicy, NodeName, PodKey, PolicyKey, PortRange, Protocol, Str};
-use crate::cluster::{EndpointsByPort, MembersByPeers, PodPeers, PolicyList, Quarantine};
+use crate::api::{Direction, NetworkPolicy, NodeName, PodKey, PodPeers, PolicyKey, PortRange, Protocol, Str};
+use crate::cluster::{EndpointsByPort, MembersByPeers, PolicyList, Quarantine};
 
 /// Who may talk to whom on one node.
 ///

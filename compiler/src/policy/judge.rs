@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Ir, Isolation, LocalPod, PeerSet, PortSet, ResolvedRule};
 
-use crate::api::{Direction, PolicyKey, Protocol};
-use crate::cluster::{PodPeers, PortSelector};
+use crate::api::{Direction, PodPeers, PolicyKey, Protocol};
+use crate::cluster::PortSelector;
 
 /// The first packet of a flow, as the forward hook sees it: after DNAT, before SNAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

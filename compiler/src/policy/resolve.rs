@@ -13,7 +13,7 @@ use super::{
 use crate::api::{
     ApiGeneration, Direction, IpBlock, NetworkPolicy, Peer, Peers, Pod, PolicyKey, PortMatch, PortRange, Ports, Rule,
 };
-use crate::cluster::{PodPeers, Quarantine, State, Versions, named_ports};
+use crate::cluster::{MembersByPeers, Quarantine, State, Versions, named_ports};
 use crate::shared::changed_keys;
 
 /// Resolves a state to IRs as it changes, and remembers what has not changed.
@@ -77,7 +77,7 @@ impl Resolver {
         for key in changed.collect::<BTreeSet<_>>() {
             match self.sources.get(key) {
                 Some(policy) => {
-                    let rules = policy_rules(policy, self.quarantined.get(key));
+                    let rules = policy_rules(policy, self.quarantined.get(key), state.memberships().members());
                     self.policies.insert(key.clone(), Arc::new(rules));
                 }
                 None => _ = self.policies.remove(key),
@@ -133,14 +133,12 @@ fn shared_address(state: &State, address: IpAddr, policies: &RulesByPolicy) -> O
     })
 }
 
-fn policy_rules(policy: &Arc<NetworkPolicy>, quarantine: Option<&Quarantine>) -> PolicyRules {
+fn policy_rules(policy: &Arc<NetworkPolicy>, quarantine: Option<&Quarantine>, members: &MembersByPeers) -> PolicyRules {
     #[cfg(test)]
     crate::work::count(crate::work::Work::PolicyResolved);
-    // Many rules of a policy may name the same pods at length.
-    let mut peers = BTreeSet::new();
     let mut enforced = |rules: &[Rule]| match quarantine {
         Some(_) => Vec::new(),
-        None => rules.iter().map(|rule| resolved_rule(rule, &mut peers)).collect(),
+        None => rules.iter().map(|rule| resolved_rule(rule, members)).collect(),
     };
     let mut rules = |direction| policy.rules(direction).map(&mut enforced);
     PolicyRules {
@@ -153,19 +151,13 @@ fn policy_rules(policy: &Arc<NetworkPolicy>, quarantine: Option<&Quarantine>) ->
     }
 }
 
-fn resolved_rule(rule: &Rule, known: &mut BTreeSet<Arc<PodPeers>>) -> ResolvedRule {
-    ResolvedRule { index: rule.index, peers: peer_set(&rule.peers, known), ports: port_set(&rule.ports) }
+fn resolved_rule(rule: &Rule, members: &MembersByPeers) -> ResolvedRule {
+    ResolvedRule { index: rule.index, peers: peer_set(&rule.peers, members), ports: port_set(&rule.ports) }
 }
 
-fn peer_set(peers: &Peers, known: &mut BTreeSet<Arc<PodPeers>>) -> PeerSet {
-    let pods = PodPeers::of(peers).map(|pods| {
-        let same = known.get(&pods).cloned();
-        same.unwrap_or_else(|| {
-            let pods = Arc::new(pods);
-            known.insert(pods.clone());
-            pods
-        })
-    });
+fn peer_set(peers: &Peers, members: &MembersByPeers) -> PeerSet {
+    // Many rules may name the same pods at length, of which one copy is kept.
+    let pods = peers.pods().map(|pods| members.get_key_value(&pods).map_or(pods.clone(), |(known, _)| known.clone()));
     let peers = match peers {
         Peers::Any => return PeerSet::Any,
         Peers::These(peers) => peers,

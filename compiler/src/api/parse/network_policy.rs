@@ -10,7 +10,7 @@ use crate::api::lenient::{Lenient, Record};
 use crate::api::reader::{Fields, Reader};
 use crate::api::wire::MetaWire;
 use crate::api::{
-    ApiGeneration, Direction, Json, NetworkPolicy, Parsed, Peers, PolicyKey, Ports, Revision, Rule, Selector,
+    ApiGeneration, Direction, Json, NetworkPolicy, Parsed, PeerList, Peers, PolicyKey, Ports, Revision, Rule, Selector,
 };
 
 use super::meta::{Scope, meta};
@@ -116,7 +116,7 @@ fn policy(spec: &Fields<'_>, api: ApiGeneration, key: PolicyKey, findings: &mut 
         let mut rules: Vec<Rule> = list.map(|list| rules(&list, direction, &context, findings)).unwrap_or_default();
         if is_broken || meaning == Meaning::Doubtful {
             for rule in &mut rules {
-                (rule.peers, rule.ports) = (Peers::These(Vec::new()), Ports::These(Vec::new()));
+                (rule.peers, rule.ports) = (Peers::These(PeerList::default()), Ports::These(Vec::new()));
             }
         }
         (meaning != Meaning::Unsaid).then_some(rules)

@@ -3,7 +3,7 @@
 use crate::api::findings::{Broken, Findings};
 use crate::api::reader::{Fields, Reader};
 use crate::api::{
-    ApiGeneration, Direction, IpBlock, NamespaceScope, Peer, Peers, PodSelector, Ports, Rule, Selector, Str,
+    ApiGeneration, Direction, IpBlock, NamespaceScope, Peer, PeerList, Peers, PodSelector, Ports, Rule, Selector, Str,
 };
 
 use super::address::network;
@@ -40,7 +40,7 @@ fn rule(
     context: &RuleContext<'_>,
     findings: &mut Findings,
 ) -> Rule {
-    let nothing = Rule { index, peers: Peers::These(Vec::new()), ports: Ports::These(Vec::new()) };
+    let nothing = Rule { index, peers: Peers::These(PeerList::default()), ports: Ports::These(Vec::new()) };
     let Ok(fields) = item.fields(findings) else {
         return nothing;
     };

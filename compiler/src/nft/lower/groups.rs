@@ -12,8 +12,7 @@ use super::by_peer::{ByPeer, jump_to};
 use super::dispatch::{Group, Groups, Slot};
 use super::naming::Naming;
 use super::sets::Turned;
-use crate::api::PolicyKey;
-use crate::cluster::PodPeers;
+use crate::api::{PodPeers, PolicyKey};
 use crate::policy::{Ir, PolicyRules};
 use place::Place;
 

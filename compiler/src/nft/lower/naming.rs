@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::segments;
-use crate::api::Direction;
-use crate::cluster::{Members, MembersByPeers, PodPeers};
+use crate::api::{Direction, PodPeers};
+use crate::cluster::{Members, MembersByPeers};
 use crate::policy::{PeerSet, PolicyRules, ResolvedRule};
 
 /// Past so many mentions in a group its largest policies are asked about every packet. A mention is a pod that a policy

@@ -1,11 +1,12 @@
 //! The chain of one policy in one direction.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::super::{Chain, ChainName, Comment, Family, Field, Match, Rule, Set, SetName, Stmt, Verdict};
-use super::sets;
-use crate::api::{Direction, PolicyKey, PortRange, Protocol};
-use crate::cluster::{MOST_PORT_RULES, PodPeers, PortSelector};
+use super::sets::{self, Followed};
+use crate::api::{Direction, PodPeers, PolicyKey, PortRange, Protocol};
+use crate::cluster::{Endpoint, MOST_PORT_RULES, PortSelector};
 use crate::policy::{PeerSet, PortSet, ResolvedRule};
 #[cfg(test)]
 use crate::work::{self, Work};
@@ -20,10 +21,10 @@ pub(super) struct PolicyChain {
 }
 
 /// The chain that accepts what the rules of one direction allow, and falls through otherwise.
-pub(super) fn lower(key: &PolicyKey, direction: Direction, rules: &[ResolvedRule], families: &[Family]) -> PolicyChain {
+pub(super) fn lower(key: &PolicyKey, direction: Direction, rules: &[ResolvedRule], known: &Known<'_>) -> PolicyChain {
     #[cfg(test)]
     work::count(Work::ChainLowered);
-    let mut builder = Builder { direction, families, rules: Vec::new(), sets: Vec::new() };
+    let mut builder = Builder { direction, known, rules: Vec::new(), sets: Vec::new() };
     for rule in rules {
         builder.add(rule);
     }
@@ -35,9 +36,17 @@ pub(super) fn lower(key: &PolicyKey, direction: Direction, rules: &[ResolvedRule
     }
 }
 
+/// What the chains of all policies have in common.
+pub(super) struct Known<'a> {
+    pub(super) families: &'a [Family],
+    /// The sets that follow the pods.
+    pub(super) members: &'a Followed<PodPeers, IpAddr>,
+    pub(super) endpoints: &'a Followed<PortSelector, Endpoint>,
+}
+
 struct Builder<'a> {
     direction: Direction,
-    families: &'a [Family],
+    known: &'a Known<'a>,
     rules: Vec<Rule>,
     sets: Vec<(SetName, Arc<Set>)>,
 }
@@ -69,11 +78,12 @@ impl Builder<'_> {
             PeerSet::Any => return vec![PeerMatch { family: None, condition: None, pods: None }],
             PeerSet::These { pods, blocks, blocks_text } => (pods, blocks, blocks_text),
         };
-        let described = pods.as_ref().map(|pods| (pods, sets::describe_peers(pods)));
+        let Known { families, members, endpoints: _ } = self.known;
+        let names = pods.as_ref().map(|pods| (pods, members.names(pods, families, sets::declare_pods)));
         let mut matches = Vec::new();
-        for family in self.families.iter().copied() {
-            if let Some((pods, described)) = &described {
-                let condition = Match::In(self.peer_field(family), sets::pods_name(described, family));
+        for (place, family) in families.iter().copied().enumerate() {
+            if let Some((pods, names)) = &names {
+                let condition = Match::In(self.peer_field(family), names[place].clone());
                 matches.push(PeerMatch { family: Some(family), condition: Some(condition), pods: Some(pods) });
             }
             if let Some((name, set)) = sets::cidr_set(blocks, family, text) {
@@ -109,10 +119,11 @@ impl Builder<'_> {
             return alternatives;
         }
         let selector = PortSelector::of_rule(self.direction, peer.pods, names);
-        let described = sets::describe_port(&selector);
-        let families: Vec<Family> = peer.family.map_or_else(|| self.families.to_vec(), |family| vec![family]);
-        for family in families {
-            let endpoint = Match::In(Field::Endpoint(family), sets::endpoints_name(&described, &selector, family));
+        let Known { families, members: _, endpoints } = self.known;
+        let names = endpoints.names(&selector, families, sets::declare_endpoints);
+        let of_peer = |family: &Family| peer.family.is_none_or(|of_peer| of_peer == *family);
+        for (family, name) in families.iter().copied().zip(names).filter(|(family, _)| of_peer(family)) {
+            let endpoint = Match::In(Field::Endpoint(family), name);
             alternatives.push(match (self.direction, peer.pods) {
                 // The endpoints are the peer's own: one look-up says both.
                 (Direction::Egress, Some(_)) => vec![endpoint],

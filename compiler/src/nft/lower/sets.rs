@@ -9,8 +9,8 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
 use super::super::{Comment, Family, Key, KeyType, Set, SetName, Table};
-use crate::api::{NamespaceScope, PodSelector, PortRange};
-use crate::cluster::{Endpoint, PodPeers, PodScope, PortSelector};
+use crate::api::{NamespaceScope, PodPeers, PodSelector, PortRange};
+use crate::cluster::{Endpoint, PodScope, PortSelector};
 use crate::policy::AddressRange;
 #[cfg(test)]
 use crate::work::{self, Work};
@@ -41,6 +41,22 @@ pub(super) type NamedSet = (SetName, Arc<Set>);
 impl<K: Ord, T> Default for Followed<K, T> {
     fn default() -> Self {
         Followed { meant: OrdMap::new(), declared: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord, T> Followed<K, T> {
+    /// The names of the sets of a selector, one a family; by `declare` where they are not in the table. To find them is less
+    /// than to describe a selector, which may be long.
+    pub(super) fn names(
+        &self,
+        selector: &K,
+        families: &[Family],
+        declare: impl Fn(&K, &[Family]) -> Vec<NamedSet>,
+    ) -> Vec<SetName> {
+        match self.declared.get(selector) {
+            Some(declared) => declared.iter().map(|(name, _)| name.clone()).collect(),
+            None => declare(selector, families).into_iter().map(|(name, _)| name).collect(),
+        }
     }
 }
 
@@ -105,7 +121,7 @@ impl<K, T: Ord + Copy> Turned<K, T> {
 }
 
 /// The set of the pods that a rule names, as [`describe_peers`] has them.
-pub(super) fn pods_name(described: &str, family: Family) -> SetName {
+fn pods_name(described: &str, family: Family) -> SetName {
     SetName::hashed("pods", described, &family.to_string())
 }
 
@@ -122,7 +138,7 @@ pub(super) fn pods_keys(members: &[IpAddr], family: Family) -> Vec<Key> {
 }
 
 /// The set of the endpoints that the named ports of a rule mean, as [`describe_port`] has them.
-pub(super) fn endpoints_name(described: &str, selector: &PortSelector, family: Family) -> SetName {
+fn endpoints_name(described: &str, selector: &PortSelector, family: Family) -> SetName {
     let names = selector.names.iter().map(|(_, name)| &**name).collect::<Vec<_>>().join(".");
     let names: String = names.chars().take(MOST_NAMES).collect();
     SetName::hashed("port", described, &format!("{names}-{family}"))
@@ -179,7 +195,7 @@ pub(super) fn port_set(ranges: &[PortRange]) -> (SetName, Arc<Set>) {
 }
 
 /// `ns=prod pods{tier=frontend}; ns{team=a} pods{}`
-pub(super) fn describe_peers(peers: &PodPeers) -> String {
+fn describe_peers(peers: &PodPeers) -> String {
     let mut text = String::new();
     for PodSelector { namespaces, pods } in peers.selectors() {
         let separator = if text.is_empty() { "" } else { "; " };
@@ -194,7 +210,7 @@ pub(super) fn describe_peers(peers: &PodPeers) -> String {
 }
 
 /// `port http/TCP of local pods`, `port http/TCP of all pods`, `port dns/UDP, http/TCP of ns=prod pods{tier=frontend}`
-pub(super) fn describe_port(selector: &PortSelector) -> String {
+fn describe_port(selector: &PortSelector) -> String {
     let pods = match &selector.pods {
         PodScope::Local => "local pods".to_owned(),
         PodScope::Peers(peers) => describe_peers(peers),

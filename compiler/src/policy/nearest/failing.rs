@@ -93,7 +93,7 @@ impl Question<'_> {
     fn failing_peer<'r>(&self, peers: &'r Peers) -> Option<FailingPeer<'r>> {
         let Peers::These(peers) = peers else { return None };
         let mut nearest = None::<((usize, bool), FailingPeer<'r>)>;
-        for peer in peers {
+        for peer in peers.iter() {
             let failing = match peer {
                 Peer::Pods(selector) => self.failing_selector(selector)?,
                 Peer::IpBlock(block) if contains(block, self.peer_address) => return None,

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::{NamespaceScope, Operator, Pod, PodSelector, Requirement, Str};
+use super::{NamespaceScope, Operator, Pod, PodSelector, Requirement, Str};
 
 /// What stands for selectors, each found by the one thing that tells most of the pods that the selector means.
 #[derive(Debug, Clone)]
-pub(super) struct SelectorIndex<T> {
+pub(crate) struct SelectorIndex<T> {
     by_value: BTreeMap<Str, BTreeMap<Str, BTreeSet<T>>>,
     by_key: BTreeMap<Str, BTreeSet<T>>,
     by_namespace: BTreeMap<Str, BTreeSet<T>>,
@@ -15,7 +15,7 @@ pub(super) struct SelectorIndex<T> {
 }
 
 /// What a pod must have, in the order in which it tells.
-pub(super) enum Wanted<'a> {
+pub(crate) enum Wanted<'a> {
     Value(&'a Str, &'a BTreeSet<Str>),
     Namespace(&'a Str),
     Key(&'a Str),
@@ -26,7 +26,7 @@ pub(super) enum Wanted<'a> {
 
 impl<T: Ord + Clone> SelectorIndex<T> {
     /// Makes something be found by a selector.
-    pub(super) fn insert(&mut self, selector: &PodSelector, of: &T) {
+    pub(crate) fn insert(&mut self, selector: &PodSelector, of: &T) {
         match wanted(selector) {
             Wanted::Value(key, values) => {
                 let by_value = self.by_value.entry(key.clone()).or_default();
@@ -39,7 +39,7 @@ impl<T: Ord + Clone> SelectorIndex<T> {
     }
 
     /// Takes that back. What stands for several selectors is taken back for all of them.
-    pub(super) fn remove(&mut self, selector: &PodSelector, of: &T) {
+    pub(crate) fn remove(&mut self, selector: &PodSelector, of: &T) {
         match wanted(selector) {
             Wanted::Value(key, values) => {
                 let Some(by_value) = self.by_value.get_mut(key) else { return };
@@ -55,7 +55,7 @@ impl<T: Ord + Clone> SelectorIndex<T> {
     }
 
     /// What may mean a pod; nothing else does. What stands for several selectors may come several times.
-    pub(super) fn candidates<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a T> {
+    pub(crate) fn candidates<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a T> {
         let by_label = pod.labels.iter().flat_map(|(key, value)| {
             let by_value = self.by_value.get(key).and_then(|values| values.get(value));
             by_value.into_iter().chain(self.by_key.get(key)).flatten()
@@ -80,7 +80,7 @@ fn remove<T: Ord>(by: &mut BTreeMap<Str, BTreeSet<T>>, key: &Str, of: &T) {
 }
 
 /// The one thing that tells most of the pods that a selector means.
-pub(super) fn wanted(selector: &PodSelector) -> Wanted<'_> {
+pub(crate) fn wanted(selector: &PodSelector) -> Wanted<'_> {
     let mut exists = None;
     for Requirement { key, operator } in selector.pods.requirements() {
         match operator {

@@ -3,12 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::Namespaces;
-use super::selector_index::SelectorIndex;
-use crate::api::{NamespaceScope, Peer, Peers, Pod, PodSelector};
+use super::{Labels, NamespaceScope, Peer, Pod, PodSelector, SelectorIndex};
 
 /// Past this many selectors the ones that can mean a pod are found by its labels.
-const MOST_TRIED: usize = 8;
+pub(super) const MOST_TRIED: usize = 8;
 
 /// The selectors of one rule's `from` or `to`, of which a pod must match any: sorted, each once, at least one.
 ///
@@ -25,8 +23,7 @@ pub struct PodPeers {
 
 impl PodPeers {
     /// The selectors among the peers of a rule, if there are any.
-    pub fn of(peers: &Peers) -> Option<PodPeers> {
-        let Peers::These(peers) = peers else { return None };
+    pub(super) fn of(peers: &[Peer]) -> Option<PodPeers> {
         let selectors: BTreeSet<&PodSelector> = peers.iter().filter_map(Peer::pods).collect();
         (!selectors.is_empty()).then(|| PodPeers::new(selectors.into_iter().cloned().collect()))
     }
@@ -45,9 +42,9 @@ impl PodPeers {
         &self.selectors
     }
 
-    /// Whether any of the selectors means the pod.
-    pub fn select(&self, pod: &Pod, namespaces: &Namespaces) -> bool {
-        let selects = |selector: &PodSelector| selects(selector, pod, namespaces);
+    /// Whether any of the selectors means the pod, whose namespace has these labels; `None` where it is not known.
+    pub fn select(&self, pod: &Pod, of_namespace: Option<&Labels>) -> bool {
+        let selects = |selector: &PodSelector| selects(selector, pod, of_namespace);
         match &self.index {
             None => self.selectors.iter().any(selects),
             Some(index) => index.candidates(pod).any(|at| selects(&self.selectors[*at])),
@@ -77,14 +74,12 @@ impl Ord for PodPeers {
 }
 
 /// Whether a selector means a pod.
-fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
+fn selects(selector: &PodSelector, pod: &Pod, of_namespace: Option<&Labels>) -> bool {
     #[cfg(test)]
     crate::work::count(crate::work::Work::SelectorTried);
     let in_scope = match &selector.namespaces {
         NamespaceScope::Named(name) => *name == pod.key.namespace,
-        NamespaceScope::Selected(labels) => {
-            namespaces.labels(&pod.key.namespace).is_some_and(|of_pod| labels.matches(of_pod))
-        }
+        NamespaceScope::Selected(labels) => of_namespace.is_some_and(|of_namespace| labels.matches(of_namespace)),
     };
     in_scope && selector.pods.matches(&pod.labels)
 }
@@ -92,7 +87,7 @@ fn selects(selector: &PodSelector, pod: &Pod, namespaces: &Namespaces) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Namespace, Operator, Requirement, Selector, Str};
+    use crate::api::{Operator, Requirement, Selector, Str};
 
     fn requirement(key: &str, operator: Operator) -> Requirement {
         Requirement { key: key.into(), operator }
@@ -104,9 +99,8 @@ mod tests {
 
     #[test]
     fn an_index_finds_what_trying_each_finds() {
-        let mut namespaces = Namespaces::default();
-        let labels = [("team".into(), "x".into())].into_iter().collect();
-        namespaces.put(Namespace { name: "b".into(), labels, default_deny_ingress: false });
+        let of_namespace: Labels = [("team".into(), "x".into())].into_iter().collect();
+        let of_namespace = Some(&of_namespace);
         let of_all = |requirements: Vec<Requirement>| PodSelector {
             namespaces: NamespaceScope::Selected(Selector::default()),
             pods: requirements.into_iter().collect(),
@@ -127,8 +121,8 @@ mod tests {
             let alone = PodPeers::new(vec![selector.clone()]);
             let among = PodPeers::new(padding.clone().chain([selector]).collect());
             assert!(alone.index.is_none() && among.index.is_some());
-            assert_eq!(alone.select(&pod, &namespaces), expected, "{name}");
-            assert_eq!(among.select(&pod, &namespaces), expected, "{name}, among others");
+            assert_eq!(alone.select(&pod, of_namespace), expected, "{name}");
+            assert_eq!(among.select(&pod, of_namespace), expected, "{name}, among others");
         }
     }
 }
