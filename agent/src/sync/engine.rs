@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use compiler::Compiler;
 use compiler::api::PolicyKey;
-use compiler::cluster::{Change, Event};
+use compiler::cluster::{Change, Event, Interest};
 use compiler::diff::Limits;
 use compiler::flows::Reviewed;
 use compiler::nft::Table;
@@ -274,8 +274,9 @@ impl<K: Kernel> Engine<K> {
             return;
         }
         let state = self.compiler.state();
-        let missing = self.held.interests(state).filter(|interest| !self.sources.cover(interest));
-        let interest = missing.fold(self.wanted.of(state), |interest, held| Arc::new(interest.and(&held)));
+        let wanted = self.wanted.of(state);
+        let missing: Vec<&Interest> = self.held.interests().filter(|interest| !self.sources.cover(interest)).collect();
+        let interest = if missing.is_empty() { wanted } else { Arc::new(wanted.and(missing.into_iter())) };
         for source in self.sources.subscribe(&interest, now) {
             self.apply(Event::Pods(source, Change::Reset(Vec::new())), None);
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::{Labels, NamespaceScope, Peer, Pod, PodSelector, SelectorIndex};
 
@@ -14,6 +15,9 @@ pub(super) const MOST_TRIED: usize = 8;
 /// what is kept for a rule, here and in the kernel, is as large as the pods that it means, however it lists them.
 #[derive(Debug, Clone)]
 pub struct PodPeers {
+    /// Of the selectors, so that those of two rules are told apart by a look: what is kept by them is sought by every
+    /// change.
+    hash: u64,
     selectors: Vec<PodSelector>,
     /// By their places in the list.
     index: Option<SelectorIndex<usize>>,
@@ -34,7 +38,9 @@ impl PodPeers {
             selectors.iter().enumerate().for_each(|(at, selector)| index.insert(selector, &at));
             index
         });
-        PodPeers { selectors, index }
+        let mut hasher = DefaultHasher::new();
+        selectors.hash(&mut hasher);
+        PodPeers { hash: hasher.finish(), selectors, index }
     }
 
     /// The selectors.
@@ -54,7 +60,7 @@ impl PodPeers {
 
 impl PartialEq for PodPeers {
     fn eq(&self, other: &Self) -> bool {
-        self.selectors == other.selectors
+        self.cmp(other) == Ordering::Equal
     }
 }
 
@@ -69,7 +75,10 @@ impl PartialOrd for PodPeers {
 impl Ord for PodPeers {
     fn cmp(&self, other: &Self) -> Ordering {
         // Most are compared with themselves.
-        if std::ptr::eq(self, other) { Ordering::Equal } else { self.selectors.cmp(&other.selectors) }
+        if std::ptr::eq(self, other) {
+            return Ordering::Equal;
+        }
+        self.hash.cmp(&other.hash).then_with(|| self.selectors.cmp(&other.selectors))
     }
 }
 

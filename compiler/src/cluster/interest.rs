@@ -62,10 +62,12 @@ impl Interest {
         interest
     }
 
-    /// What both need to know.
+    /// What all of them need to know.
     #[must_use]
-    pub fn and(&self, other: &Interest) -> Interest {
-        self.queries.iter().chain(&other.queries).cloned().collect()
+    pub fn and<'a>(&'a self, others: impl Iterator<Item = &'a Interest>) -> Interest {
+        let mut all = self.clone();
+        others.flat_map(|other| &other.queries).for_each(|query| all.put(query.clone()));
+        all
     }
 
     /// Whether nothing is of interest.

@@ -58,12 +58,14 @@ fn speaking(state: &State, pod: &str, direction: Direction) -> String {
 /// `a{app=web} (team=x){}: 10.0.0.1 10.0.0.2`, one for the pod peers of each rule in use.
 fn members(state: &State) -> Vec<String> {
     let members = state.memberships().members().iter();
-    members
+    let mut shown: Vec<String> = members
         .map(|(peers, members)| {
             let members: String = members.iter().map(|address| format!(" {address}")).collect();
             format!("{}:{members}", show_all(peers))
         })
-        .collect()
+        .collect();
+    shown.sort_unstable();
+    shown
 }
 
 /// `http/TCP of a{app=web}: 10.0.0.1:80/TCP`, one for the named ports of each rule in use.

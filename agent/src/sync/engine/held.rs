@@ -25,6 +25,9 @@ pub(super) struct Held {
 struct Version {
     policy: NetworkPolicy,
     arrival: Arrival,
+    /// The pods of which it speaks, by the Namespaces of this [`State::versions`].
+    interest: Interest,
+    of_namespaces: u64,
     /// When it takes effect at the latest. Versions that follow on each other wait no longer than the first of them.
     until: Instant,
 }
@@ -69,17 +72,33 @@ impl Held {
         sources: &Sources,
     ) -> Option<NetworkPolicy> {
         let before = self.by_key.remove(&policy.key);
-        if !must_wait(&policy, state, sources) {
+        let is_in_force = state.policies().get(&policy.key).is_some_and(|in_force| **in_force == policy);
+        if is_in_force || !takes_place(&policy, state) {
+            return Some(policy);
+        }
+        let interest = Interest::of_policy(&policy, state.namespaces());
+        if sources.cover(&interest) {
             return Some(policy);
         }
         let until = before.map_or(arrival.received + PATIENCE, |before| before.until);
-        self.by_key.insert(policy.key.clone(), Version { policy, arrival, until });
+        let of_namespaces = state.versions().namespaces;
+        self.by_key.insert(policy.key.clone(), Version { policy, arrival, interest, of_namespaces, until });
         None
     }
 
     /// The versions that need not wait any more, each with when it came.
     pub(super) fn release(&mut self, state: &State, sources: &Sources, now: Instant) -> Vec<(NetworkPolicy, Arrival)> {
-        let is_due = |version: &Version| version.until <= now || !must_wait(&version.policy, state, sources);
+        if self.by_key.is_empty() {
+            return Vec::new();
+        }
+        let of_namespaces = state.versions().namespaces;
+        for version in self.by_key.values_mut().filter(|version| version.of_namespaces != of_namespaces) {
+            version.interest = Interest::of_policy(&version.policy, state.namespaces());
+            version.of_namespaces = of_namespaces;
+        }
+        let is_due = |version: &Version| {
+            version.until <= now || !takes_place(&version.policy, state) || sources.cover(&version.interest)
+        };
         let due = self.by_key.iter().filter(|(_, version)| is_due(version));
         let due: Vec<PolicyKey> = due.map(|(key, _)| key.clone()).collect();
         let released = due.iter().filter_map(|key| self.by_key.remove(key));
@@ -87,8 +106,8 @@ impl Held {
     }
 
     /// What they wait for.
-    pub(super) fn interests<'a>(&'a self, state: &'a State) -> impl Iterator<Item = Interest> + 'a {
-        self.by_key.values().map(|version| Interest::of_policy(&version.policy, state.namespaces()))
+    pub(super) fn interests(&self) -> impl Iterator<Item = &Interest> {
+        self.by_key.values().map(|version| &version.interest)
     }
 
     /// When the next one takes effect at the latest.
@@ -97,15 +116,12 @@ impl Held {
     }
 }
 
-/// Whether a policy takes the place of rules that are in force, isolates as they do, and speaks of pods that are not known.
-fn must_wait(policy: &NetworkPolicy, state: &State, sources: &Sources) -> bool {
+/// Whether a policy takes the place of rules that are in force, and isolates as they do.
+fn takes_place(policy: &NetworkPolicy, state: &State) -> bool {
     let in_force = state.policies().get(&policy.key).filter(|_| state.selection().is_used(&policy.key));
-    if in_force.is_none_or(|in_force| **in_force == *policy || !isolates_alike(in_force, policy)) {
-        return false;
-    }
     let mut local = state.pods().local().filter(|pod| pod.key.namespace == policy.key.namespace);
-    local.any(|pod| policy.pod_selector.matches(&pod.labels))
-        && !sources.cover(&Interest::of_policy(policy, state.namespaces()))
+    in_force.is_some_and(|in_force| isolates_alike(in_force, policy))
+        && local.any(|pod| policy.pod_selector.matches(&pod.labels))
 }
 
 fn isolates_alike(one: &NetworkPolicy, other: &NetworkPolicy) -> bool {

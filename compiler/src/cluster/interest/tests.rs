@@ -249,8 +249,8 @@ fn two_interests_are_one() {
     let named = |range: Range<usize>| {
         of(policy("a/p").ingress([rule().peers(range.map(|i| pods_of(&format!("n{i}"), "x=1")))]))
     };
-    assert_eq!(named(0..3).and(&named(2..5)), named(0..5));
+    assert_eq!(named(0..3).and([named(2..5), named(4..6)].iter()), named(0..6));
     let all = of(policy("a/p").ingress([rule().peers([pods_where("", "")])]));
-    assert_eq!(named(0..3).and(&all), all);
-    assert_eq!(all.and(&named(0..3)), all);
+    assert_eq!(named(0..3).and([&all].into_iter()), all);
+    assert_eq!(all.and([named(0..3)].iter()), all);
 }
