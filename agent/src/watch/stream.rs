@@ -336,7 +336,8 @@ impl<K: Kind> Follower<K> {
     async fn read_events(&mut self, body: Bytes, ends_within: Duration) -> Result<(), Failure> {
         let result = self.read_lines(body, ends_within).await;
         let finished = self.finish_large().await;
-        result.and(finished)
+        // What could not be read is not told of again by a watch, however this one has ended.
+        finished.and(result)
     }
 
     /// Takes events until the watch ends. Large ones may still be read then.

@@ -555,4 +555,9 @@ async fn a_large_object_that_cannot_be_read_is_listed_anew() {
     let run = beside_large(events, || Then::Silence).await;
     assert_eq!(run.changes(), ["=a", "+other", "+b", "=anew"]);
     assert!(is_list(&run.queries()[1]), "{:?}", run.queries());
+    // Also where the watch has ended meanwhile: it has been told of what came later, and would not be told of this again.
+    let events = vec![large_event("ADDED", "broken", 6) + "}", event("ADDED", "b", 7)];
+    let run = beside_large(events, || Then::End).await;
+    assert_eq!(run.changes(), ["=a", "+b", "=anew"]);
+    assert!(is_list(&run.queries()[1]), "{:?}", run.queries());
 }
